@@ -1,0 +1,34 @@
+"""``python -m depthprobe`` and the ``depthprobe`` command."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.excepthook = _redacted_traceback
+    try:
+        from depthprobe.commands.app import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        # Under `python -m`, an interrupt that met code run by exec() (imports do that) is remembered by the
+        # interpreter and kills the process at its end, handled or not; the next exec() forgets it.
+        exec("")
+
+
+def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show a bug of ours with its traceback, but without tokens and credentials."""
+    import traceback
+
+    from depthprobe.redaction import redact
+
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The program: every subcommand by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated
+
+import typer
+
+import depthprobe
+from depthprobe.commands import angular, plot, pretrain, prune_sweep
+
+app = typer.Typer(
+    name="depthprobe",
+    help="How much does each layer of a language model really do? Measure it, table it, draw it.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"depthprobe {depthprobe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+for name, command in (
+    ("angular", angular.command),
+    ("prune-sweep", prune_sweep.command),
+    ("plot", plot.command),
+    ("pretrain", pretrain.command),
+):
+    # Docstrings are wrapped for the source; the terminal wraps each paragraph for itself.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    app.command(name, help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)

@@ -1,0 +1,42 @@
+"""Which model is meant where the command line may leave it open."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from depthprobe.builtin import DEFAULT
+from depthprobe.errors import OptionError
+
+VARIABLE = "DEPTHPROBE_MODEL"
+SETTINGS = Path("depthprobe.toml")
+
+
+def choose_model(argument: str | None, option: str | None) -> tuple[str, str]:
+    """Return the model's name and why it was chosen.
+
+    The argument, then ``--model``, then the variable DEPTHPROBE_MODEL, then ``model`` in
+    ``depthprobe.toml`` in the working directory, then the embedded model.
+
+    Raises:
+        OptionError: if argument and option name two models, or depthprobe.toml cannot be used.
+    """
+    if argument and option and argument != option:
+        raise OptionError(f"Two models are named, {argument} and --model {option}.", "Name one.")
+    if argument:
+        return argument, "as named"
+    if option:
+        return option, "from --model"
+    if os.environ.get(VARIABLE):
+        return os.environ[VARIABLE], f"from {VARIABLE}"
+    if SETTINGS.is_file():
+        try:
+            model = tomllib.loads(SETTINGS.read_text(encoding="utf-8")).get("model")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise OptionError(f"{SETTINGS} cannot be read: {error}.", "Mend it or name a MODEL.") from error
+        if model is not None and not (isinstance(model, str) and model):
+            raise OptionError(f"model in {SETTINGS} is {model!r}, not a name.", 'Write model = "ID".')
+        if model:
+            return model, f"from {SETTINGS}"
+    return DEFAULT, f"embedded; no MODEL, --model, {VARIABLE} or {SETTINGS} names another"

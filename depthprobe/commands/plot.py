@@ -1,0 +1,43 @@
+"""``depthprobe plot``: draw a saved run again, without the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from depthprobe.commands import options as shared
+from depthprobe.commands.angular import Normalize
+from depthprobe.commands.show import guarded, result_console
+
+
+@guarded
+def command(
+    run_directory: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A run, such as reports/builtin--pre-ln/angular.")
+    ],
+    normalize: Annotated[
+        Normalize, typer.Option(help="Colours: none as measured, row rescaled row by row as the papers do.")
+    ] = Normalize.none,
+    title: Annotated[
+        Optional[str], typer.Option(help="Title of the figure; empty for none.", show_default="the model")
+    ] = None,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", "-o", help="Directory of the figures.", show_default="the run itself"),
+    ] = None,
+    format: shared.Format = "png,pdf",
+    verbose: shared.Verbose = False,
+) -> None:
+    """Draw the figure of a saved run again, from its CSV alone."""
+    from depthprobe.render.figures import draw_run
+    from depthprobe.results.store import read_run
+
+    formats = shared.formats_of(format)
+    figures = draw_run(
+        read_run(run_directory), formats=formats, normalize=normalize.value, title=title, output=output
+    )
+    console = result_console()
+    for path in figures:
+        console.print(str(path), soft_wrap=True)

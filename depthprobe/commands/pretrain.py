@@ -1,0 +1,56 @@
+"""``depthprobe pretrain``: train an embedded model from scratch by the project's recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthprobe.commands import options as shared
+from depthprobe.commands.show import Watch, guarded
+from depthprobe.errors import OptionError, RunError
+
+
+@guarded
+def command(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory of the model and its checkpoints.")
+    ] = Path("runs/pre-ln"),
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of 16 samples x 256 tokens.")] = 3000,
+    layers: Annotated[int, typer.Option(min=1, help="Blocks.")] = 12,
+    hidden: Annotated[int, typer.Option(min=8, help="Width of the residual stream; a multiple of 8.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the data.")] = 0,
+    device: shared.Device = "auto",
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Train a small Pre-LN Llama on this Python's standard library, the held-out modules left out.
+
+    The defaults are the recipe of builtin:pre-ln. A run that was interrupted continues from its last
+    checkpoint when started again with the same options. Prints the held-out loss beside that of the
+    best interpolated bigram model, and a sample.
+    """
+    if hidden % 8:
+        raise OptionError(f"--hidden {hidden} does not divide into heads.", "Give a multiple of 8.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write in {output}: {error.strerror}.", "Choose another --output.") from error
+    watch = Watch(quiet, verbose)
+
+    from depthprobe.lab.pretraining import pretrain, sample
+    from depthprobe.lab.recipe import Recipe
+    from depthprobe.models.placement import choose_device
+
+    recipe = replace(
+        Recipe(),
+        steps=steps,
+        layers=layers,
+        hidden=hidden,
+        feedforward=round(hidden * 8 / 3 / 8) * 8,
+        seed=seed,
+    )
+    pretrain(recipe, output, device=choose_device(device).type, say=watch.say)
+    typer.echo(sample(output))

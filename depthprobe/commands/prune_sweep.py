@@ -1,0 +1,243 @@
+"""``depthprobe prune-sweep``: the measured drop of every layer, through lm-eval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from depthprobe.commands import options as shared
+from depthprobe.commands.choice import choose_model
+from depthprobe.commands.show import Watch, guarded, result_console
+from depthprobe.errors import OptionError
+
+TASKS, SWEEP = "Tasks (lm-eval's own options)", "Sweep"
+
+EMBEDDED_TASK = "stdlib_mc"
+
+# Enough for a stable ranking of layers; the literature uses a few dozen to a few hundred.
+CALIBRATION_SAMPLES = 64
+
+MOST_LAYERS = 100_000
+
+
+@guarded
+def command(
+    model: shared.Model = None,
+    model_option: shared.ModelOption = None,
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "auto",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    task: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--task",
+            "--tasks",
+            help="Tasks, groups or tags of lm-eval, comma separated or repeated; stdlib_mc is embedded.",
+            rich_help_panel=TASKS,
+            show_default=EMBEDDED_TASK,
+        ),
+    ] = None,
+    num_fewshot: Annotated[
+        Optional[int],
+        typer.Option(help="Examples in the prompt.", rich_help_panel=TASKS, show_default="the task's own"),
+    ] = None,
+    limit: Annotated[
+        Optional[float],
+        typer.Option(help="Documents a task, or their share below 1.", rich_help_panel=TASKS),
+    ] = None,
+    samples: Annotated[
+        Optional[str],
+        typer.Option(
+            help='Documents by number, JSON or a file of it: {"TASK": [0, 3, 6]}.', rich_help_panel=TASKS
+        ),
+    ] = None,
+    batch_size: Annotated[
+        str,
+        typer.Option(
+            help="Prompts generated at once; scoring fits its own batches. auto is 8.", rich_help_panel=TASKS
+        ),
+    ] = "auto",
+    max_length: Annotated[
+        Optional[int],
+        typer.Option(
+            help="Tokens the model takes.", rich_help_panel=TASKS, show_default="the model's positions"
+        ),
+    ] = None,
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="Use the chat template.", rich_help_panel=TASKS)
+    ] = False,
+    chat_template: Annotated[
+        Optional[str],
+        typer.Option(help="Name of the chat template, where there are several.", rich_help_panel=TASKS),
+    ] = None,
+    system_instruction: Annotated[
+        Optional[str], typer.Option(help="System instruction of the prompts.", rich_help_panel=TASKS)
+    ] = None,
+    fewshot_as_multiturn: Annotated[
+        Optional[bool],
+        typer.Option(
+            "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+            help="Give the examples as turns of a conversation.",
+            rich_help_panel=TASKS,
+            show_default="where a chat template is applied",
+        ),
+    ] = None,
+    gen_kwargs: Annotated[
+        Optional[str],
+        typer.Option(help="Generation settings: temperature=0,top_p=1 or JSON.", rich_help_panel=TASKS),
+    ] = None,
+    include_path: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="Directory with task YAML files of your own.", rich_help_panel=TASKS),
+    ] = None,
+    log_samples: Annotated[
+        bool,
+        typer.Option(
+            "--log-samples", help="Write lm-eval's sample rows of every variant.", rich_help_panel=TASKS
+        ),
+    ] = False,
+    confirm_run_unsafe_code: Annotated[
+        bool,
+        typer.Option("--confirm-run-unsafe-code", help="Run tasks that execute code.", rich_help_panel=TASKS),
+    ] = False,
+    seed: Annotated[
+        str,
+        typer.Option(help="Seeds of random, numpy, torch and the few-shot sampler.", rich_help_panel=TASKS),
+    ] = "0,1234,1234,1234",
+    layers: Annotated[
+        Optional[str],
+        typer.Option(help="Layers to remove, such as 0,5,20-31.", rich_help_panel=SWEEP, show_default="all"),
+    ] = None,
+    block: Annotated[
+        int, typer.Option(help="Consecutive layers removed at once: l .. l+BLOCK-1.", rich_help_panel=SWEEP)
+    ] = 1,
+    dataset: shared.Dataset = None,
+    dataset_config: shared.DatasetConfig = None,
+    split: shared.Split = None,
+    column: shared.Column = None,
+    calibration_samples: Annotated[
+        int, typer.Option(min=1, help="Samples of calibration text.", rich_help_panel=shared.TEXT)
+    ] = CALIBRATION_SAMPLES,
+    seq_len: shared.SeqLen = None,
+    output: shared.Output = Path("reports"),
+    name: shared.Name = None,
+    format: shared.Format = "png,pdf",
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Remove every layer in turn, run lm-eval's tasks, report the drop with paired significance.
+
+    One model, one list of requests: what the variants share is computed once, so a sweep of all layers
+    costs a few evaluations instead of one each. Numbers are lm-eval's own on a model whose layer is
+    deleted. A sweep that was interrupted continues when the same command is started again. Beside the
+    tasks, the loss on calibration text is measured for every variant.
+    """
+    formats = shared.formats_of(format)
+    removed = parse_layers(layers)
+    chosen, why = choose_model(model, model_option)
+    watch = Watch(quiet, verbose)
+    watch.say(f"Model: {chosen} ({why}).")
+    given = [part.strip() for text in task or [EMBEDDED_TASK] for part in text.split(",")]
+    names = tuple(dict.fromkeys(filter(None, given)))
+
+    from depthprobe.batches import parse_batch_size
+    from depthprobe.evaluation.harness import TaskOptions, parse_seeds
+    from depthprobe.pipeline import Request
+    from depthprobe.sweep import SweepRequest, run_sweep
+    from depthprobe.texts import default_options
+
+    seeds = parse_seeds(seed)
+    options = TaskOptions(
+        tasks=names,
+        num_fewshot=num_fewshot,
+        limit=limit,
+        samples=_parse_samples(samples),
+        apply_chat_template=chat_template or apply_chat_template,
+        system_instruction=system_instruction,
+        fewshot_as_multiturn=fewshot_as_multiturn,
+        gen_kwargs=gen_kwargs,
+        include_path=tuple(include_path or ()),
+        max_length=max_length,
+        confirm_run_unsafe_code=confirm_run_unsafe_code,
+        seeds=seeds,
+    )
+    text = default_options(
+        embedded=chosen.startswith("builtin:"),
+        dataset=dataset,
+        config=dataset_config,
+        split=split,
+        column=column,
+        samples=calibration_samples,
+        seq_len=seq_len,
+        seed=seeds[0] or 0,
+    )
+    request = SweepRequest(
+        model=Request(
+            probe="prune-sweep",
+            model=chosen,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            text=text,
+            batch_size=parse_batch_size(batch_size),
+            output=output,
+            name=name,
+        ),
+        tasks=options,
+        layers=removed,
+        block=block,
+        log_samples=log_samples,
+    )
+    finished = run_sweep(request, watch)
+    if finished is None:
+        return
+
+    from depthprobe.render.drop_tables import drop_reading, headline_tasks
+    from depthprobe.render.figures import draw_run
+    from depthprobe.render.tables import drop_table
+
+    console = result_console()
+    for headline in headline_tasks(finished):
+        console.print(drop_table(finished, headline))
+        console.print(drop_reading(finished, headline), soft_wrap=not console.is_terminal)
+    figures = draw_run(finished, formats=formats)
+    for path in (finished.directory / "prune_sweep.csv", *figures, finished.directory / "manifest.json"):
+        console.print(str(path), soft_wrap=True)
+
+
+def parse_layers(text: str | None) -> tuple[int, ...] | None:
+    """Return the layers that ``--layers`` lists, ascending; None for all.
+
+    Raises:
+        OptionError: if it is no list of 0-based layers and ranges.
+    """
+    if text is None:
+        return None
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise OptionError(f"--layers {text} is no list of layers.", "Write it like 0,5,20-31, 0-based.")
+        if int(last if dash else first) > MOST_LAYERS:
+            raise OptionError(f"--layers {text} goes beyond any model.", "Write it like 0,5,20-31, 0-based.")
+        layers.update(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(layers))
+
+
+def _parse_samples(text: str | None) -> dict[str, Any] | None:
+    """Return the documents that ``--samples`` picks, from JSON or a file of it."""
+    if text is None:
+        return None
+    try:
+        path = Path(text)
+        found = json.loads(path.read_text(encoding="utf-8") if path.is_file() else text)
+    except (ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise OptionError(f"--samples {text} is neither JSON nor a file of it.", 'Write {"TASK": [0, 3, 6]}.')
+    return found

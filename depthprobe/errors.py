@@ -1,0 +1,56 @@
+"""Errors as sentences to a person: what is wrong with the values, then what to do.
+
+One base class and one subclass a stage. The command line prints ``problem`` and ``hint`` without a
+traceback; anything that is not a :class:`DepthprobeError` is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class DepthprobeError(Exception):
+    """A failure the user can act on.
+
+    Args:
+        problem: What is wrong, with the offending values, as one sentence.
+        hint: What to do next, as one sentence; empty when there is nothing to advise.
+
+    ``exit_status`` is what the command line ends with: 2 when the request was wrong, 1 when the
+    machine failed (disk, memory, network).
+    """
+
+    exit_status = 2
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"{problem} {hint}".strip())
+        self.problem = problem
+        self.hint = hint
+
+
+class OptionError(DepthprobeError):
+    """An option or a setting has a value that cannot be used."""
+
+
+class LoadError(DepthprobeError):
+    """A model cannot be found, may not be read, or does not load."""
+
+
+class AnatomyError(DepthprobeError):
+    """The residual blocks of a model were not found, or the one forward pass contradicted them."""
+
+
+class TextError(DepthprobeError):
+    """Calibration text cannot be found, read or used."""
+
+
+class MeasureError(DepthprobeError):
+    """A measurement met values it must not average, such as NaN in the hidden states."""
+
+
+class RunError(DepthprobeError):
+    """A run directory cannot be read, written or trusted."""
+
+
+class MachineError(DepthprobeError):
+    """The machine failed: no memory, no disk, no network."""
+
+    exit_status = 1

@@ -1,0 +1,1 @@
+"""Everything about lm-eval; empty until the measured drop comes."""

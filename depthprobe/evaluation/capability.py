@@ -1,0 +1,185 @@
+"""Which ways of sharing work come out right on a model: tried on random tokens, never read off its name.
+
+A model may carry more than the stream from block to block, compute positions from the mask, look at a
+window or keep a state that no other row may see. So each way is run on a made-up set of texts with
+common beginnings, for the whole model and without its first, middle and last block, and compared with
+plain texts, one by one, of a model whose block is deleted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from depthprobe.evaluation.passes import MakeMask, Passes, Ways, mask_of
+from depthprobe.evaluation.prefixes import Prices, lay_out
+from depthprobe.evaluation.scores import ScoreRequest, Variant
+from depthprobe.models.anatomy import Anatomy
+
+# Texts at least this long are tried where the model reads so many.
+LENGTH = 24
+# Windows up to this are outgrown by the texts tried; longer ones bound what is shared.
+LONGEST_WINDOW_TRIED = 2048
+# Log-probabilities may differ by this share of the largest one (float32), or on average (half precision).
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.float16: 5e-3, torch.bfloat16: 2e-2}
+
+# What a configuration calls a distance that tokens see, or from which on positions change.
+DISTANCE = re.compile(r"^(?!.*layer).*(window|chunk|local|original_max_position)")
+WINDOW = re.compile(r"^(?!.*layer).*window")
+
+TRIED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+
+def find_ways(
+    model: nn.Module, anatomy: Anatomy, device: torch.device, context: int | None
+) -> tuple[Ways, MakeMask | None]:
+    """Return the ways that come out right, and the mask for packed rows.
+
+    Args:
+        model: The model.
+        anatomy: Its anatomy.
+        device: Where token ids go.
+        context: The most tokens the model reads; None if nothing limits it.
+    """
+    config = model.config.get_text_config()
+    distances = sorted(set(_distances(config.to_dict())))
+    tried = [distance for distance in distances if distance <= LONGEST_WINDOW_TRIED]
+    length = min(max([LENGTH, *(distance + 8 for distance in tried)]), context or LENGTH + 1_000_000)
+    beyond = [distance for distance in distances if distance >= length]
+    limit = beyond[0] if beyond else None
+    trial = _Trial(model, anatomy, device, length)
+    ways = Ways()
+    if not trial.is_right(ways, None):
+        return replace(ways, removal="delete", depth_limit=limit), None
+    head = replace(ways, head=True)
+    if not trial.is_right(head, None):
+        return replace(ways, depth_limit=limit), None
+    ways = head
+    stream = replace(ways, stream=True)
+    if trial.is_right(stream, None):
+        ways = stream
+    mask = None
+    window = next((int(v) for k, v in vars(config).items() if WINDOW.match(k) and _is_distance(v)), None)
+    for form in _forms(config, window):
+        candidate = mask_of(form, config, window, model.dtype)
+        if trial.is_right(replace(ways, pack=form), candidate):
+            ways, mask = replace(ways, pack=form), candidate
+            break
+    prefix = replace(ways, prefix=True)
+    if trial.is_right(prefix, mask):
+        ways = prefix
+    return replace(ways, depth_limit=limit), mask
+
+
+def _forms(config: Any, window: int | None) -> Iterator[str]:
+    """Yield the forms of mask that the model may take, the likeliest first."""
+    kinds = getattr(config, "layer_types", None)
+    if window is not None:
+        if kinds:
+            yield "types"
+        yield "window"
+    yield "full"
+    if window is None and kinds:
+        yield "types"
+
+
+def _distances(values: Any, name: str = "") -> Iterator[int]:
+    """Yield every distance that a configuration names, also in lists and dicts inside it."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _distances(value, str(key))
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _distances(value, name)
+    elif DISTANCE.match(name) and _is_distance(values):
+        yield int(values)
+
+
+def _is_distance(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 1
+
+
+class _Trial:
+    """Texts with common beginnings, and what they truly score."""
+
+    def __init__(self, model: nn.Module, anatomy: Anatomy, device: torch.device, length: int) -> None:
+        self.model, self.anatomy, self.device = model, anatomy, device
+        layers = anatomy.layers
+        singles = sorted({0, layers // 2, layers - 1})
+        self.variants: list[Variant] = [(), *((layer,) for layer in singles if layers > 1)]
+        self.requests = _texts(model.config.get_text_config().vocab_size, length)
+        self.truth: dict[Variant, np.ndarray] = {}
+        for removal in ("delete", "skip"):
+            try:
+                alone = Ways(removal=removal)
+                parts = [self._score([request], alone, None) for request in self.requests]
+            except TRIED:
+                if removal == "skip":
+                    raise
+                continue  # a model that cannot be run without a block can still pass the stream through
+            self.truth = {
+                variant: np.concatenate([part[variant] for part in parts]) for variant in self.variants
+            }
+            break
+
+    def is_right(self, ways: Ways, mask: MakeMask | None) -> bool:
+        """Return whether the texts, run together, score in these ways what they score one by one."""
+        try:
+            found = self._score(self.requests, ways, mask)
+        except TRIED:
+            return False
+        return all(self._agree(found[variant], self.truth[variant]) for variant in self.variants)
+
+    def _score(self, requests: Sequence[ScoreRequest], ways: Ways, mask: MakeMask | None) -> Any:
+        """Return the log-probabilities of every scored token, by variant, in the order of the requests."""
+        prices = Prices(
+            # Attention dear and all else free: whatever can be shared is.
+            pair=1.0 if ways.prefix else 0.0,
+            copy=0.0,
+            call=0.0,
+            longest=1 << 30,
+            packs=bool(ways.pack),
+            keeps=ways.prefix,
+        )
+        passes = Passes(self.model, self.anatomy, self.device, ways, mask)
+        found: dict[Variant, list[tuple[np.ndarray, np.ndarray]]] = {v: [] for v in self.variants}
+        for group in lay_out(requests, prices):
+            for variant, request, logprob, _ in passes.run(group, self.variants, 1 << 30):
+                found[variant].append((request, logprob))
+        return {variant: _in_order(parts) for variant, parts in found.items()}
+
+    def _agree(self, found: np.ndarray, truth: np.ndarray) -> bool:
+        tolerance = TOLERANCE.get(self.model.dtype, 1e-4) * max(1.0, float(np.abs(truth).max()))
+        difference = np.abs(found - truth)
+        # Half precision strays far on single tokens; a wrong mask or position moves all of them.
+        is_half = self.model.dtype in (torch.float16, torch.bfloat16)
+        return bool((difference.mean() if is_half else difference.max()) <= tolerance)
+
+
+def _in_order(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    request = np.concatenate([part[0] for part in parts])
+    logprob = np.concatenate([part[1] for part in parts])
+    # A request's tokens may stand in a prefix and in a row; by value they have one order.
+    return logprob[np.lexsort((logprob, request))]
+
+
+def _texts(vocab: int, length: int) -> list[ScoreRequest]:
+    """Return texts over random tokens: a common beginning, forks in it, one the beginning of another."""
+    generator = np.random.default_rng(0)
+    low = min(5, vocab - 1)  # past the special tokens of most vocabularies
+
+    def draw(count: int) -> tuple[int, ...]:
+        return tuple(int(token) for token in generator.integers(low, vocab, count))
+
+    start = draw(max(length - 14, 4))
+    branches = [start + draw(4), start + draw(5)]
+    requests = [ScoreRequest(start + draw(1), min(3, len(start)))]
+    for branch in branches:
+        requests += [ScoreRequest(branch + draw(count), count) for count in (1, 3, 5)]
+    return requests

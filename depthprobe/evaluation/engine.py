@@ -1,0 +1,127 @@
+"""Scores of many requests for a model and for many variants of it, for the price of a few passes.
+
+What is shared is exact: variants start from the whole model's stream, texts with a common beginning compute
+it once, the head runs on scored positions only. The numbers are those that lm-eval's ``HFLM`` would give
+on each variant, up to the rounding of float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from depthprobe.batches import run_batches, token_budget
+from depthprobe.errors import MeasureError
+from depthprobe.evaluation.capability import find_ways
+from depthprobe.evaluation.passes import Passes
+from depthprobe.evaluation.plan import plan_chunks
+from depthprobe.evaluation.prefixes import Prices, lay_out
+from depthprobe.evaluation.scores import ScoreRequest, Scores, Variant
+from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.loading import LoadedModel, context_limit
+
+__all__ = ["ScoreRequest", "Scores", "ScoringEngine", "Variant"]
+
+# Streams of one chunk, kept at every boundary, on a machine without a GPU.
+CPU_STREAM_BYTES = 1 << 30
+LARGEST_CPU_CHUNK_TOKENS = 16_384
+LARGEST_BATCH_TOKENS = 16_384
+LEAST_TOKENS = 256
+
+
+class ScoringEngine:
+    """Scores requests for variants of one model.
+
+    Args:
+        model: The loaded model.
+        anatomy: Its anatomy.
+        budget_tokens: The most different tokens a chunk may hold; None fits chunks to the memory.
+
+    ``way`` says, for the manifest, how the work is shared: what came out right when it was tried.
+    """
+
+    def __init__(self, model: LoadedModel, anatomy: Anatomy, *, budget_tokens: int | None = None) -> None:
+        self._model, self._anatomy = model, anatomy
+        ways, mask = find_ways(model.model, anatomy, model.device, context_limit(model.model))
+        self.way = str(ways)
+        self._ways = ways
+        self._passes = Passes(model.model, anatomy, model.device, ways, mask)
+        self._chunk_tokens, self._batch_tokens = self._budgets(budget_tokens)
+        self._prices = self._prices_here()
+
+    def plan(self, requests: Sequence[ScoreRequest]) -> list[list[int]]:
+        """Return chunks of request indices, the longest texts first: the same for every variant and run."""
+        return plan_chunks(requests, self._chunk_tokens)
+
+    def score(
+        self, requests: Sequence[ScoreRequest], chunk: Sequence[int], variants: Sequence[Variant]
+    ) -> dict[Variant, Scores]:
+        """Return the scores of the requests that ``chunk`` names, in its order, for each variant.
+
+        All variants wanted should be asked for at once: what they share is computed once a call.
+
+        Raises:
+            MeasureError: if a log-probability is NaN.
+            MachineError: if a single request does not fit into memory.
+        """
+        wanted = sorted({tuple(sorted(set(variant))) for variant in variants})
+        total = {variant: np.zeros(len(chunk)) for variant in wanted}
+        greedy = {variant: np.ones(len(chunk), dtype=bool) for variant in wanted}
+
+        def step(part: list[int]) -> list[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
+            try:
+                return list(self._answers([requests[chunk[index]] for index in part], wanted))
+            except (RuntimeError, MemoryError):
+                # Should it have been the memory, smaller batches go on with half of the chunk.
+                self._batch_tokens = max(self._batch_tokens // 2, LEAST_TOKENS)
+                raise
+
+        for part, found in run_batches([list(range(len(chunk)))] if len(chunk) else [], step):
+            place = np.asarray(part)
+            for variant, request, logprob, is_greedy in found:
+                if np.isnan(logprob).any():
+                    raise MeasureError(
+                        f"The log-probabilities of the model without layers {list(variant)} hold NaN."
+                        if variant
+                        else "The model's log-probabilities hold NaN.",
+                        "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
+                    )
+                np.add.at(total[variant], place[request], logprob.astype(np.float64))
+                np.logical_and.at(greedy[variant], place[request], is_greedy)
+        scores = {variant: Scores(total[variant], greedy[variant]) for variant in wanted}
+        return {variant: scores[tuple(sorted(set(variant)))] for variant in variants}
+
+    def _answers(
+        self, requests: list[ScoreRequest], variants: list[Variant]
+    ) -> Iterator[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
+        for group in lay_out(requests, self._prices, self._ways.depth_limit):
+            yield from self._passes.run(group, variants, self._batch_tokens)
+
+    def _budgets(self, chosen: int | None) -> tuple[int, int]:
+        """Return the most tokens of a chunk, whose streams are all kept, and of one batch in it."""
+        model, anatomy = self._model, self._anatomy
+        itemsize = model.model.dtype.itemsize
+        kept = (anatomy.layers + 1) * anatomy.hidden * itemsize if self._ways.stream else 0
+        working = 32 * anatomy.hidden * itemsize
+        batch = token_budget(model.device, working + kept, model.weight_bytes)
+        chunk = batch
+        if model.device.type != "cuda":
+            chunk = min(max(CPU_STREAM_BYTES // max(kept, 1), batch), LARGEST_CPU_CHUNK_TOKENS)
+        chunk = chunk if chosen is None else max(chosen, 1)
+        return chunk, min(batch, chunk, LARGEST_BATCH_TOKENS)
+
+    def _prices_here(self) -> Prices:
+        """Return what layouts cost on this model and device."""
+        anatomy, ways = self._anatomy, self._ways
+        weights = sum(p.numel() for block in anatomy.blocks for p in block.parameters()) / anatomy.layers
+        on_gpu = self._model.device.type == "cuda"
+        return Prices(
+            # Scores and weighted sum, 2 * hidden each; a softmax between them costs a CPU as much again.
+            pair=(4 if on_gpu else 8) * anatomy.hidden / max(2 * weights, 1.0),
+            # Memory is slow beside arithmetic, on a GPU far more so.
+            copy=300.0 if on_gpu else 30.0,
+            call=512.0 if on_gpu else 32.0,
+            packs=bool(ways.pack),
+            keeps=ways.prefix,
+        )

@@ -1,0 +1,74 @@
+"""Several processes of one sweep, as torchrun or ``accelerate launch`` start them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+
+from depthprobe.evaluation.sweep import Share
+
+Result = TypeVar("Result")
+
+# The slowest process may need hours more than the fastest; a dead one is the launcher's to notice.
+PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of one sweep: ``rank`` of ``count``, ``local`` on its machine."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @classmethod
+    def here(cls) -> Processes:
+        """Return what the launcher set, joined over gloo; a single process where there is none."""
+        count = int(os.environ.get("WORLD_SIZE", "1"))
+        if count <= 1 or "RANK" not in os.environ:
+            return cls()
+        if not torch.distributed.is_initialized():
+            # The model runs in each process by itself: only names and signals are exchanged.
+            torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+        return cls(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
+
+    @property
+    def share(self) -> Share:
+        """The part of the work that is this process's."""
+        return Share(self.rank, self.count)
+
+    def device(self, name: str) -> str:
+        """Return the device of this process: its own GPU where the name leaves that open."""
+        own = self.count > 1 and name in ("auto", "cuda") and torch.cuda.is_available()
+        return f"cuda:{self.local}" if own else name
+
+    def first(self, decide: Callable[[], Result]) -> Result:
+        """Return in every process what the first one decided, or raise everywhere what it raised."""
+        if self.count == 1:
+            return decide()
+        told: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                told[0] = decide()
+            except Exception as error:  # told to all, and raised there and here
+                told[1] = error
+        torch.distributed.broadcast_object_list(told)
+        if told[1] is not None:
+            raise told[1]
+        return told[0]
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+    def part(self) -> None:
+        """Leave the group."""
+        if self.count > 1 and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,43 @@
+"""What the engine scores, for which variants, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthprobe.errors import OptionError
+
+Variant = tuple[int, ...]
+"""Layers left out, ascending; ``()`` is the whole model."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """A text whose last ``scored`` tokens are the continuation; it fits the model already.
+
+    Raises:
+        OptionError: if no token is scored, or none stands before the first scored one.
+    """
+
+    tokens: tuple[int, ...]
+    scored: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scored < len(self.tokens):
+            raise OptionError(
+                f"A request scores {self.scored} of its {len(self.tokens)} tokens.",
+                "At least one token must be scored and one stand before it.",
+            )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Answers in the order of the requests asked for.
+
+    ``loglikelihood`` float64 ``[request]``, nats summed over the continuation; ``greedy`` bool
+    ``[request]``, whether every token of the continuation is the likeliest one.
+    """
+
+    loglikelihood: np.ndarray
+    greedy: np.ndarray

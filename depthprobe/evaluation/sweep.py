@@ -1,0 +1,144 @@
+"""All answers of the model and its variants, each finished piece of work on disk before the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthprobe.errors import OptionError
+from depthprobe.evaluation.engine import ScoringEngine
+from depthprobe.evaluation.harness import Work
+from depthprobe.evaluation.journal import Journal
+from depthprobe.evaluation.scores import ScoreRequest, Variant
+from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.intervene import discard_blocks
+
+# Prompts whose continuations are generated and written down as one piece.
+GENERATIONS_A_PIECE = 16
+
+
+@dataclass(frozen=True)
+class Answers:
+    """For every variant: ``loglikelihoods`` float64 [request], ``greedy`` bool [request], ``generations``."""
+
+    loglikelihoods: dict[Variant, np.ndarray]
+    greedy: dict[Variant, np.ndarray]
+    generations: dict[Variant, list[str]]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the pieces this process does: every ``count``-th from ``rank`` on."""
+
+    rank: int = 0
+    count: int = 1
+
+    def mine(self, pieces: Sequence[str]) -> list[str]:
+        """Return the pieces of this process."""
+        return list(pieces[self.rank :: self.count])
+
+
+def answer_all(
+    engine: ScoringEngine,
+    anatomy: Anatomy,
+    work: Work,
+    requests: Sequence[ScoreRequest],
+    variants: Sequence[Variant],
+    journal: Journal,
+    share: Share | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Answer every request for every variant and write the answers to the journal.
+
+    What the journal already holds is not done again. A piece is a chunk of requests for all variants,
+    which share their computation, or a few generations of one variant.
+
+    Args:
+        engine: Scores the requests.
+        anatomy: Of the engine's model.
+        work: Whose generation requests are answered beside ``requests``.
+        requests: Everything to score.
+        variants: Sorted layers to remove, ``()`` for the whole model.
+        journal: Where answers go.
+        share: The part of this process; all by default.
+        advance: Called with the number of answers (requests x variants) just finished.
+    """
+    share = share or Share()
+    pieces = score_pieces(engine, requests)
+    for name in share.mine(list(pieces)):
+        chunk = pieces[name]
+        if not journal.done(name):
+            scores = engine.score(requests, chunk, variants)
+            journal.write(
+                name,
+                {
+                    "loglikelihoods": np.stack([scores[variant].loglikelihood for variant in variants]),
+                    "greedy": np.stack([scores[variant].greedy for variant in variants]),
+                },
+            )
+        advance(len(chunk) * len(variants))
+    texts = generation_pieces(work, variants)
+    for name in share.mine(list(texts)):
+        variant, indices = texts[name]
+        if not journal.done(name):
+            # Cached decoding: a block must run and be discarded, since the cache counts on its slot.
+            with discard_blocks(anatomy, variant) if variant else nullcontext():
+                journal.write(name, {"texts": generate(work, indices)})
+        advance(len(indices))
+
+
+def generate(work: Work, indices: Sequence[int]) -> list[str]:
+    """Return what the model as it stands generates for some requests.
+
+    Raises:
+        OptionError: if transformers refuses the generation settings.
+    """
+    try:
+        return work.generate(indices)
+    except (ValueError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise OptionError(f"Text cannot be generated: {reason}", "Check --gen-kwargs.") from error
+
+
+def gather_answers(
+    engine: ScoringEngine,
+    work: Work,
+    requests: Sequence[ScoreRequest],
+    variants: Sequence[Variant],
+    journal: Journal,
+) -> Answers:
+    """Return all answers as the journal holds them, so that a resumed run ends with the same bytes."""
+    count = len(requests)
+    loglikelihoods = {variant: np.zeros(count) for variant in variants}
+    greedy = {variant: np.zeros(count, dtype=bool) for variant in variants}
+    generations: dict[Variant, list[str]] = {variant: [] for variant in variants}
+    for name, chunk in score_pieces(engine, requests).items():
+        piece = journal.read(name)
+        for row, variant in enumerate(variants):
+            loglikelihoods[variant][chunk] = piece["loglikelihoods"][row]
+            greedy[variant][chunk] = piece["greedy"][row]
+    for name, (variant, _) in generation_pieces(work, variants).items():
+        generations[variant] += journal.read(name)["texts"]
+    return Answers(loglikelihoods, greedy, generations)
+
+
+def score_pieces(engine: ScoringEngine, requests: Sequence[ScoreRequest]) -> dict[str, list[int]]:
+    """Return the pieces of scoring: name -> request indices; the same in every process and run."""
+    return {f"score/{index}": chunk for index, chunk in enumerate(engine.plan(requests))}
+
+
+def generation_pieces(work: Work, variants: Sequence[Variant]) -> dict[str, tuple[Variant, list[int]]]:
+    """Return the pieces of generation: name -> variant and indices of generation requests."""
+    count = len(work.generation_requests)
+    starts = range(0, count, GENERATIONS_A_PIECE)
+    return {
+        f"generate/{'-'.join(map(str, variant)) or 'whole'}/{start}": (
+            variant,
+            list(range(start, min(start + GENERATIONS_A_PIECE, count))),
+        )
+        for variant in variants
+        for start in starts
+    }

@@ -1,0 +1,1 @@
+"""Pure tensor arithmetic: every formula of the papers as a function that runs without a model."""

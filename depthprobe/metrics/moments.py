@@ -1,0 +1,49 @@
+"""Running mean and standard deviation that do not depend on how the data are cut into batches."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Moments:
+    """Mean and standard deviation over the first axis of everything added, in float64 with a count.
+
+    Batches are merged by the parallel update of Chan, Golub and LeVeque (1979), so that many batches
+    of nearly equal values lose no digits.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: torch.Tensor | None = None
+        self._squares: torch.Tensor | None = None
+
+    def add(self, values: torch.Tensor) -> None:
+        """Add ``[count, ...]`` values; all calls must agree on the axes behind the first."""
+        values = values.detach().to("cpu", torch.float64)
+        count = len(values)
+        if count == 0:
+            return
+        mean = values.mean(dim=0)
+        squares = (values - mean).square().sum(dim=0)
+        if self._mean is None or self._squares is None:
+            self.count, self._mean, self._squares = count, mean, squares
+            return
+        total = self.count + count
+        shift = mean - self._mean
+        self._mean = self._mean + shift * (count / total)
+        self._squares = self._squares + squares + shift.square() * (self.count * count / total)
+        self.count = total
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean over everything added, float64."""
+        if self._mean is None:
+            raise ValueError("no values were added")
+        return self._mean
+
+    @property
+    def std(self) -> torch.Tensor:
+        """Sample standard deviation (divisor count - 1), float64; zero for a single value."""
+        if self._squares is None:
+            raise ValueError("no values were added")
+        return (self._squares / max(self.count - 1, 1)).sqrt()

@@ -1,0 +1,221 @@
+"""A checkpoint without its weights: configuration, tokenizer and the class that will load it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+)
+
+from depthprobe.errors import DepthprobeError, LoadError
+from depthprobe.models import meta_llama
+from depthprobe.models.hub_errors import explain_load_error, first_line
+from depthprobe.models.sources import ModelSource, fetch_small_files, original_folder, resolve_model
+
+# Any file that a tokenizer can be read from; a byte-level one needs none.
+TOKENIZER_FILES = [
+    "tokenizer.json",
+    "tekken.json",
+    "*.model",
+    "*.tiktoken",
+    "vocab*",
+    "merges.txt",
+    "*.vocab",
+]
+
+# What the libraries raise for a checkpoint they cannot build, as seen with damaged ones.
+MACHINE_EXCEPTIONS = (MemoryError, OSError, RuntimeError)
+LOAD_EXCEPTIONS = (
+    *MACHINE_EXCEPTIONS, ImportError, KeyError, TypeError, ValueError,
+    SafetensorError, StrictDataclassError, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a model before its weights are read.
+
+    ``folder`` holds its files; ``config`` is None for Meta's original layout, whose sizes stand in the
+    weights; ``context_tokens`` is the longest sequence its configuration admits, None if it names no limit.
+    """
+
+    source: ModelSource
+    folder: Path
+    config: PretrainedConfig | None
+    tokenizer: PreTrainedTokenizerBase
+    trust_remote_code: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The configuration's own limit; :func:`depthprobe.models.loading.context_limit` is the exact one."""
+        return None if self.config is None else declared_positions(self.config)
+
+
+def open_checkpoint(
+    name_or_source: str | ModelSource, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Return a checkpoint's configuration and tokenizer; of a hub model only those files are fetched.
+
+    Args:
+        name_or_source: A name as :func:`resolve_model` takes it, or its answer.
+        revision: Branch, tag or commit of a hub id; used only with a name.
+        trust_remote_code: Whether Python files that come with the model may be run.
+
+    Raises:
+        LoadError: If the model cannot be found, or its configuration or tokenizer cannot be used.
+        MachineError: If disk or network fail.
+    """
+    source = resolve_model(name_or_source, revision) if isinstance(name_or_source, str) else name_or_source
+    if source.layout == "meta":
+        folder = original_folder(source, weights=False)
+        return Checkpoint(source, folder, None, meta_llama.load_tokenizer(folder), trust_remote_code)
+    folder = fetch_small_files(source, trust_remote_code)
+    config, notes = _read_config(source, folder, trust_remote_code)
+    tokenizer = _read_tokenizer(source, folder, trust_remote_code)
+    return Checkpoint(source, folder, config, tokenizer, trust_remote_code, notes)
+
+
+def declared_positions(config: PretrainedConfig) -> int | None:
+    """Return how many positions a configuration declares; None where nothing limits them."""
+    config = config.get_text_config()
+    if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
+        return None
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+    limits = (getattr(config, name, None) for name in names)
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+
+
+def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[PretrainedConfig, tuple[str, ...]]:
+    """Return the configuration and notes about code that comes with the model."""
+    name = source.name
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type, code = raw.get("model_type"), raw.get("auto_map") or {}
+    except (ValueError, AttributeError, OSError) as error:
+        problem = f"config.json of {name} is not valid JSON ({first_line(error)})."
+        raise LoadError(problem, "Download the file again.") from error
+    known = model_type in CONFIG_MAPPING
+    files = ", ".join(sorted({_code_file(entry) for entry in _flat(code.values())}))
+    if not known and not code:
+        what = f"has the unknown model type {model_type!r}" if model_type else "names no model_type"
+        raise LoadError(
+            f"config.json of {name} {what}.",
+            f"A transformers newer than {transformers.__version__} may know it: pip install -U transformers.",
+        )
+    if not known and not trust:
+        raise LoadError(
+            f"{name} needs code of its own ({files}), which is not run unless you say so.",
+            "Read that code, then add --trust-remote-code.",
+        )
+    notes = (f"{name} brings code of its own ({files}), which was not run.",) if code and not trust else ()
+    with errors_told(name, "configuration"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    if config.is_encoder_decoder:
+        raise LoadError(
+            f"{name} ({config.model_type}) is an encoder-decoder model, which is not supported yet.",
+            "Choose a decoder-only or an encoder-only model.",
+        )
+    return config, notes
+
+
+def _flat(entries: Any) -> Iterator[str]:
+    for entry in entries:
+        yield from (item for item in (entry if isinstance(entry, list | tuple) else [entry]) if item)
+
+
+def _code_file(entry: str) -> str:
+    """Return 'modeling_x.py' (of REPO, where it is another) from 'REPO--modeling_x.Class'."""
+    repo, _, path = entry.rpartition("--")
+    return f"{path.rpartition('.')[0]}.py" + (f" of {repo}" if repo else "")
+
+
+def choose_class(config: PretrainedConfig) -> Any:
+    """Return the transformers Auto class that loads a checkpoint with the head it was trained with.
+
+    Encoders such as BERT also stand in the causal table (as decoders of another model), so where both
+    tables list a type the checkpoint's own architecture decides, and by default the masked head is right.
+    A decoder saved bare or with another task's head is loaded without one: a random head gives random losses.
+
+    Raises:
+        LoadError: If transformers has no model of this type that reads tokens.
+    """
+    remote = getattr(config, "auto_map", None) or {}
+    for auto in ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel"):
+        if auto in remote:
+            return getattr(transformers, auto)
+    kind, architecture = type(config), (config.architectures or [None])[0]
+    causal, masked = kind in MODEL_FOR_CAUSAL_LM_MAPPING, kind in MODEL_FOR_MASKED_LM_MAPPING
+    if causal and masked:
+        says_causal = architecture == class_name(MODEL_FOR_CAUSAL_LM_MAPPING, kind)
+        causal = says_causal or getattr(config, "is_decoder", False)
+        masked = not causal
+    has_head = architecture is None or re.search("CausalLM|LMHead|Generation", architecture)
+    if causal and (has_head or config.get_text_config().tie_word_embeddings):
+        return transformers.AutoModelForCausalLM
+    if masked:
+        return transformers.AutoModelForMaskedLM
+    if kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return transformers.AutoModelForImageTextToText
+    if kind in MODEL_MAPPING:
+        return transformers.AutoModel
+    raise LoadError(
+        f"transformers has no language model of type {config.model_type!r}.", "Choose another model."
+    )
+
+
+def class_name(mapping: Any, kind: type[PretrainedConfig]) -> str:
+    """Return the name of the model class that one of transformers' tables lists for a configuration."""
+    entry = mapping[kind]
+    return (entry[0] if isinstance(entry, list | tuple) else entry).__name__
+
+
+def _read_tokenizer(source: ModelSource, folder: Path, trust: bool) -> PreTrainedTokenizerBase:
+    has_files = any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern))
+    hint = "Put tokenizer.json or tokenizer.model beside its config.json."
+    with errors_told(source.name, "tokenizer"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        except Exception as error:
+            if not has_files:
+                raise LoadError(f"{source.name} has no tokenizer.", hint) from error
+            if type(error) is Exception:  # all that the tokenizers library raises: no name to catch it by
+                raise ValueError(str(error)) from error
+            raise
+    # Without files transformers makes some types up from their special tokens alone; real bytes need 256.
+    if not has_files and len(tokenizer) < 256:
+        raise LoadError(f"{source.name} has no tokenizer.", hint)
+    return tokenizer
+
+
+@contextmanager
+def errors_told(
+    name: str, what: str, exceptions: tuple[type[Exception], ...] = LOAD_EXCEPTIONS
+) -> Iterator[None]:
+    """Turn what transformers raises into our errors, and keep its warnings silent: we tell them ourselves."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity(max(verbosity, transformers.logging.ERROR))
+    try:
+        yield
+    except DepthprobeError:
+        raise
+    except exceptions as error:
+        raise explain_load_error(error, name, what) from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)

@@ -1,0 +1,61 @@
+"""The commands as functions, for notebooks: measure a loaded model, get a frame, draw it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from depthprobe.measurement import Measurement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from depthprobe.models.loading import LoadedModel
+    from depthprobe.results.runs import Run
+
+
+def angular(
+    model: LoadedModel | str,
+    *,
+    tokens: Literal["last", "all"] = "last",
+    batch_size: int | None = None,
+    **text: Any,
+) -> Measurement:
+    """Return the angular distances of a model; ``.frame`` has layer, n, distance, std, samples.
+
+    Args:
+        model: What ``load_model`` gave, or a name that it takes.
+        tokens: ``last`` compares each sample's last token as the papers do, ``all`` every token.
+        batch_size: Samples a batch; None fits batches to the device.
+        text: Fields of :class:`depthprobe.texts.TextOptions`: dataset, config, split, column, samples,
+            seq_len, seed. The defaults are the command line's.
+    """
+    from depthprobe.models.anatomy import describe_anatomy
+    from depthprobe.models.loading import load_model
+    from depthprobe.probes.registry import PROBES
+    from depthprobe.texts import default_options, read_samples
+
+    loaded = load_model(model) if isinstance(model, str) else model
+    options = default_options(embedded=loaded.source.name.startswith("builtin:"), **text)
+    samples = read_samples(options, loaded.tokenizer, loaded.context_tokens)
+    samples.check_fits(loaded.context_tokens, loaded.vocabulary)
+    return PROBES["angular"].measure(
+        loaded, describe_anatomy(loaded.model), samples, tokens=tokens, batch_size=batch_size
+    )
+
+
+def draw(what: Measurement | Run, **options: Any) -> Figure:
+    """Return the figure of a measurement or of a saved run; options as ``depthprobe plot`` has them.
+
+    Args:
+        what: What a probe or ``read_run`` gave.
+        options: ``normalize`` (``none`` or ``row``) and ``title``.
+    """
+    from depthprobe.render.angular import draw_angular
+    from depthprobe.render.figures import render_bytes
+
+    frame = what.frame if isinstance(what, Measurement) else what.tables["angular"]
+    figure = draw_angular(frame, **options)
+    # Figures made without pyplot have no display of their own; notebooks ask for this one.
+    figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]
+    return figure

@@ -1,0 +1,148 @@
+"""The whole way of a measurement: reserve a place -> load -> texts -> measure -> save."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import depthprobe
+from depthprobe.measurement import Measurement
+from depthprobe.models.anatomy import Anatomy, describe_anatomy
+from depthprobe.models.loading import (
+    LoadedModel,
+    ModelSource,
+    load_model,
+    open_checkpoint,
+    resolve_model,
+)
+from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
+from depthprobe.probes.registry import PROBES
+from depthprobe.provenance import peak_memory, versions
+from depthprobe.results.runs import Run
+from depthprobe.results.store import reserve, save
+from depthprobe.texts import Samples, TextOptions, read_samples
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a user asks for with one command."""
+
+    probe: str
+    model: str
+    text: TextOptions
+    options: dict[str, Any] = field(default_factory=dict)
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+    batch_size: int | None = None
+    output: Path = Path("reports")
+    name: str | None = None
+
+    def settings(self, source: ModelSource) -> dict[str, Any]:
+        """Return what decides the numbers: two runs with equal settings are the same run."""
+        device = choose_device(self.device)
+        dtype = parse_dtype(self.dtype, device)
+        return {
+            # A directory is known by its contents: it may move, and be named in many ways.
+            "model": source.location if source.fingerprint is None else Path(source.location).name,
+            "commit": source.revision,
+            "fingerprint": source.fingerprint,
+            "dtype": "auto" if dtype is None else dtype_name(dtype),
+            "device": device.type,
+            "text": self.text.settings(),
+            **self.options,
+            "depthprobe": depthprobe.__version__,
+        }
+
+
+class Watcher(Protocol):
+    """Who is told how a run is going."""
+
+    def say(self, news: str) -> None:
+        """Take one line of news."""
+
+    def stage(self, what: str, total: int | None, unit: str) -> Any:
+        """Return a context manager around one stage; it yields the function that counts it on."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, news: str) -> None:
+        """Ignore the news."""
+
+    @contextmanager
+    def stage(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+        """Yield a function that does nothing."""
+        yield lambda count: None
+
+
+def run(request: Request, watch: Watcher | None = None) -> Run:
+    """Return the saved run that the request describes, measured now unless it is already there.
+
+    Everything that can be wrong with the request is found before the weights are read, and nothing
+    appears under the run's name unless it is whole.
+    """
+    watch = watch or Silent()
+    started = time.monotonic()
+    source = resolve_model(request.model, request.revision)
+    for note in source.notes:
+        watch.say(note)
+    settings = request.settings(source)
+    place = reserve(request.output, request.model, request.probe, settings, request.name)
+    if place.finished is not None:
+        watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
+        return place.finished
+    if place.note:
+        watch.say(place.note)
+    try:
+        checkpoint = open_checkpoint(source, trust_remote_code=request.trust_remote_code)
+        with watch.stage("Reading text", request.text.wanted, "samples") as advance:
+            samples = read_samples(request.text, checkpoint.tokenizer, checkpoint.context_tokens, advance)
+        if samples.facts["samples"] < request.text.wanted:
+            watch.say(
+                f"{request.text.dataset} gave {samples.facts['samples']} of {request.text.wanted} samples."
+            )
+        with watch.stage("Loading model", None, "bytes"):
+            model = load_model(checkpoint, dtype=request.dtype, device=request.device)
+            samples.check_fits(model.context_tokens, model.vocabulary)
+            anatomy = describe_anatomy(model.model)
+        for note in model.notes:
+            watch.say(note)
+        with watch.stage("Measuring", samples.facts["tokens"], "tokens") as advance:
+            measurement = PROBES[request.probe].measure(
+                model, anatomy, samples, batch_size=request.batch_size, advance=advance, **request.options
+            )
+        run = save(place, measurement, manifest_of(request, model, anatomy, samples, measurement, started))
+        if run.directory != place.directory:
+            watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
+        return run
+    except BaseException:
+        place.abandon()
+        raise
+
+
+def manifest_of(
+    request: Request,
+    model: LoadedModel,
+    anatomy: Anatomy,
+    samples: Samples,
+    measurement: Measurement,
+    started: float,
+) -> dict[str, Any]:
+    """Return what really happened, for the manifest; ``started`` is a time of the monotonic clock."""
+    return {
+        "model": {"id": request.model, **model.describe(), **anatomy.describe()},
+        "data": samples.facts,
+        "options": {**request.options, **measurement.facts},
+        "command": ["depthprobe", *sys.argv[1:]],
+        "versions": versions(),
+        "elapsed_s": round(time.monotonic() - started, 3),
+        "peak_memory_bytes": peak_memory(),
+    }

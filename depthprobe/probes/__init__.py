@@ -1,0 +1,1 @@
+"""Probes: one file a question, from (model, samples, parameters) to a measurement."""

@@ -1,0 +1,37 @@
+"""Every probe there is: its name, its module and the question it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe. ``module`` has ``measure(model, anatomy, samples, **options) -> Measurement``."""
+
+    name: str
+    module: str
+    question: str
+
+    def measure(self, *args: Any, **options: Any) -> Any:
+        """Load the probe's module and measure."""
+        return import_module(self.module).measure(*args, **options)
+
+
+PROBES = {
+    probe.name: probe
+    for probe in (
+        Probe(
+            "prune-sweep",
+            "depthprobe.probes.prune_sweep",
+            "How much worse do tasks get when a layer is removed?",
+        ),
+        Probe(
+            "angular",
+            "depthprobe.probes.angular",
+            "How far does the residual stream turn between any two layers?",
+        ),
+    )
+}

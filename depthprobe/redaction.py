@@ -1,0 +1,53 @@
+"""Text without secrets: what every string passes through before it reaches a file or a log."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_HIDDEN = "***"
+
+# In the environment a token need not start with hf_ (a private hub issues its own).
+_ENVIRONMENT = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
+# A shorter value is no token, and hiding it would tear holes into ordinary words.
+_SHORTEST_VALUE = 4
+
+_SECRET_KEY = r"[\w.-]*(?:token|api[_-]?key|secret|password|passwd|signature|credential|sig)"
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"hf_[A-Za-z0-9]{8,}\w*"), f"hf_{_HIDDEN}"),
+    # Basic credentials are as good as a bearer token.
+    (
+        re.compile(r"(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s\"',;]+", re.I),
+        rf"\1{_HIDDEN}",
+    ),
+    (re.compile(r"\b(bearer)\s+[^\s\"',;]+", re.I), rf"\1 {_HIDDEN}"),
+    # Up to the last @ before the path, for passwords that hold an unescaped @.
+    # One slash will do: paths made of a URL have lost the other.
+    (re.compile(r"\b([a-z][a-z0-9+.-]*:/{1,2})[^\s/?#\"']*@", re.I), rf"\1{_HIDDEN}@"),
+    (re.compile(rf"([?&;]{_SECRET_KEY}=)[^\s&;#\"']+", re.I), rf"\1{_HIDDEN}"),
+    # Outside a URL only names that are surely secrets: `--tokens=all` and `pad_token=...` must survive.
+    (
+        re.compile(
+            r"((?:\b(?:access[_-]token|auth[_-]token|hf_token|api[_-]key|password|secret)|--token)"
+            r"[\"']?\s*[=:]\s*[\"']?)[^\s&;#,\"']+",
+            re.I,
+        ),
+        rf"\1{_HIDDEN}",
+    ),
+)
+
+
+def redact(text: str) -> str:
+    """The same text with tokens and credentials replaced by ``***``.
+
+    Hidden are Hugging Face tokens (``hf_...`` and the values of the token variables of the
+    environment), ``Authorization`` headers and ``Bearer`` values, the user and password of a URL,
+    and the secret parameters of its query. Redacting twice changes nothing more.
+    """
+    for name in _ENVIRONMENT:
+        value = os.environ.get(name, "").strip()
+        if len(value) >= _SHORTEST_VALUE:
+            text = text.replace(value, _HIDDEN)
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text

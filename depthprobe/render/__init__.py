@@ -1,0 +1,5 @@
+"""Figures and tables from saved runs; nothing here needs the model, or torch.
+
+``reading`` says what the numbers mean, ``tables`` shows them in a terminal, ``angular`` draws the map of
+angular distances, and ``figures`` picks the drawing for a run and writes the files.
+"""

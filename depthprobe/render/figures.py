@@ -1,0 +1,125 @@
+"""Figure files from a saved run: the right drawing for its probe, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from depthprobe.errors import OptionError, RunError
+from depthprobe.render.angular import NORMALIZATIONS, draw_angular
+from depthprobe.render.drops import draw_drops
+from depthprobe.render.style import style
+from depthprobe.results.files import replace_file
+from depthprobe.results.runs import Run
+
+# What each kind of file must not say, so that drawing twice gives the same bytes: when, and by which version.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+}
+FORMATS = tuple(_METADATA)
+_DOTS_PER_INCH = 300
+
+
+def _angular(run: Run, normalize: str, title: str) -> Figure:
+    return draw_angular(run.tables["angular"], normalize=normalize, title=title, caption=data_caption(run))
+
+
+def _drops(run: Run, normalize: str, title: str) -> Figure:
+    if normalize != "none":
+        raise OptionError(
+            f"--normalize is {normalize!r}, and drops are only drawn as measured.", "Leave --normalize out."
+        )
+    options = run.manifest.get("options") or {}
+    shots, limit, data = options.get("num_fewshot"), options.get("limit"), data_caption(run)
+    words = [f"{shots}-shot"] if shots is not None else []
+    words += [f"limit {limit}"] if limit is not None else []
+    words += [f"calibration: {data}"] if data else []
+    layers = (run.manifest.get("model") or {}).get("layers")
+    return draw_drops(
+        run.tables["prune_sweep"], title=title, caption="; ".join(words), options=options, layers=layers
+    )
+
+
+# One line a probe: what draws its run.
+DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
+    "angular": _angular,
+    "prune-sweep": _drops,
+}
+
+
+def data_caption(run: Run) -> str:
+    """On what a run was measured, in a few words; empty if its manifest does not say."""
+    data = run.manifest.get("data", {})
+    words = [_shown(str(data["dataset"]))] if data.get("dataset") else []
+    if data.get("samples") and data.get("seq_len"):
+        words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
+    return ", ".join(words)
+
+
+def model_title(run: Run) -> str:
+    """The id of the model a run was measured on; of a local one the directory's name."""
+    return _shown(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))
+
+
+def _shown(name: str) -> str:
+    """A name as it may stand in a paper: where on somebody's disk it lies is left to the manifest."""
+    path = Path(name)
+    return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name
+
+
+def render_bytes(figure: Figure, file_format: str) -> bytes:
+    """A figure as the bytes of a ``png`` (300 dpi), ``pdf`` or ``svg`` file; the same ones every time."""
+    with io.BytesIO() as buffer, style():
+        figure.savefig(buffer, format=file_format, dpi=_DOTS_PER_INCH, metadata=_METADATA[file_format])
+        return buffer.getvalue()
+
+
+def draw_run(
+    run: Run,
+    *,
+    formats: Sequence[str] = ("png", "pdf"),
+    normalize: str = "none",
+    title: str | None = None,
+    output: Path | None = None,
+) -> list[Path]:
+    """The figure files drawn from a saved run, in the order of ``formats``.
+
+    Args:
+        run: The run, as read from its directory.
+        formats: Kinds of files, of png, pdf and svg.
+        normalize: ``none`` or ``row``; rescaled figures are named so, as in ``angular-row.png``.
+        title: Above the figure; the model's id if None, nothing if empty.
+        output: The directory to write into; the run's own if None.
+
+    Raises:
+        OptionError: if a format or ``normalize`` is unknown.
+        RunError: if there is no figure for this run's probe, its table is missing, or ``output`` is a file.
+        MachineError: if the files cannot be written.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        asked = ", ".join(map(repr, unknown)) or "nothing"
+        raise OptionError(f"--format is {asked}.", f"Use one or more of: {', '.join(FORMATS)}.")
+    if normalize not in NORMALIZATIONS:
+        raise OptionError(f"--normalize is {normalize!r}.", f"Use one of: {', '.join(NORMALIZATIONS)}.")
+    probe = str(run.manifest.get("probe"))
+    stem = probe.replace("-", "_")
+    if probe not in DRAWINGS or stem not in run.tables:
+        drawn = ", ".join(DRAWINGS)
+        raise RunError(
+            f"{run.directory} is a run of {probe!r}, which has no figure.", f"Drawn are runs of: {drawn}."
+        )
+    figure = DRAWINGS[probe](run, normalize, model_title(run) if title is None else title)
+    stem = stem if normalize == "none" else f"{stem}-{normalize}"
+    directory = run.directory if output is None else Path(output)
+    # All are drawn before the first is written: a failing one leaves no half set behind.
+    contents = [(directory / f"{stem}.{name}", render_bytes(figure, name)) for name in dict.fromkeys(formats)]
+    for path, content in contents:
+        replace_file(path, content)
+    return [path for path, _ in contents]

@@ -1,0 +1,137 @@
+"""How figures look: one style for all of them, and text that fits where it is put."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import matplotlib
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import text_to_path
+
+# A font that comes with matplotlib, so that a figure is the same on every machine.
+FONT = "DejaVu Sans"
+LABEL_PT, TICK_PT, NOTE_PT = 8.0, 7.0, 6.5
+TITLE_SIZES_PT = (8.5, 8.0, 7.5, 7.0)
+INK, FAINT = "#1a1a1a", "#5c5c5c"
+LINE_SPACING = 1.25
+
+# Page widths of two-column proceedings; heights follow from the content.
+SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN = 3.3, 6.9
+
+_STYLE = {
+    "font.family": FONT,
+    "font.size": LABEL_PT,
+    "mathtext.fontset": "dejavusans",
+    "axes.labelsize": LABEL_PT,
+    "axes.labelcolor": INK,
+    "axes.labelpad": 3.0,
+    "axes.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.labelsize": TICK_PT,
+    "ytick.labelsize": TICK_PT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 2.0,
+    "ytick.major.size": 2.0,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.pad": 2.0,
+    "ytick.major.pad": 2.0,
+    "legend.fontsize": NOTE_PT,
+    "legend.frameon": False,
+    # Type 42 keeps text as text: journals refuse Type 3, and a reader can search the figure.
+    "pdf.fonttype": 42,
+    # Fixed, so that the same run gives the same bytes.
+    "svg.hashsalt": "depthprobe",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the house style, whatever the user's own settings are, which come back afterwards."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
+
+
+def printable(text: str) -> str:
+    """The text on one line, with ``?`` for what the font has no shape for."""
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    return "".join(
+        character if ord(character) in _known_characters() and character.isprintable() else "?"
+        for character in text
+    )
+
+
+def width_in(text: str, size_pt: float, weight: str = "normal") -> float:
+    """The width of one line of text in inches."""
+    font = FontProperties(family=FONT, size=size_pt, weight=weight)
+    width_pt, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width_pt) / 72
+
+
+def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> list[str]:
+    """The text as lines that each fit into ``room_in`` inches.
+
+    Lines break after a space, slash, hyphen, underscore, dot, colon or comma, and only where none is in
+    reach in the middle of a word.
+    """
+    lines: list[str] = []
+    rest = printable(text)
+    while rest:
+        end = len(rest)
+        while end > 1 and width_in(rest[:end].rstrip(), size_pt, weight) > room_in:
+            end -= 1
+        if end < len(rest):
+            after = max((rest.rfind(mark, 0, end) + 1 for mark in " /-_.:,"), default=0)
+            # A break in the first third would leave a line that looks forgotten.
+            end = after if after > end / 3 else end
+        lines.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return lines
+
+
+def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:
+    """The size of a title in points and its lines: as few lines as possible, then as large as possible."""
+    fits = [(size, fit(text, size, room_in, weight="bold")) for size in TITLE_SIZES_PT]
+    return min(fits, key=lambda choice: (len(choice[1]), -choice[0]))
+
+
+def text_height(lines: list[str], size_pt: float) -> float:
+    """The height of lines of text in inches."""
+    return len(lines) * size_pt * LINE_SPACING / 72
+
+
+def write_lines(
+    figure: Figure,
+    left: float,
+    top: float,
+    lines: list[str],
+    size_pt: float,
+    weight: str = "normal",
+    color: str = INK,
+) -> float:
+    """Lines of outside text from ``top`` down, in inches, so no mathematics in them; where they end."""
+    width, height = figure.get_size_inches()
+    for line in lines:
+        figure.text(
+            left / width,
+            top / height,
+            line,
+            size=size_pt,
+            weight=weight,
+            color=color,
+            verticalalignment="top",
+            parse_math=False,
+        )
+        top -= size_pt * LINE_SPACING / 72
+    return top

@@ -1,0 +1,76 @@
+"""Bytes on disk: written through to the medium, and file by file either whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from depthprobe.errors import MachineError, RunError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def machine_error(doing: str, path: Path, error: OSError) -> MachineError:
+    """A failed file operation as a sentence: ``doing`` is the verb, as in "write in" or "read"."""
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.errno in _FULL:
+        hint = "Free some space there, or choose another place with --output."
+    elif error.errno in _FORBIDDEN and doing != "read":
+        hint = "Choose a place you may write in with --output."
+    else:
+        hint = ""
+    return MachineError(f"Cannot {doing} {path}: {reason}.", hint)
+
+
+def aside(path: Path) -> Path:
+    """A sibling name for writing ``path`` aside: hidden, and taken by no other process.
+
+    The process number is for people who find one left over; the random part is for containers, where
+    every process has the same number.
+    """
+    return path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(3)}")
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write bytes to a file that must not exist yet, and flush them to the medium."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_directory(directory: Path) -> None:
+    """Flush the names in a directory to the medium, where the system knows how to."""
+    # Windows opens no directories, and some network file systems refuse; the files themselves are safe.
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put bytes at ``path``, replacing what was there in one step.
+
+    Raises:
+        RunError: if the file's directory is a file.
+        MachineError: if the disk is full, read-only, or the directory may not be written.
+    """
+    temporary = aside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write_through(temporary, content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        flush_directory(path.parent)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise RunError(f"Cannot write {path}: {path.parent} is not a directory.") from error
+    except OSError as error:
+        raise machine_error("write", path, error) from error

@@ -1,0 +1,105 @@
+"""Directory names for runs: safe on every file system, and readable."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+from depthprobe.errors import OptionError
+from depthprobe.results.manifest import canonical
+
+# Longer names break on eCryptfs (143 bytes) and leave no room for the suffixes below.
+_LONGEST_MODEL = 96
+_LONGEST_TELLING = 60
+_RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+# A hub id is `name` or `owner/name` in these characters; anything else with a slash is a path.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_BUILTIN = re.compile(r"builtin:[\w.-]+", re.ASCII)
+
+
+def _safe(text: str, longest: int) -> str:
+    """The text in letters, digits, ``._-`` only, never empty, hidden, reserved or longer than asked.
+
+    Where shortening or replacing could make two texts equal, eight characters of a hash keep them apart.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(" .-")
+    if _RESERVED_ON_WINDOWS.match(name):
+        name = f"model-{name}"
+    if name and len(name) <= longest:
+        return name
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name[: longest - 9].rstrip('.-') or 'model'}-{digest}"
+
+
+def run_directory_name(model: str) -> str:
+    """The directory of a model's runs: ``owner/name`` becomes ``owner--name``, a path its last component.
+
+    Two local directories with the same last component share it; their runs are told apart by their
+    settings, which hold the whole path or the weights' hash.
+    """
+    if _BUILTIN.fullmatch(model) or (_HUB_ID.fullmatch(model) and ".." not in model):
+        return _safe(re.sub("[/:]", "--", model), _LONGEST_MODEL)
+    parts = [part for part in re.split(r"[/\\]", model) if part not in ("", ".", "..")]
+    return _safe(parts[-1] if parts else "", _LONGEST_MODEL)
+
+
+def checked_name(name: str) -> str:
+    """The name a user chose for a run, unchanged.
+
+    Raises:
+        OptionError: if it is not a plain directory name.
+    """
+    if not name or _safe(name, _LONGEST_MODEL) != name:
+        raise OptionError(
+            f"--name {name!r} cannot name a run directory.",
+            f"Use up to {_LONGEST_MODEL} letters, digits, '.', '_' and '-', starting with a letter or digit.",
+        )
+    return name
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, keys joined by dots, in their order."""
+    level: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            level.update(flat(value, f"{prefix}{key}."))
+        else:
+            level[f"{prefix}{key}"] = value
+    return level
+
+
+def differences(settings: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The flat settings that ``other`` lacks or has with another value, in the order of ``settings``."""
+    here, there = flat(settings), flat(other)
+    return {
+        key: value
+        for key, value in here.items()
+        if key not in there or canonical({"": value}) != canonical({"": there[key]})
+    }
+
+
+def distinct_names(base: str, settings: dict[str, Any], other: dict[str, Any] | None) -> list[str]:
+    """Names to try for a run when ``base`` is taken, the most telling first.
+
+    Args:
+        base: The taken name.
+        settings: What decides the numbers of the new run.
+        other: The settings of the run that lies at ``base``; None when what lies there is no run.
+
+    Returns:
+        ``angular-samples-64-seed-1`` if the difference can be said in 60 characters, then
+        ``angular-`` and 8 characters of the settings' hash, then numbered forms of that.
+    """
+    digest = hashlib.sha256(canonical(settings).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    names = [f"{base}-{digest}", *(f"{base}-{digest}-{number}" for number in range(2, 1000))]
+    words = []
+    for key, value in differences(settings, settings if other is None else other).items():
+        if isinstance(value, list | dict):
+            return names
+        spoken = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        words += [key.rpartition(".")[2].replace("_", "-"), spoken]
+    told = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([base, *words])).strip(".-")
+    if words and len(told) <= _LONGEST_TELLING:
+        names.insert(0, told)
+    return names

@@ -1,0 +1,177 @@
+"""Where a run will be: chosen and tried before the expensive part, and never where something lies."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from depthprobe.errors import DepthprobeError, RunError
+from depthprobe.results.files import aside, machine_error, write_through
+from depthprobe.results.manifest import MANIFEST_NAME, canonical, plain, read_manifest
+from depthprobe.results.naming import checked_name, differences, distinct_names, flat, run_directory_name
+from depthprobe.results.runs import Run, read_run
+
+# Saving takes seconds, so what was written aside a day ago is left over. The age decides and not the
+# process number, which means nothing on a disk that several machines share.
+_STALE_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run will be saved.
+
+    Args:
+        directory: The run's directory; it does not exist yet, unless ``finished``.
+        finished: The run with equal settings that already lies there, or None.
+        note: One sentence when another run made this one take another name, else empty.
+        settings: What decides the numbers, as JSON and without secrets.
+        created: Directories made for this place, outermost first.
+    """
+
+    directory: Path
+    finished: Run | None
+    note: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    created: tuple[Path, ...] = ()
+
+    def abandon(self) -> None:
+        """Remove the directories made for this place, as far as they are still empty."""
+        for directory in reversed(self.created):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def _settings_at(directory: Path, probe: str) -> dict[str, Any] | None:
+    """The settings of the run in a directory, or None when no run of this probe lies there."""
+    try:
+        manifest = read_manifest(directory / MANIFEST_NAME)
+    except DepthprobeError:
+        return None
+    measured, settings = manifest.get("probe"), manifest.get("settings")
+    # `prune-sweep-mmlu` is the name of runs of `prune-sweep`.
+    mine = isinstance(measured, str) and (probe == measured or probe.startswith(f"{measured}-"))
+    return settings if mine and isinstance(settings, dict) else None
+
+
+def _equal_run(directory: Path, probe: str, settings: dict[str, Any]) -> Run | None:
+    """The whole run in a directory if its settings are these, else None."""
+    found = _settings_at(directory, probe)
+    if found is None or canonical(found) != canonical(settings):
+        return None
+    try:
+        return read_run(directory)
+    except DepthprobeError:
+        # Damaged: measured again beside it, because it may still be worth something to its owner.
+        return None
+
+
+def free_directory(parent: Path, base: str, settings: dict[str, Any], other: dict[str, Any] | None) -> Path:
+    """The first directory under ``parent`` where nothing lies, named after ``base`` and what differs."""
+    for name in distinct_names(base, settings, other):
+        # is_symlink: a link that leads nowhere is somebody's, too.
+        if not (parent / name).exists() and not (parent / name).is_symlink():
+            return parent / name
+    raise RunError(f"{parent} holds a thousand runs named {base}.", "Choose a name with --name.")
+
+
+def _make(directory: Path) -> Iterator[Path]:
+    """Make a directory and its missing parents, giving each as it is made."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            yield path
+
+
+def _remove_stale(model_directory: Path) -> None:
+    for path in model_directory.glob(".*.partial-*"):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and time.time() - path.stat().st_mtime > _STALE_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _try_writing(directory: Path) -> tuple[Path, ...]:
+    """Make a directory, write and remove a file in it; gives the directories that were made."""
+    created: list[Path] = []
+    trial = aside(directory / "trial")
+    try:
+        created.extend(_make(directory))
+        write_through(trial, b"A file to see whether this place can be written.\n")
+        trial.unlink()
+        _remove_stale(directory)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            trial.unlink(missing_ok=True)
+        Place(directory, None, "", created=tuple(created)).abandon()
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            blocking = next((path for path in (directory, *directory.parents) if path.exists()), directory)
+            problem = f"Results cannot go to {directory}: {blocking} is not a directory."
+            raise RunError(problem, "Choose a directory with --output.") from error
+        if isinstance(error, OSError):
+            raise machine_error("write in", directory, error) from error
+        raise
+    return tuple(created)
+
+
+def reserve(output: Path, model: str, probe: str, settings: dict[str, Any], name: str | None = None) -> Place:
+    """The place for a run, or the finished run with equal settings that is already there.
+
+    The run goes to ``<output>/<model>/<probe>/``, or to ``<output>/<model>/<name>/`` if the user chose a
+    name. If the default is taken by anything else, it goes beside it under a name that tells them apart.
+    That the place can be written is tried here, before anything expensive starts.
+
+    Args:
+        output: The directory of all runs.
+        model: The model's id or path.
+        probe: The default name of the run's directory, which starts with the probe's name.
+        settings: Everything that decides the numbers, as JSON values.
+        name: A name for the directory, chosen by the user.
+
+    Raises:
+        OptionError: if ``name`` is no plain directory name.
+        RunError: if something else lies at the chosen name, or ``output`` is no directory.
+        MachineError: if the place cannot be written.
+    """
+    settings = plain(settings, "settings")
+    parent = Path(output) / run_directory_name(model)
+    try:
+        parent.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # made below, or told there with what is in the way
+    except OSError as error:
+        raise machine_error("write in", parent, error) from error
+    directory = parent / (probe if name is None else checked_name(name))
+    candidates = [directory]
+    if name is None and parent.is_dir():
+        candidates += sorted(path for path in parent.glob(f"{probe}-*") if path.is_dir())
+    for candidate in candidates:
+        finished = _equal_run(candidate, probe, settings)
+        if finished is not None:
+            return Place(candidate, finished, "", settings)
+    note = ""
+    if directory.exists() or directory.is_symlink():
+        other = _settings_at(directory, probe)
+        taken = f"{directory} {_occupant(settings, other)}"
+        if name is not None:
+            raise RunError(f"{taken}.", "Choose another --name; nothing is overwritten.")
+        directory = free_directory(parent, probe, settings, other)
+        note = f"{taken}, so this one goes to {directory}."
+    return Place(directory, None, note, settings, _try_writing(parent))
+
+
+def _occupant(settings: dict[str, Any], other: dict[str, Any] | None) -> str:
+    """What lies at a taken place, as the end of a sentence; names its settings where few differ."""
+    if other is None:
+        return "exists but holds no finished run of this kind"
+    there = flat(other)
+    told = ", ".join(f"{key} {there.get(key, 'unset')}" for key in differences(settings, other))
+    return (
+        f"holds a run with other settings ({told})"
+        if 0 < len(told) <= 80
+        else "holds a run with other settings"
+    )

@@ -1,0 +1,173 @@
+"""A saved run read back: its manifest, and its tables exactly as they were measured."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from depthprobe.errors import RunError
+from depthprobe.results.files import machine_error
+from depthprobe.results.manifest import MANIFEST_NAME, read_manifest
+
+_AGAIN = "Run the measurement again, or restore the file."
+_MOST_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """A saved measurement: where it lies, what its manifest says, and its tables by stem."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+# Python's own float() gives back every bit that pandas wrote; pandas' fast parser does not.
+_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "integer": (int, "int64"),
+    "number": (_finite, "float64"),
+    "boolean": ({"True": True, "False": False}.__getitem__, "bool"),
+    "text": (str, "str"),
+}
+
+
+def column_type(series: pd.Series) -> str:
+    """What the values of a column are, in the manifest's words: integer, number, boolean or text.
+
+    Raises:
+        RunError: if it is none of these (dates, mixed objects).
+    """
+    if pd.api.types.is_bool_dtype(series):
+        return "boolean"
+    if pd.api.types.is_integer_dtype(series):
+        return "integer"
+    if pd.api.types.is_float_dtype(series):
+        return "number"
+    if pd.api.types.is_string_dtype(series) or all(isinstance(value, str) for value in series):
+        return "text"
+    raise RunError(f"Column {series.name!r} holds {series.dtype}, which a run's CSV cannot hold.")
+
+
+def read_table(path: Path, columns: list[dict[str, str]], rows: int) -> pd.DataFrame:
+    """The table in a CSV, with the columns, types and number of rows that the manifest declares.
+
+    Values edited by hand are taken as they are; a table of another shape is refused.
+
+    Raises:
+        RunError: if the file is missing, cut short, or differs from what the manifest declares.
+        MachineError: if it cannot be read.
+    """
+    try:
+        # Spreadsheets put a byte order mark in front when they save.
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing, though the manifest beside it lists it.", _AGAIN) from None
+    except UnicodeDecodeError:
+        raise RunError(f"{path} is not UTF-8 text.", _AGAIN) from None
+    except OSError as error:
+        raise machine_error("read", path, error) from error
+    if not text.endswith("\n"):
+        raise RunError(f"{path} is cut short: its last line does not end.", _AGAIN)
+    try:
+        header, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except (csv.Error, ValueError) as error:
+        raise RunError(f"{path} is not a CSV: {error or 'it is empty'}.", _AGAIN) from error
+    names = [column["name"] for column in columns]
+    if header != names:
+        problem = f"{path} has the columns {', '.join(header)}; its manifest says {', '.join(names)}."
+        raise RunError(problem, _AGAIN)
+    if len(lines) != rows:
+        raise RunError(f"{path} has {len(lines)} rows; its manifest says {rows}.", _AGAIN)
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(names):
+            raise RunError(f"{path}, line {number}, has {len(line)} values instead of {len(names)}.", _AGAIN)
+    frame = {}
+    for index, column in enumerate(columns):
+        read, dtype = _READERS[column["type"]]
+        values = []
+        for number, line in enumerate(lines, start=2):
+            try:
+                values.append(read(line[index]))
+            except (ValueError, KeyError):
+                problem = f"{path}, line {number}, has {line[index]!r} for {column['name']}"
+                kind = "a finite number" if column["type"] == "number" else f"of type {column['type']}"
+                raise RunError(f"{problem}, which is not {kind}.", _AGAIN) from None
+        try:
+            frame[column["name"]] = pd.Series(values, dtype=dtype)
+        except OverflowError:
+            raise RunError(f"{path} has a number in {column['name']} that is too large.", _AGAIN) from None
+    return pd.DataFrame(frame, columns=names)
+
+
+def _no_run(directory: Path) -> RunError:
+    """The error for a directory without a manifest; its hint lists the runs that lie below."""
+    below = []
+    with contextlib.suppress(OSError):
+        for depth in ("*", "*/*"):
+            below += [path.parent for path in sorted(directory.glob(f"{depth}/{MANIFEST_NAME}"))]
+    # Hidden ones are being written, or were left over.
+    below = [path for path in below if not path.name.startswith(".")]
+    if not below:
+        hint = f"A run directory is one that a measurement wrote; it holds {MANIFEST_NAME} and CSV files."
+    else:
+        more = f", and {len(below) - _MOST_LISTED} more" if len(below) > _MOST_LISTED else ""
+        hint = f"Runs lie below it: {', '.join(map(str, below[:_MOST_LISTED]))}{more}."
+    return RunError(f"{directory} is no run: it holds no {MANIFEST_NAME}.", hint)
+
+
+def read_run(directory: Path) -> Run:
+    """The run saved in a directory.
+
+    Raises:
+        RunError: if the directory does not exist or is no run, or a file in it is missing, damaged or
+            does not fit the manifest.
+        MachineError: if a file cannot be read.
+    """
+    directory = Path(directory)
+    if not directory.exists():
+        hint = "Give the directory of a run, such as reports/MODEL/angular."
+        raise RunError(f"{directory} does not exist.", hint)
+    if not directory.is_dir():
+        raise RunError(f"{directory} is a file.", f"Give the directory of a run, such as {directory.parent}.")
+    path = directory / MANIFEST_NAME
+    if not path.is_file():
+        raise _no_run(directory)
+    manifest = read_manifest(path)
+    if not _fits(manifest):
+        problem = f"{path} is not a manifest that this version of depthprobe can read."
+        raise RunError(problem, "Run the measurement again.")
+    tables = {
+        stem: read_table(directory / f"{stem}.csv", columns, manifest["files"][stem]["rows"])
+        for stem, columns in manifest["columns"].items()
+    }
+    return Run(directory, manifest, tables)
+
+
+def _fits(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest has all that reading its run relies on (somebody may have edited it)."""
+    try:
+        tables = [
+            Path(stem).name == stem  # not a way out of the directory
+            and isinstance(manifest["files"][stem]["rows"], int)
+            and all(isinstance(column["name"], str) and column["type"] in _READERS for column in columns)
+            for stem, columns in manifest["columns"].items()
+        ]
+        known = isinstance(manifest["probe"], str) and isinstance(manifest["settings"], dict)
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return known and bool(tables) and all(tables)

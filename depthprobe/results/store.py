@@ -1,0 +1,103 @@
+"""Saving runs: a run appears under its name whole or not at all, and never over anything.
+
+The door of this package: reserve a place, measure, save; or read a saved run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from depthprobe.errors import RunError
+from depthprobe.measurement import Measurement
+from depthprobe.results.files import aside, flush_directory, machine_error, write_through
+from depthprobe.results.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from depthprobe.results.naming import run_directory_name
+from depthprobe.results.places import Place, free_directory, reserve
+from depthprobe.results.runs import Run, column_type, read_run
+
+__all__ = ["Place", "Run", "read_manifest", "read_run", "reserve", "run_directory_name", "save"]
+
+# How systems say that a directory cannot be renamed because something lies at its new name.
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
+
+
+def save(
+    place: Place,
+    measurement: Measurement,
+    manifest: dict[str, Any],
+    extra: Mapping[str, bytes] | None = None,
+) -> Run:
+    """The run as saved: every table as CSV and the manifest, read back from the disk.
+
+    CSVs hold full precision (every float comes back bit for bit), no index and LF. Everything is written
+    into a hidden sibling directory that then takes the run's name. If something took that name since
+    it was reserved, the run goes beside it: look at ``directory`` of the result.
+
+    Args:
+        place: From :func:`reserve`; its settings become the manifest's.
+        measurement: What was measured.
+        manifest: What else there is to tell, as JSON values; gets the keys ``probe``, ``settings``,
+            ``columns`` (by table: name, type, unit and meaning) and ``files`` (by table: name, rows and
+            sha256).
+        extra: Other files of the run: name -> content.
+
+    Raises:
+        RunError: if the manifest holds what JSON cannot.
+        MachineError: if the disk is full or may not be written. Nothing stays behind then.
+    """
+    parent = place.directory.parent
+    temporary = aside(place.directory)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        columns: dict[str, Any] = {}
+        files: dict[str, Any] = {}
+        for table in measurement.tables:
+            name = f"{table.stem}.csv"
+            content = table.frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+            write_through(temporary / name, content)
+            digest = hashlib.sha256(content).hexdigest()
+            files[table.stem] = {"name": name, "rows": len(table.frame), "sha256": digest}
+            columns[table.stem] = [
+                {
+                    "name": column.name,
+                    "type": column_type(table.frame[column.name]),
+                    "unit": column.unit,
+                    "meaning": column.meaning,
+                }
+                for column in table.columns
+            ]
+        for name, content in (extra or {}).items():
+            write_through(temporary / name, content)
+        known = {"probe": measurement.probe, "settings": place.settings, "columns": columns, "files": files}
+        write_manifest(temporary / MANIFEST_NAME, {**manifest, **known})
+        flush_directory(temporary)
+        directory = _give_name(temporary, place)
+        flush_directory(parent)
+        return read_run(directory)
+    except OSError as error:
+        raise machine_error("write in", parent, error) from error
+    finally:
+        # Also after Ctrl-C; after success there is nothing under this name any more.
+        shutil.rmtree(temporary, ignore_errors=True)
+        place.abandon()
+
+
+def _give_name(temporary: Path, place: Place) -> Path:
+    """Rename a finished directory to the reserved name, or beside it if that was taken meanwhile."""
+    directory = place.directory
+    for _ in range(100):
+        # rename would silently replace an empty directory, hence the look before it.
+        if not directory.exists() and not directory.is_symlink():
+            try:
+                return temporary.rename(directory)
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+        directory = free_directory(place.directory.parent, place.directory.name, place.settings, None)
+    raise RunError(f"Other processes keep taking names in {directory.parent}.", "Choose a name with --name.")

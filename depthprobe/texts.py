@@ -1,0 +1,328 @@
+"""Calibration text: hub data set, file or the Python standard library -> token samples with a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthprobe.builtin import corpus
+from depthprobe.errors import OptionError, TextError
+from depthprobe.rows import open_rows, text_column
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BUILTIN = "builtin"
+
+# What the papers measure on: 1000 samples x 256 tokens of C4 (Curse of Depth, 2502.05795, section 2).
+PAPER_DATASET, PAPER_CONFIG, PAPER_SPLIT = "allenai/c4", "en", "validation"
+PAPER_LENGTH = 256
+
+SHORTEST_SAMPLE = 2  # a lone token has no context: its stream says nothing about the text
+
+ENCODED_AT_ONCE = 64
+
+PIECE_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Which text, and how much of it.
+
+    ``samples`` and ``seq_len`` count samples and tokens a sample. None for ``samples`` means 1000, or
+    128 of the built-in text; None for ``seq_len`` means 256, or what the model takes if that is less.
+    ``seed`` decides which samples are drawn where there are more.
+    """
+
+    dataset: str = BUILTIN
+    config: str | None = None
+    split: str | None = None
+    column: str | None = None
+    samples: int | None = None
+    seq_len: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.dataset.strip():
+            raise OptionError("--dataset is empty.", "Name a data set, a file, or builtin.")
+        whole_text = self.dataset == BUILTIN or self.is_text_file
+        ignored = {
+            "--dataset-config": self.config if whole_text or self.is_local else None,
+            "--column": self.column if whole_text else None,
+            "--split": self.split if self.is_text_file else None,
+        }
+        for option, value in ignored.items():
+            if value is not None:
+                raise OptionError(f"{option} {value} means nothing for {self.dataset}.", "Leave it out.")
+        if self.seed < 0:
+            raise OptionError(f"--seed {self.seed} is no seed.", "Give 0 or more.")
+        if self.samples is not None and self.samples < 1:
+            raise OptionError(f"--samples {self.samples} leaves nothing to measure.", "Ask for 1 or more.")
+        if self.seq_len is not None and self.seq_len < SHORTEST_SAMPLE:
+            raise OptionError(
+                f"--seq-len {self.seq_len} leaves no context.", f"Ask for {SHORTEST_SAMPLE} tokens or more."
+            )
+        if self.dataset == BUILTIN and self.split not in (None, *corpus.PARTS):
+            raise OptionError(
+                f"The built-in text has no split {self.split!r}.", f"Its splits: {', '.join(corpus.PARTS)}."
+            )
+
+    @property
+    def is_text_file(self) -> bool:
+        """Whether the text is one running text in a file."""
+        return self.dataset.lower().endswith(".txt")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the text lies in a file or directory here."""
+        return self.dataset != BUILTIN and Path(self.dataset).exists()
+
+    @property
+    def wanted(self) -> int:
+        """How many samples are asked for."""
+        return self.samples or (128 if self.dataset == BUILTIN else 1000)
+
+    def length(self, context_tokens: int | None) -> int:
+        """Return the tokens of a sample for a model of that many positions (None: without limit).
+
+        Raises:
+            TextError: if the length asked for is beyond the model.
+        """
+        if self.seq_len is None:
+            return min(PAPER_LENGTH, context_tokens or PAPER_LENGTH)
+        if context_tokens is not None and self.seq_len > context_tokens:
+            raise TextError(
+                f"--seq-len {self.seq_len} is beyond the model's {context_tokens} positions.",
+                f"Ask for --seq-len {context_tokens} or less.",
+            )
+        return self.seq_len
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the samples, in JSON values, cheaply known before anything is read."""
+        known = asdict(self) | {"samples": self.wanted, "seq_len": self.seq_len or PAPER_LENGTH}
+        if self.dataset == BUILTIN:
+            known["python"] = platform.python_version()
+        elif self.is_local:
+            # Known by its contents: it may move, and be named in many ways.
+            path = Path(self.dataset)
+            digest = hashlib.sha256()
+            for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+                with part.open("rb") as file:
+                    digest.update(part.name.encode() + hashlib.file_digest(file, "sha256").digest())
+            known |= {"dataset": path.resolve().name, "sha256": digest.hexdigest()}
+        return known
+
+
+def default_options(embedded: bool, **given: Any) -> TextOptions:
+    """Return the options for a model where the user named no data set.
+
+    The embedded models read Python, so they are measured on the standard library's held-out part; any
+    other model on the papers' text, C4's English validation split.
+    """
+    if given.get("dataset") is None:
+        given["dataset"] = BUILTIN if embedded else PAPER_DATASET
+    if given["dataset"] == PAPER_DATASET:
+        given["config"] = given.get("config") or PAPER_CONFIG
+        given["split"] = given.get("split") or PAPER_SPLIT
+    return TextOptions(**given)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Token samples: 1-d int64 arrays of 2 .. seq_len ids, and the facts a manifest records."""
+
+    tokens: tuple[np.ndarray, ...]
+    facts: dict[str, Any]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sample."""
+        return [len(sample) for sample in self.tokens]
+
+    def check_fits(self, positions: int | None, vocabulary: int) -> None:
+        """Raise a TextError if a sample is longer than a model's positions or beyond its vocabulary.
+
+        Args:
+            positions: The longest sequence the model takes; None where there is no limit.
+            vocabulary: Rows of its embedding.
+        """
+        longest = max(self.lengths)
+        if positions is not None and longest > positions:
+            raise TextError(
+                f"Samples of {longest} tokens are beyond the model's {positions} positions.",
+                f"Ask for --seq-len {positions} or less.",
+            )
+        largest = max(int(sample.max()) for sample in self.tokens)
+        if largest >= vocabulary:
+            raise TextError(
+                f"The tokenizer gives id {largest}, and the model's embedding has {vocabulary} rows.",
+                "Tokenizer and weights do not belong together.",
+            )
+
+
+def read_samples(
+    options: TextOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    context_tokens: int | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Samples:
+    """Return the token samples that the options describe, special tokens as the tokenizer sets them.
+
+    Rows of a data set give one sample each, their first ``seq_len`` tokens; a ``.txt`` file and the
+    built-in text are cut into consecutive samples of ``seq_len`` tokens. Where there are more than
+    asked for they are drawn at random with ``seed``.
+
+    Args:
+        options: What to read.
+        tokenizer: The model's own.
+        context_tokens: The longest sequence the model takes; None where there is no limit.
+        advance: Called with the number of samples just made ready.
+
+    Raises:
+        TextError: if the text cannot be read, holds no usable sample or ``seq_len`` is beyond the model.
+    """
+    options = replace(options, seq_len=options.length(context_tokens))
+    origin: dict[str, Any] = {}
+    if options.dataset == BUILTIN:
+        part = next(part for part in corpus.PARTS if options.split in (part, None))
+        texts = (document.text for document in corpus.documents(part))
+        found = _windows(texts, tokenizer, options, advance)
+        origin = {"split": part, "python": platform.python_version()}
+    elif options.is_text_file:
+        found = _windows([_read_text(Path(options.dataset))], tokenizer, options, advance)
+    else:
+        rows = open_rows(options.dataset, options.config, options.split, options.seed)
+        column, first = text_column(rows, options.column, options.dataset)
+        origin = {"config": rows.config, "split": rows.split, "column": column, "revision": rows.revision}
+        found = _first_tokens((row[column] for row in first), tokenizer, options, advance)
+    tokens, skipped = found
+    if not tokens:
+        raise TextError(
+            f"{options.dataset} holds no usable text: no row of {skipped} has {SHORTEST_SAMPLE} tokens."
+            if skipped
+            else f"{options.dataset} is empty.",
+            "Name another --dataset, --split or --column.",
+        )
+    digest = hashlib.sha256()
+    for sample in tokens:
+        digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
+    facts = {
+        "dataset": options.dataset,
+        **origin,
+        "samples": len(tokens),
+        "samples_wanted": options.wanted,
+        "samples_skipped": skipped,
+        "tokens": int(sum(map(len, tokens))),
+        "seq_len": options.seq_len,
+        "seed": options.seed,
+        "tokens_sha256": digest.hexdigest(),
+    }
+    return Samples(tuple(tokens), facts)
+
+
+def _windows(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    options: TextOptions,
+    advance: Callable[[int], None],
+) -> tuple[list[np.ndarray], int]:
+    """Return samples cut from running text, each with the special tokens around it, and 0 skipped.
+
+    The last, incomplete cut of every text is dropped unless the text gives no other.
+    """
+    before, after = _special_tokens(tokenizer)
+    assert options.seq_len is not None, "read_samples has settled the length"
+    inside = options.seq_len - len(before) - len(after)
+    if inside < 1:
+        raise TextError(f"--seq-len {options.seq_len} leaves no room beside the special tokens.")
+    cuts: list[np.ndarray] = []
+    for text in texts:
+        rest = np.zeros(0, dtype=np.int64)
+        first = len(cuts)
+        for ids in _token_pieces(text, tokenizer):
+            rest = np.concatenate([rest, ids])
+            whole = len(rest) // inside * inside
+            cuts.extend(rest[:whole].reshape(-1, inside))
+            rest = rest[whole:]
+        if len(cuts) == first and len(rest) and len(rest) + len(before) + len(after) >= SHORTEST_SAMPLE:
+            cuts.append(rest)
+    chosen = np.arange(len(cuts))
+    if len(cuts) > options.wanted:
+        generator = np.random.default_rng(options.seed)
+        chosen = np.sort(generator.choice(len(cuts), size=options.wanted, replace=False))
+    advance(len(chosen))
+    return [np.concatenate([before, cuts[index], after]) for index in chosen], 0
+
+
+def _token_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[np.ndarray]:
+    """Yield the ids of a text, piece by piece: a tokenizer needs a hundred times the text's memory.
+
+    Texts up to :data:`PIECE_CHARACTERS` are one piece; longer ones are cut at line ends.
+    """
+    start = 0
+    while start < len(text):
+        end = start + PIECE_CHARACTERS
+        cut = text.rfind("\n", start, end) + 1 if end < len(text) else len(text)
+        piece = text[start : cut or end]
+        start += len(piece)
+        ids = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+        yield np.asarray(ids, dtype=np.int64)
+
+
+def _first_tokens(
+    texts: Iterable[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    options: TextOptions,
+    advance: Callable[[int], None],
+) -> tuple[list[np.ndarray], int]:
+    """Return the first ``seq_len`` tokens of each text until there are enough, and how many were unusable."""
+    samples: list[np.ndarray] = []
+    skipped = 0
+    rows = iter(texts)
+    while len(samples) < options.wanted:
+        batch = [
+            row
+            for _, row in zip(range(min(ENCODED_AT_ONCE, options.wanted - len(samples))), rows, strict=False)
+        ]
+        if not batch:
+            break
+        written = [row for row in batch if isinstance(row, str) and row.strip()]
+        encoded: list[list[int]] = []
+        if written:
+            side, tokenizer.truncation_side = tokenizer.truncation_side, "right"  # the first tokens, always
+            try:
+                cut = tokenizer(written, truncation=True, max_length=options.seq_len, verbose=False)
+            finally:
+                tokenizer.truncation_side = side
+            encoded = cut["input_ids"]
+        usable = [np.asarray(ids, dtype=np.int64) for ids in encoded if len(ids) >= SHORTEST_SAMPLE]
+        skipped += len(batch) - len(usable)
+        samples += usable
+        advance(len(usable))
+    return samples, skipped
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids that the tokenizer puts before and after a text (BOS, [CLS], [SEP], EOS)."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+    return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
+
+
+def _read_text(path: Path) -> str:
+    """Return the whole of a text file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise TextError(f"There is no file {path}.", "Check the path given to --dataset.") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path} is not UTF-8 text.", "Convert it first.") from error
+    except OSError as error:
+        raise TextError(f"{path} cannot be read: {error.strerror}.") from error
