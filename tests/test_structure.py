@@ -1,0 +1,132 @@
+"""The map of the package, held: who may import whom, one door to each library, help without weight."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import depthprobe
+
+PACKAGE = Path(depthprobe.__file__).parent
+
+LEAVES = {"errors", "measurement", "redaction", "builtin", ""}
+
+# room -> the rooms of depthprobe it may import from (its own and the leaves always)
+MAY_IMPORT = {
+    "errors": set(),
+    "redaction": set(),
+    "builtin": set(),
+    "measurement": set(),
+    "metrics": set(),
+    "provenance": set(),
+    "rows": set(),
+    "texts": {"rows"},
+    "batches": set(),
+    "models": set(),
+    "evaluation": {"models", "metrics", "texts", "batches"},
+    "probes": {"evaluation", "models", "metrics", "texts", "batches"},
+    "results": set(),
+    "render": {"results"},
+    "lab": {"models", "metrics", "texts"},
+    "sweep": {"pipeline", "probes", "evaluation", "models", "texts", "results"},
+    "pipeline": {"probes", "models", "texts", "results", "provenance"},
+    "notebook": {"probes", "models", "texts", "results", "render"},
+    "commands": {
+        "pipeline",
+        "sweep",
+        "evaluation",
+        "probes",
+        "models",
+        "texts",
+        "batches",
+        "results",
+        "render",
+        "lab",
+    },
+    "__main__": {"commands"},
+    "__init__": set(),
+}
+
+# foreign library -> the rooms that are its door
+DOORS = {
+    "transformers": {"models", "lab"} | {"texts"},  # texts: the tokenizer's type only
+    "datasets": {"rows"},
+    "huggingface_hub": {"models", "rows"},
+    "matplotlib": {"render", "notebook"},  # notebook: the figure's type only
+    "typer": {"commands"},
+    "rich": {"commands", "render"},
+    "lm_eval": {"evaluation"},
+    "safetensors": {"models"},
+    "accelerate": {"models", "batches"},
+    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance"},
+}
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            yield from (
+                [f"depthprobe.{alias.name}" for alias in node.names] if module == "depthprobe" else [module]
+            )
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way_and_foreign_libraries_have_one_door(path):
+    room = room_of(path)
+    for name in imports_of(path):
+        top, _, rest = name.partition(".")
+        if top == "depthprobe":
+            target = rest.partition(".")[0]
+            known = target if target in MAY_IMPORT else ""  # a name of depthprobe/__init__.py itself
+            assert known in MAY_IMPORT[room] | LEAVES | {room}, f"{room} must not import {name}"
+        elif top in DOORS:
+            assert room in DOORS[top], f"{room} must not import {top}"
+
+
+def test_every_room_of_the_package_stands_in_the_table():
+    assert {room_of(path) for path in FILES} == set(MAY_IMPORT)
+
+
+def test_no_module_is_longer_than_400_lines():
+    long = {str(p.relative_to(PACKAGE)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
+    assert not long
+
+
+HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "lm_eval", "huggingface_hub")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["angular", "--help"], ["plot", "--help"], ["pretrain", "--help"]]
+)
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys; from depthprobe.__main__ import main\n"
+        f"sys.argv = ['depthprobe', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]"), done.stdout[-200:]
+    assert "Usage" in done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy_and_its_public_names_exist():
+    code = f"import sys, depthprobe; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert all(getattr(depthprobe, name) is not None for name in depthprobe.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
+        _ = depthprobe.nosuch

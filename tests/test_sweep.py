@@ -1,0 +1,302 @@
+"""The sweep as a whole against the stock lm-eval on a model whose block is really deleted."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import lm_eval
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+FAMILIES = ("llama", "qwen3", "gpt2", "opt", "mixtral", "gemma2", "mamba")
+
+
+def write_tasks(directory):
+    """Write tasks of every request type over local data; return the directory."""
+    directory.mkdir()
+    words = tiny.sentences(14, seed=5, words=(6, 12))
+    rows = [
+        {
+            "text": text,
+            "choices": [text.split()[0], *text.split()[2:5]],
+            "label": i % 4,
+            "end": " " + text[-6:],
+        }
+        for i, text in enumerate(words)
+    ]
+    (directory / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = (
+        "dataset_path: json\n"
+        f"dataset_kwargs:\n  data_files:\n    test: {directory / 'rows.jsonl'}\n"
+        "test_split: test\n"
+    )
+    kinds = {
+        "mine_mc": "output_type: multiple_choice\ndoc_to_text: '{{text}}'\ndoc_to_choice: '{{choices}}'\n"
+        "doc_to_target: label\nmetric_list:\n- metric: acc\n- metric: acc_norm\n",
+        "mine_ll": "output_type: loglikelihood\ndoc_to_text: '{{text}}'\ndoc_to_target: '{{end}}'\n"
+        "metric_list:\n- metric: perplexity\n- metric: acc\n",
+        "mine_rolling": "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\n"
+        "metric_list:\n- metric: word_perplexity\n- metric: bits_per_byte\n",
+        "mine_gen": "output_type: generate_until\ndoc_to_text: '{{text}}'\ndoc_to_target: '{{end}}'\n"
+        "generation_kwargs:\n  max_gen_toks: 8\n  do_sample: false\n  until: ['zzz']\n"
+        "metric_list:\n- metric: exact_match\n",
+    }
+    for name, text in kinds.items():
+        (directory / f"{name}.yaml").write_text(f"task: {name}\n{common}{text}metadata:\n  version: 1.0\n")
+    (directory / "mine_all.yaml").write_text(
+        "group: mine_all\ntask:\n- mine_mc\n- mine_ll\naggregate_metric_list:\n- metric: acc\n"
+        "  weight_by_size: true\nmetadata:\n  version: 1.0\n"
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    return write_tasks(tmp_path_factory.mktemp("tasks") / "mine")
+
+
+def deleted(model, layer):
+    """A copy without one block, every per-layer list and index put right by hand."""
+    pruned = copy.deepcopy(model)
+    config = pruned.config
+    parent = next(m for m in pruned.modules() for c in m.children() if isinstance(c, torch.nn.ModuleList))
+    name = next(n for n, c in parent.named_children() if isinstance(c, torch.nn.ModuleList))
+    blocks = getattr(parent, name)
+    count = len(blocks)
+    setattr(parent, name, torch.nn.ModuleList(b for i, b in enumerate(blocks) if i != layer))
+    for index, block in enumerate(getattr(parent, name)):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = index
+    config.num_hidden_layers = count - 1
+    for key, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == count:
+            setattr(config, key, [item for i, item in enumerate(value) if i != layer])
+    return pruned
+
+
+def stock(model, tasks, names):
+    """What ``lm_eval.simple_evaluate`` says: {(task, metric, filter): number}."""
+    found = lm_eval.simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=copy.deepcopy(tiny.tokenizer()), batch_size=4),
+        tasks=list(names),
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        bootstrap_iters=0,
+    )
+    numbers = {}
+    for task, results in (found["results"] | found.get("groups", {})).items():
+        for key, value in results.items():
+            metric, _, filter_name = key.partition(",")
+            if filter_name and not metric.endswith("_stderr") and isinstance(value, float | int):
+                numbers[task, metric, filter_name] = float(value)
+    return numbers
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, tasks, tmp_path):
+    from depthprobe.evaluation.harness import TaskOptions
+    from depthprobe.pipeline import Request
+    from depthprobe.sweep import SweepRequest, run_sweep
+    from depthprobe.texts import TextOptions
+
+    tiny.save(tmp_path / family, family)
+    (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(40)))
+    names = ("mine_all", "mine_rolling", "mine_gen")
+    request = SweepRequest(
+        model=Request(
+            "prune-sweep",
+            str(tmp_path / family),
+            TextOptions(str(tmp_path / "text.txt"), samples=4, seq_len=16),
+            output=tmp_path / "reports",
+        ),
+        tasks=TaskOptions(names, include_path=(tasks,)),
+        layers=(0, 2),
+    )
+    frame = run_sweep(request).tables["prune_sweep"]
+    model = tiny.build(family)
+    wanted = {(): stock(model, tasks, names)}
+    for layer in (0, 2):
+        wanted[layer] = stock(deleted(model, layer), tasks, names)
+    kinds = set(zip(frame.task, frame.metric, frame["filter"], strict=True)) - {
+        ("calibration", "loss", "none")
+    }
+    assert kinds == set(wanted[()])
+    for row in frame[frame.task != "calibration"].itertuples():
+        key = (row.task, row.metric, row.filter)
+        assert row.baseline == pytest.approx(wanted[()][key], rel=1e-4), key
+        assert row.pruned == pytest.approx(wanted[row.layer][key], rel=1e-4), (key, row.layer)
+        assert row.drop == pytest.approx(row.pruned - row.baseline, abs=1e-12)
+
+
+def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
+    import depthprobe.sweep as sweep
+    from depthprobe.evaluation.harness import TaskOptions
+    from depthprobe.pipeline import Request
+    from depthprobe.texts import TextOptions, read_samples
+
+    tiny.save(tmp_path / "llama")
+    (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(40)))
+    text = TextOptions(str(tmp_path / "text.txt"), samples=6, seq_len=16)
+    request = sweep.SweepRequest(
+        model=Request("prune-sweep", str(tmp_path / "llama"), text, output=tmp_path / "reports"),
+        tasks=TaskOptions(("mine_mc",), include_path=(tasks,), limit=3),
+        block=2,
+    )
+    frame = sweep.run_sweep(request).tables["prune_sweep"]
+    frame = frame[frame.task == "calibration"]
+    ids = torch.tensor(np.stack(read_samples(text, tiny.tokenizer()).tokens))
+    model = tiny.build("llama")
+    assert list(frame.layer) == [0, 1, 2]
+    for row in frame.itertuples():
+        pruned = deleted(deleted(model, row.layer), row.layer)
+        with torch.no_grad():
+            assert row.pruned == pytest.approx(pruned(ids, labels=ids).loss.item(), abs=1e-5)
+            assert row.baseline == pytest.approx(model(ids, labels=ids).loss.item(), abs=1e-5)
+
+
+def command(place, tasks, *extra, launcher=()):
+    return [
+        sys.executable, *launcher, "-m", "depthprobe", "prune-sweep", str(place / "model"),
+        "--task", "mine_mc,mine_gen", "--include-path", str(tasks),
+        "--dataset", str(place / "text.txt"), "--calibration-samples", "40", "--seq-len", "24", *extra,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path):
+    tiny.save(tmp_path / "model", layers=6)
+    (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(200)))
+    return tmp_path
+
+
+def environment():
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "DEPTHPROBE"))}
+    return kept | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def run(place, command):
+    done = subprocess.run(command, cwd=place, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def csv_of(place, output):
+    (path,) = (place / output).rglob("prune_sweep.csv")
+    return path.read_bytes()
+
+
+def test_killed_at_any_moment_a_sweep_continues_to_the_same_bytes(place, tasks):
+    run(place, command(place, tasks, "-o", "whole"))
+    for after_s in (3.5, 5.0, 6.0, 7.0):
+        process = subprocess.Popen(
+            command(place, tasks, "-o", "killed"), cwd=place, env=environment(), stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(after_s)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    run(place, command(place, tasks, "-o", "killed"))
+    assert csv_of(place, "killed") == csv_of(place, "whole")
+    left = [path.name for path in (place / "killed" / "model").iterdir()]
+    assert left == ["prune-sweep-mine_mc-mine_gen"]
+
+
+def test_two_processes_give_the_csv_of_one(place, tasks):
+    run(place, command(place, tasks, "-o", "one"))
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29511")
+    run(place, command(place, tasks, "-o", "two", launcher=torchrun))
+    assert csv_of(place, "two") == csv_of(place, "one")
+
+
+def test_other_settings_leave_an_unfinished_sweep_alone_and_say_so(place, tasks):
+    from depthprobe.evaluation.journal import Journal
+
+    unfinished = place / "out" / "model" / ".prune-sweep-mine_mc-mine_gen.unfinished"
+    with Journal.open(unfinished, {"block": 1}) as journal:
+        journal.write("score/0", {"loglikelihoods": np.zeros(3)})
+    done = run(place, command(place, tasks, "-o", "out", "--layers", "1,3-4"))
+    assert "An unfinished sweep with other settings" in done.stderr and unfinished.is_dir()
+    frame = pd.read_csv(next((place / "out").rglob("prune_sweep.csv")))
+    assert sorted(frame.layer.unique()) == [1, 3, 4]
+
+
+def test_the_second_of_two_on_one_run_ends_with_a_line(place, tasks):
+    first = subprocess.Popen(
+        command(place, tasks, "-o", "out", "--calibration-samples", "4000"), cwd=place, env=environment(),
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        lock = place / "out" / "model" / ".prune-sweep-mine_mc-mine_gen.unfinished" / "journal" / "lock"
+        for _ in range(600):
+            if lock.exists():
+                break
+            time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)  # it stays in the middle of its work, lock in hand
+        second = subprocess.run(
+            command(place, tasks, "-o", "out", "--calibration-samples", "4000"),
+            cwd=place, env=environment(), capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        first.kill()
+        first.wait()
+    assert second.returncode == 2 and "Traceback" not in second.stderr
+    assert str(first.pid) in second.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "mine_nc"], "mine_nc.*mine_mc"),
+        (["--task", "mine_mc", "--limit", "0"], "--limit 0"),
+        (["--task", "mine_mc", "--layers", "2-9"], "--layers names 6, 7, 8, 9, beyond the model's 6 layers"),
+        (["--task", "mine_mc", "--layers", "a"], "--layers a is no list of layers"),
+        (["--task", "mine_mc", "--block", "6"], "--block 6 does not leave a model of 6 layers"),
+        (["--task", "mine_mc", "--apply-chat-template"], "chat template"),
+        (["--task", "mine_mc", "--samples", "{"], "--samples { is neither JSON nor a file"),
+        (["--task", "mine_mc", "--samples", '{"mine_mc": 3}'], "--samples gives mine_mc no usable"),
+        (
+            ["--task", "mine_mc", "--layers", "0-999999999999"],
+            "--layers 0-999999999999 goes beyond any model",
+        ),
+        (["--task", "mine_mc", "--seed", "9" * 20], "--seed 9+ is no seed"),
+        (["--task", "mine_gen", "--gen-kwargs", "bogus=3"], "Text cannot be generated.*bogus"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(place, tasks, monkeypatch, arguments, message):
+    import re
+
+    from typer.testing import CliRunner
+
+    from depthprobe.commands.app import app
+
+    monkeypatch.chdir(place)
+    given = ["prune-sweep", "model", "--include-path", str(tasks), "--dataset", "text.txt", *arguments]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert re.match(f"Error: .*{message}", last), last
+    assert not (place / "reports").exists()
+
+
+def test_a_masked_model_is_refused_before_its_weights_are_read(tasks, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from depthprobe.commands.app import app
+
+    monkeypatch.chdir(tmp_path)
+    tiny.save(tmp_path / "bert", "bert")
+    (tmp_path / "text.txt").write_text("the stream of a model " * 20)
+    done = CliRunner().invoke(
+        app,
+        ["prune-sweep", "bert", "--task", "mine_mc", "--include-path", str(tasks), "--dataset", "text.txt"],
+    )
+    assert done.exit_code == 2 and "Error: bert" in done.stderr.splitlines()[-1]
