@@ -48,13 +48,16 @@ def token_budget(device: torch.device, bytes_per_token: int, weight_bytes: int) 
     return min(1 << (tokens.bit_length() - 1), LARGEST_BATCH_TOKENS)
 
 
-def plan_batches(lengths: Sequence[int], tokens: int, batch_size: int | None = None) -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], tokens: int, batch_size: int | None = None, same_length: bool = False
+) -> list[list[int]]:
     """Return batches of sample indices, longest samples first, so that little is padded.
 
     Args:
         lengths: Tokens of each sample.
         tokens: The most tokens a batch may hold, padding counted; a longer sample goes alone.
         batch_size: Samples a batch instead of the token budget.
+        same_length: Whether a batch may hold samples of one length only, so that nothing is padded.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
@@ -62,7 +65,7 @@ def plan_batches(lengths: Sequence[int], tokens: int, batch_size: int | None = N
         # The first of a batch is its longest.
         longest = lengths[batches[-1][0]] if batches else 0
         full = batch_size or max(tokens // max(longest, 1), 1)
-        if batches and len(batches[-1]) < full:
+        if batches and len(batches[-1]) < full and not (same_length and lengths[index] != longest):
             batches[-1].append(index)
         else:
             batches.append([index])

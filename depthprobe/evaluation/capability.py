@@ -3,7 +3,7 @@
 A model may carry more than the stream from block to block, compute positions from the mask, look at a
 window or keep a state that no other row may see. So each way is run on a made-up set of texts with
 common beginnings, for the whole model and without its first, middle and last block, and compared with
-plain texts, one by one, of a model whose block is deleted.
+plain texts, one by one, of a model whose block is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthprobe.errors import MeasureError
 from depthprobe.evaluation.passes import MakeMask, Passes, Ways, mask_of
 from depthprobe.evaluation.prefixes import Prices, lay_out
 from depthprobe.evaluation.scores import ScoreRequest, Variant
@@ -46,6 +47,9 @@ def find_ways(
         anatomy: Its anatomy.
         device: Where token ids go.
         context: The most tokens the model reads; None if nothing limits it.
+
+    Raises:
+        MeasureError: if no way comes out right.
     """
     config = model.config.get_text_config()
     distances = sorted(set(_distances(config.to_dict())))
@@ -54,9 +58,20 @@ def find_ways(
     beyond = [distance for distance in distances if distance >= length]
     limit = beyond[0] if beyond else None
     trial = _Trial(model, anatomy, device, length)
-    ways = Ways()
-    if not trial.is_right(ways, None):
-        return replace(ways, removal="delete", depth_limit=limit), None
+    # Plain batches; of one length, where padding is felt; each text for itself, where later tokens are.
+    plain = [
+        Ways(removal, same_length, depth_limit=alone)
+        for removal in ("skip", "delete")
+        for same_length, alone in ((False, None), (True, None), (True, 1))
+    ]
+    ways = next((way for way in plain if trial.is_right(way, None)), None)
+    if ways is None:
+        raise MeasureError(
+            "Texts scored together do not score what they score one by one.",
+            "prune-sweep does not know how to run this model.",
+        )
+    if ways != Ways():
+        return replace(ways, depth_limit=ways.depth_limit or limit), None
     head = replace(ways, head=True)
     if not trial.is_right(head, None):
         return replace(ways, depth_limit=limit), None
@@ -105,28 +120,79 @@ def _is_distance(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 1
 
 
+def check_removals(
+    model: nn.Module, anatomy: Anatomy, device: torch.device, context: int | None, variants: Sequence[Variant]
+) -> bool:
+    """Return whether passing the stream through is right for every variant; one short text each.
+
+    Raises:
+        MeasureError: if the model cannot be run without the layers of a variant.
+    """
+    trial = _Trial(model, anatomy, device, min(LENGTH, context or LENGTH), singles=False)
+    requests = trial.requests[-1:]
+    stuck, is_right = [], True
+    for variant in variants:
+        truth = trial.settle(variant, requests)
+        if truth is None:
+            stuck.append(variant)
+            continue
+        try:
+            found = trial._score(requests, Ways(), None, [variant])[variant]
+            is_right = is_right and trial._agree(found, truth)
+        except TRIED:
+            is_right = False
+    if stuck:
+        names = ", ".join("+".join(map(str, variant)) for variant in stuck[:12])
+        raise MeasureError(
+            f"The model gives no sure answers without layer {names}: later blocks use what these compute.",
+            "Leave them out with --layers.",
+        )
+    return is_right
+
+
 class _Trial:
     """Texts with common beginnings, and what they truly score."""
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, device: torch.device, length: int) -> None:
+    def __init__(
+        self, model: nn.Module, anatomy: Anatomy, device: torch.device, length: int, singles: bool = True
+    ) -> None:
         self.model, self.anatomy, self.device = model, anatomy, device
         layers = anatomy.layers
-        singles = sorted({0, layers // 2, layers - 1})
-        self.variants: list[Variant] = [(), *((layer,) for layer in singles if layers > 1)]
+        tried = sorted({0, layers // 2, layers - 1}) if singles and layers > 1 else []
+        self.variants: list[Variant] = [(), *((layer,) for layer in tried)]
         self.requests = _texts(model.config.get_text_config().vocab_size, length)
         self.truth: dict[Variant, np.ndarray] = {}
-        for removal in ("delete", "skip"):
+        for variant in list(self.variants) if singles else []:
+            truth = self.settle(variant, self.requests)
+            if truth is None:
+                self.variants.remove(variant)
+            else:
+                self.truth[variant] = truth
+
+    def settle(self, variant: Variant, requests: Sequence[ScoreRequest]) -> np.ndarray | None:
+        """Return what requests, one by one, score without the layers of a variant; None if nothing runs.
+
+        Three ways are tried: passing the stream through, running the block and discarding what it
+        gives, and deleting it. Deletion is what is meant, but not every model can be cut so that the rest
+        still counts its layers rightly; so it is believed where another way confirms it, or the other two
+        where they confirm each other, or what alone can be run.
+        """
+        found = {}
+        for removal in ("skip", "discard", "delete"):
             try:
-                alone = Ways(removal=removal)
-                parts = [self._score([request], alone, None) for request in self.requests]
-            except TRIED:
-                if removal == "skip":
-                    raise
-                continue  # a model that cannot be run without a block can still pass the stream through
-            self.truth = {
-                variant: np.concatenate([part[variant] for part in parts]) for variant in self.variants
-            }
-            break
+                parts = [
+                    self._score([request], Ways(removal=removal), None, [variant]) for request in requests
+                ]
+            except (*TRIED, MeasureError):
+                continue
+            found[removal] = np.concatenate([part[variant] for part in parts])
+        skipped, discarded, deleted = (found.get(way) for way in ("skip", "discard", "delete"))
+        for one, other in ((deleted, skipped), (deleted, discarded), (skipped, discarded)):
+            if one is not None and other is not None and self._agree(other, one):
+                return one
+        if skipped is not None and deleted is None:  # what a discarded block keeps for later ones still acts
+            return skipped
+        return None
 
     def is_right(self, ways: Ways, mask: MakeMask | None) -> bool:
         """Return whether the texts, run together, score in these ways what they score one by one."""
@@ -136,8 +202,15 @@ class _Trial:
             return False
         return all(self._agree(found[variant], self.truth[variant]) for variant in self.variants)
 
-    def _score(self, requests: Sequence[ScoreRequest], ways: Ways, mask: MakeMask | None) -> Any:
+    def _score(
+        self,
+        requests: Sequence[ScoreRequest],
+        ways: Ways,
+        mask: MakeMask | None,
+        variants: Sequence[Variant] | None = None,
+    ) -> Any:
         """Return the log-probabilities of every scored token, by variant, in the order of the requests."""
+        variants = self.variants if variants is None else variants
         prices = Prices(
             # Attention dear and all else free: whatever can be shared is.
             pair=1.0 if ways.prefix else 0.0,
@@ -148,9 +221,9 @@ class _Trial:
             keeps=ways.prefix,
         )
         passes = Passes(self.model, self.anatomy, self.device, ways, mask)
-        found: dict[Variant, list[tuple[np.ndarray, np.ndarray]]] = {v: [] for v in self.variants}
-        for group in lay_out(requests, prices):
-            for variant, request, logprob, _ in passes.run(group, self.variants, 1 << 30):
+        found: dict[Variant, list[tuple[np.ndarray, np.ndarray]]] = {v: [] for v in variants}
+        for group in lay_out(requests, prices, ways.depth_limit):
+            for variant, request, logprob, _ in passes.run(group, variants, 1 << 30):
                 found[variant].append((request, logprob))
         return {variant: _in_order(parts) for variant, parts in found.items()}
 

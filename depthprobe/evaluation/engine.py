@@ -13,8 +13,8 @@ import numpy as np
 
 from depthprobe.batches import run_batches, token_budget
 from depthprobe.errors import MeasureError
-from depthprobe.evaluation.capability import find_ways
-from depthprobe.evaluation.passes import Passes
+from depthprobe.evaluation.capability import check_removals, find_ways
+from depthprobe.evaluation.passes import Passes, Ways
 from depthprobe.evaluation.plan import plan_chunks
 from depthprobe.evaluation.prefixes import Prices, lay_out
 from depthprobe.evaluation.scores import ScoreRequest, Scores, Variant
@@ -49,6 +49,21 @@ class ScoringEngine:
         self._passes = Passes(model.model, anatomy, model.device, ways, mask)
         self._chunk_tokens, self._batch_tokens = self._budgets(budget_tokens)
         self._prices = self._prices_here()
+
+    def check(self, variants: Sequence[Variant]) -> None:
+        """See that the model can be run without the layers of each variant, and which way is right.
+
+        Raises:
+            MeasureError: if there is a variant whose answers cannot be trusted.
+        """
+        model, anatomy = self._model, self._anatomy
+        asked = [variant for variant in variants if variant]
+        is_right = check_removals(model.model, anatomy, model.device, context_limit(model.model), asked)
+        if not is_right and self._ways.removal == "skip":
+            self._ways = Ways(removal="delete", same_length=anatomy.feels_padding)
+            self.way = str(self._ways)
+            self._passes = Passes(model.model, anatomy, model.device, self._ways, None)
+            self._prices = self._prices_here()
 
     def plan(self, requests: Sequence[ScoreRequest]) -> list[list[int]]:
         """Return chunks of request indices, the longest texts first: the same for every variant and run."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from depthprobe.evaluation.prefixes import Group, Row
 from depthprobe.evaluation.scores import Variant
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.capture import reading_stream
-from depthprobe.models.intervene import delete_blocks, replay_stream, skip_blocks
+from depthprobe.models.intervene import delete_blocks, discard_blocks, replay_stream, skip_blocks
 from depthprobe.models.prefix_cache import PrefixCache
 
 # Logits that exist at a time, in bytes of float32.
@@ -38,13 +38,15 @@ MakeMask = Callable[[torch.Tensor, torch.Tensor, int], Masks]
 class Ways:
     """What of the work is shared; each was tried on the model before it is used.
 
-    ``removal`` is ``skip`` (pass-through) or ``delete``. ``head``: the head runs on scored positions only.
+    ``removal`` is ``skip`` (pass-through), ``discard`` (run in vain) or ``delete``. ``same_length``: a batch
+    holds texts of one length only. ``head``: the head runs on scored positions only.
     ``stream``: variants start from the whole model's stream. ``pack``: branches share a row under a 4-d mask,
     whose form it names (see :func:`mask_of`); empty if not. ``prefix``: a common prefix is kept as keys and
     values. ``depth_limit``: texts longer than this share nothing with others.
     """
 
     removal: str = "skip"
+    same_length: bool = False
     head: bool = False
     stream: bool = False
     pack: str = ""
@@ -62,7 +64,8 @@ class Ways:
         limit = (
             f", up to {self.depth_limit} tokens" if self.depth_limit and (self.pack or self.prefix) else ""
         )
-        return f"{shared}{limit}; blocks {'passed through' if self.removal == 'skip' else 'deleted'}"
+        alike = " of one length" if self.same_length else ""
+        return f"{shared}{alike}{limit}; blocks {'passed through' if self.removal == 'skip' else 'deleted'}"
 
 
 @dataclass
@@ -172,7 +175,9 @@ class Passes:
         lengths = [len(row.tokens) for row in group.rows]
         ahead = 0 if group.prefix is None else len(group.prefix.tokens)
         # A prefix copied before each row weighs less than tokens that go through whole blocks.
-        plan = plan_batches([length + ahead // 8 for length in lengths], tokens)
+        plan = plan_batches(
+            [length + ahead // 8 for length in lengths], tokens, same_length=self.ways.same_length
+        )
         batches = [collate([group.rows[index] for index in part], self.device) for part in plan]
         prefix = None if group.prefix is None else collate([group.prefix], self.device)
         every = batches if prefix is None else [prefix, *batches]
@@ -317,12 +322,7 @@ class Passes:
     def _plain(self, batches: list[Batch], variant: Variant) -> tuple[np.ndarray, np.ndarray]:
         """Return log-probability and greedy of each answer from whole passes of the model over few rows."""
         answers = []
-        removing = (
-            skip_blocks(self.anatomy, variant)
-            if self.ways.removal == "skip"
-            else delete_blocks(self.model, self.anatomy, variant)
-        )
-        with removing:
+        with self._without(variant):
             for batch in batches:
                 scorer = _Scorer(len(batch.row), batch.position, batch.target, self.device)
                 rows = max(self.logit_bytes // (4 * self._vocab * batch.ids.shape[1]), 1)
@@ -336,6 +336,12 @@ class Passes:
                 answers.append(scorer.answers())
         logprob, greedy = zip(*answers, strict=True)
         return np.concatenate(logprob), np.concatenate(greedy)
+
+    def _without(self, variant: Variant) -> AbstractContextManager[None]:
+        """Return the context in which the model runs without the layers of a variant."""
+        if self.ways.removal == "delete":
+            return delete_blocks(self.model, self.anatomy, variant)
+        return (skip_blocks if self.ways.removal == "skip" else discard_blocks)(self.anatomy, variant)
 
     @property
     def _vocab(self) -> int:

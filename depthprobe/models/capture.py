@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.stream import stream_in, stream_out
+from depthprobe.models.sites import Forward, wrapping
+from depthprobe.models.stream import given, pick
 
 Reader = Callable[[int, torch.Tensor], None]
 
@@ -19,28 +19,22 @@ Reader = Callable[[int, torch.Tensor], None]
 def reading_stream(anatomy: Anatomy, read: Reader) -> Iterator[None]:
     """Call ``read(boundary, stream)`` at x^0 .. x^L, in order, in every forward pass inside.
 
-    ``stream`` is the model's own ``[batch, token, hidden]`` tensor: take from it what is wanted and
-    keep no reference, so that nothing outlives the pass. The hooks are removed on leaving, also when
-    the body raises.
+    ``stream`` is a view ``[batch, token, hidden]`` of the model's own tensor that begins with the first
+    token of the text (behind the last one there may be more places): take from it what is wanted and keep no
+    reference, so that nothing outlives the pass. The blocks are as before on leaving, also when the
+    body raises.
     """
+    sites, layout = anatomy.sites, anatomy.layout
 
-    def first(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        stream = stream_in(args, kwargs)
-        assert stream is not None, "the anatomy's pass has shown that the first block receives a stream"
-        read(0, stream)
+    def reading(layer: int, forward: Forward) -> Forward:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if layer == 0:  # what the first block receives is x^0, whatever is done to it later
+                read(0, layout.tokens(pick(given(args, kwargs), sites[0].source)))
+            output = forward(*args, **kwargs)
+            read(layer + 1, layout.tokens(pick(output, sites[layer].target)))
+            return output
 
-    def after(boundary: int) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            stream = stream_out(output)
-            assert stream is not None, "the anatomy's pass has shown that every block returns a stream"
-            read(boundary, stream)
+        return run
 
-        return hook
-
-    with ExitStack() as stack:
-        # Before any other hook of the first block: what it receives is x^0, whatever is done to it later.
-        handle = anatomy.blocks[0].register_forward_pre_hook(first, with_kwargs=True)
-        stack.callback(handle.remove)
-        for layer, block in enumerate(anatomy.blocks):
-            stack.callback(block.register_forward_hook(after(layer + 1)).remove)
+    with wrapping(sites, range(anatomy.layers), reading):
         yield

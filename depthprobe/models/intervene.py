@@ -15,7 +15,7 @@ Three ways to run a model without some of its blocks:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,25 +23,30 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from depthprobe.errors import MeasureError
 from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.stream import run_backbone, stream_in, stream_out
+from depthprobe.models.sites import Forward, Site, set_for_now, wrapping
+from depthprobe.models.stream import given, pick, put, run_backbone, sequence_like
 
 # What a module calls its own number among the blocks.
 OWN_NUMBER = re.compile(r"^_?(layer|block|decoder_layer)_?(idx|index|id|number)$")
 BLOCK_COUNT = re.compile(r"^(num|n)_?(hidden_)?layers?$")
 
-Form = Callable[[torch.Tensor], Any]
+Form = Callable[[torch.Tensor, dict[int | str, Any]], Any]
 
 _FORMS: WeakKeyDictionary[nn.Module, tuple[Form, ...]] = WeakKeyDictionary()
 
 
 @contextmanager
 def skip_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
-    """Let the blocks of ``layers`` hand on the stream they receive without running.
+    """Let the blocks of ``layers`` hand on what they receive without running.
 
     Exact for a pass without a cache. Not for cached generation: see :func:`discard_blocks`.
     """
-    with _forwards(anatomy, {layer: _passing for layer in layers}):
+    forms = _output_forms(anatomy) if layers else ()
+    with wrapping(
+        anatomy.sites, set(layers), lambda layer, forward: _passing(anatomy.sites[layer], forms[layer])
+    ):
         yield
 
 
@@ -56,37 +61,47 @@ def replay_stream(anatomy: Anatomy, through: int, stream: torch.Tensor) -> Itera
         through: The layer whose output is ``stream``.
         stream: ``[batch, token, hidden]``, the shape of what the blocks would see. Blocks may write
             into it.
+
+    Raises:
+        ValueError: If the model lays its stream out otherwise.
     """
+    if not anatomy.layout.is_plain():
+        raise ValueError("the stream is not [batch, token, hidden]")
+    forms = _output_forms(anatomy)
 
-    def replaying(form: Form) -> Callable[..., Any]:
-        return lambda *args, **kwargs: form(stream)
+    def instead(layer: int, forward: Forward) -> Forward:
+        site, form = anatomy.sites[layer], forms[layer]
+        if layer < through:
+            return _passing(site, form)
+        return lambda *args, **kwargs: form(stream, given(args, kwargs))
 
-    changes: dict[int, Callable[[Form], Callable[..., Any]]] = {layer: _passing for layer in range(through)}
-    with _forwards(anatomy, changes | {through: replaying}):
+    with wrapping(anatomy.sites, range(through + 1), instead):
         yield
 
 
 @contextmanager
 def discard_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
-    """Run the blocks of ``layers`` and hand on the stream they received, with all else they returned.
+    """Run the blocks of ``layers`` and hand on what they received.
 
     Their caches fill as ever, so cached generation stays in step.
     """
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        stream = stream_in(args, kwargs)
-        assert stream is not None, "the anatomy's pass has shown that every block receives a stream"
-        received.append(stream.clone())  # a block may add to its input in place
+    def discarding(layer: int, forward: Forward) -> Forward:
+        site = anatomy.sites[layer]
 
-    def after(module: nn.Module, args: Any, output: Any) -> Any:
-        return _with_stream(output, received.pop())
+        def run(*args: Any, **kwargs: Any) -> Any:
+            received = given(args, kwargs)
+            # copied: a block may add to its input in place
+            stream = pick(received, site.source).clone()
+            kept = [(target, pick(received, source)) for target, source in site.carried]
+            output = put(forward(*args, **kwargs), site.target, stream)
+            for target, value in kept:
+                output = put(output, target, value)
+            return output
 
-    received: list[torch.Tensor] = []
-    with ExitStack() as stack:
-        for layer in sorted(set(layers)):
-            block = anatomy.blocks[layer]
-            stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
-            stack.callback(block.register_forward_hook(after).remove)
+        return run
+
+    with wrapping(anatomy.sites, set(layers), discarding):
         yield
 
 
@@ -105,6 +120,11 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
     if len(stay) == count:
         yield
         return
+    if [site.index for site in anatomy.sites] != list(range(count)):
+        raise MeasureError(
+            "Blocks that run for several layers, or not at all, cannot be deleted one by one.",
+            "Their layers can only be passed through.",
+        )
     holder = model.get_submodule(anatomy.path)
     with ExitStack() as stack:
         for config in _configs(model):
@@ -112,40 +132,28 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
         for module in _around(model, anatomy.path):
             for name, value in list(vars(module).items()):
                 if BLOCK_COUNT.match(name) and value == count:
-                    _set(module, name, len(stay), stack)
+                    set_for_now(module, name, len(stay), stack)
                 elif isinstance(value, (list, tuple)) and len(value) == count:
-                    _set(module, name, type(value)(value[layer] for layer in stay), stack)
+                    set_for_now(module, name, type(value)(value[layer] for layer in stay), stack)
         for number, layer in enumerate(stay):
             for module in anatomy.blocks[layer].modules():
                 for name, value in list(vars(module).items()):
                     if OWN_NUMBER.match(name) and value == layer and not isinstance(value, bool):
-                        _set(module, name, number, stack)
+                        set_for_now(module, name, number, stack)
         whole = holder._modules
         stack.callback(setattr, holder, "_modules", whole)
         holder._modules = {str(number): whole[str(layer)] for number, layer in enumerate(stay)}
         yield
 
 
-def _passing(form: Form) -> Callable[..., Any]:
-    """Return a forward that hands on the stream it is given."""
+def _passing(site: Site, form: Form) -> Forward:
+    """Return a forward that hands on what it is given."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return form(stream_in(args, kwargs))
+        received = given(args, kwargs)
+        return form(pick(received, site.source), received)
 
     return forward
-
-
-@contextmanager
-def _forwards(anatomy: Anatomy, changes: dict[int, Callable[[Form], Callable[..., Any]]]) -> Iterator[None]:
-    """Give blocks another forward, made from the form of what each returns.
-
-    Set on the module itself, as accelerate does, so that a forward which is called directly changes too.
-    """
-    forms = _output_forms(anatomy) if changes else ()
-    with ExitStack() as stack:
-        for layer, make in changes.items():
-            _set(anatomy.blocks[layer], "forward", make(forms[layer]), stack)
-        yield
 
 
 def _output_forms(anatomy: Anatomy) -> tuple[Form, ...]:
@@ -153,64 +161,55 @@ def _output_forms(anatomy: Anatomy) -> tuple[Form, ...]:
     known = _FORMS.get(anatomy.backbone)
     if known is not None:
         return known
-    seen: dict[nn.Module, Form] = {}
+    seen: dict[int, Form] = {}
 
-    def note(module: nn.Module, args: Any, output: Any) -> None:
-        seen[module] = _form_of(output)
+    def noting(layer: int, forward: Forward) -> Forward:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            seen[layer] = _form_of(output, anatomy.sites[layer])
+            return output
+
+        return run
 
     embedding = anatomy.embedding
     device = next(anatomy.backbone.parameters()).device if embedding is None else _device_of(embedding)
     ids = torch.arange(3, device=device).view(1, 3)
-    with ExitStack() as stack:
-        for block in anatomy.blocks:
-            stack.callback(block.register_forward_hook(note).remove)
+    with wrapping(anatomy.sites, range(anatomy.layers), noting):
         run_backbone(anatomy.backbone, ids, torch.ones_like(ids))
-    forms = tuple(seen[block] for block in anatomy.blocks)
+    forms = tuple(seen[layer] for layer in range(anatomy.layers))
     _FORMS[anatomy.backbone] = forms
     return forms
 
 
-def _form_of(output: Any) -> Form:
-    """Return what makes a value like ``output`` from a stream, with None for all else in it."""
-    if isinstance(output, torch.Tensor):
-        return lambda stream: stream
-    at = stream_out(output)
-    if isinstance(output, dict):
-        kind, names = type(output), [(name, value is at) for name, value in output.items()]
-        return lambda stream: kind({name: stream if is_stream else None for name, is_stream in names})
-    sequence, places = type(output), [value is at for value in output]
-    return lambda stream: _sequence_like(sequence, (stream if place else None for place in places))
+def _form_of(output: Any, site: Site) -> Form:
+    """Return what makes a value like ``output`` from a stream and a block's arguments.
+
+    What blocks hand on beside the stream is handed on as it came, with None for all else.
+    """
+    blank = _blank(output)
+
+    def form(stream: torch.Tensor, received: dict[int | str, Any]) -> Any:
+        made = put(blank, site.target, stream)
+        for target, source in site.carried:
+            made = put(made, target, pick(received, source))
+        return made
+
+    return form
 
 
-def _with_stream(output: Any, stream: torch.Tensor) -> Any:
-    """Return a copy of a block's output whose stream is ``stream``."""
-    if isinstance(output, torch.Tensor):
-        return stream
-    at = stream_out(output)
-    if isinstance(output, dict):
-        return type(output)({name: stream if value is at else value for name, value in output.items()})
-    return _sequence_like(type(output), (stream if value is at else value for value in output))
-
-
-def _sequence_like(kind: type, items: Iterable[Any]) -> Any:
-    """Return a tuple, named tuple or list."""
-    return kind(*items) if hasattr(kind, "_fields") else kind(items)
+def _blank(value: Any) -> Any:
+    """Return nested values of the same form with None in every place."""
+    if isinstance(value, dict):
+        return type(value)({name: _blank(item) for name, item in value.items()})
+    if isinstance(value, (tuple, list)):
+        return sequence_like(type(value), (_blank(item) for item in value))
+    return None
 
 
 def _device_of(module: nn.Module) -> torch.device:
     """Return where a module takes its input; accelerate brings offloaded weights there."""
     hook = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
     return torch.device(hook) if hook is not None else next(module.parameters()).device
-
-
-def _set(owner: Any, name: str, value: Any, stack: ExitStack) -> None:
-    """Set an attribute; ``stack`` restores it, or removes it where the object had none of its own."""
-    own = vars(owner)
-    if name in own:
-        stack.callback(own.__setitem__, name, own[name])
-    else:
-        stack.callback(own.pop, name, None)
-    own[name] = value
 
 
 def _configs(model: nn.Module) -> list[Any]:
@@ -246,8 +245,11 @@ def _shorten_config(config: Any, count: int, stay: list[int], stack: ExitStack) 
     }
     for name, value in list(vars(config).items()):
         if isinstance(value, (list, tuple)) and len(value) == count:
-            _set(config, name, type(value)(value[layer] for layer in stay), stack)
-    _set(
+            set_for_now(config, name, type(value)(value[layer] for layer in stay), stack)
+        elif isinstance(value, dict) and value and set(value) <= set(range(count)):  # keyed by layer
+            renumbered = {number: value[layer] for number, layer in enumerate(stay) if layer in value}
+            set_for_now(config, name, renumbered, stack)
+    set_for_now(
         config,
         getattr(kind, "attribute_map", {}).get("num_hidden_layers", "num_hidden_layers"),
         len(stay),

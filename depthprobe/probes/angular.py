@@ -75,7 +75,7 @@ def measure(
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise OptionError(f"batch_size is {batch_size!r}.", "Use a number of 1 or more, or None.")
     budget = token_budget(model.device, _bytes_per_token(model, anatomy, tokens), model.weight_bytes)
-    plan = plan_batches(samples.lengths, budget, batch_size)
+    plan = plan_batches(samples.lengths, budget, batch_size, same_length=anatomy.feels_padding)
     pad = model.pad_token_id
 
     def step(batch: list[int]) -> torch.Tensor:

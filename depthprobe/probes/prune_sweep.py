@@ -111,11 +111,15 @@ def prepare(
         work: The tasks' requests.
         variants: What to leave out, see :func:`variants_of`.
         budget_tokens: Tokens scored at once; None fits the memory.
+
+    Raises:
+        MeasureError: if the model cannot be run without the layers of a variant.
     """
     texts = [ScoreRequest(tuple(map(int, sample)), len(sample) - 1) for sample in samples.tokens]
     if work.generation_requests:
         generate(work, [0])  # settings that transformers refuses show here, before anything is begun
     engine = ScoringEngine(model, anatomy, budget_tokens=budget_tokens)
+    engine.check(variants)
     predicted = np.array([request.scored for request in texts])
     return Sweep(engine, anatomy, work, [*work.score_requests, *texts], list(variants), predicted)
 

@@ -2,6 +2,7 @@ import pytest
 import tiny
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from depthprobe.errors import AnatomyError
 from depthprobe.models.anatomy import describe_anatomy
@@ -97,33 +98,74 @@ def test_layers_that_differ_in_norm_placement_are_mixed():
     assert anatomy.norm_placement == "mixed"
 
 
+def returning(block, change):
+    forward = block.forward
+    block.forward = lambda *args, **kwargs: change(forward(*args, **kwargs))
+
+
 @pytest.mark.parametrize(
     ("break_it", "reason"),
     [
         (
-            lambda m: setattr(m.model, "layers", nn.ModuleList([*m.model.layers, m.model.layers[0]])),
-            "once each",
-        ),
-        (lambda m: m.model.layers[1].register_forward_hook(lambda *a: None), None),
-        (
             lambda m: m.model.layers[2].register_forward_pre_hook(lambda mod, a: (a[0] + 1, *a[1:])),
-            "does not receive",
+            "block 2 does not receive what block 1 returned",
         ),
+        (lambda m: returning(m.model.layers[3], lambda out: out[:, :3]), r"not \[batch, token"),
         (
-            lambda m: m.model.layers[3].register_forward_hook(lambda mod, a, out: out[:, :3]),
-            r"not \[batch, token",
+            lambda m: returning(m.model.embed_tokens, lambda out: out + out.mean(1, True)),
+            "something ran before",
         ),
+        (lambda m: setattr(m.config, "hidden_size", 16), "2 residual streams side by side"),
     ],
 )
 def test_a_stream_that_is_no_plain_chain_is_refused_with_the_reason(break_it, reason):
     model = tiny.build("llama")
-    model.config.num_hidden_layers = 5 if reason == "once each" else 4
     break_it(model)
-    if reason is None:
-        assert describe_anatomy(model).layers == 4
-        return
     with pytest.raises(AnatomyError, match=reason):
         describe_anatomy(model)
+
+
+def test_a_block_that_is_called_several_times_is_as_many_layers():
+    model = tiny.build("llama")
+    model.model.layers = nn.ModuleList([*model.model.layers, model.model.layers[1]])
+    model.config.num_hidden_layers = 5
+    anatomy = describe_anatomy(model)
+    assert [site.call for site in anatomy.sites] == [0, 0, 0, 0, 1]
+    assert anatomy.blocks[4] is anatomy.blocks[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "branches"),
+    [
+        ("llama", [("attention", "self_attn", 1), ("feedforward", "mlp", 1)]),
+        ("gpt_neox", [("attention", "attention", 1), ("feedforward", "mlp", 1)]),
+        (
+            "gemma2",
+            [("attention", "post_attention_layernorm", 1), ("feedforward", "post_feedforward_layernorm", 1)],
+        ),
+        (
+            "olmo2",
+            [("attention", "post_attention_layernorm", 1), ("feedforward", "post_feedforward_layernorm", 1)],
+        ),
+        ("opt", [("attention", "self_attn", 1), ("feedforward", "fc2", 1)]),
+        ("mamba", [("attention", "mixer", 1)]),
+        ("bloom", [("attention", "self_attention", 1), ("feedforward", "mlp", 1)]),
+        ("mixtral", [("attention", "self_attn", 1), ("feedforward", "mlp", 1)]),
+        ("bert", None),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_blocks_add_is_found_by_the_identity(family, branches, dtype):
+    anatomy = describe_anatomy(tiny.build(family).to(dtype))
+    for inside in anatomy.insides:
+        found = inside.branches and [(b.kind, b.path, b.scale) for b in inside.branches]
+        assert found == branches
+
+
+def test_a_scaled_branch_keeps_its_factor():
+    config = AutoConfig.for_model("granite", **tiny.SHAPE, num_key_value_heads=2, residual_multiplier=0.22)
+    anatomy = describe_anatomy(AutoModelForCausalLM.from_config(config).eval())
+    assert all(b.scale == 0.22 for inside in anatomy.insides for b in inside.branches)
 
 
 def test_a_model_without_blocks_is_refused():

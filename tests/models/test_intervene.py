@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.intervene import delete_blocks, discard_blocks, replay_stream, skip_blocks
+from depthprobe.models.sites import Site
 
 KINDS = ["llama", "gpt2", "opt", "bloom", "mixtral", "mamba", "gemma2"]
 IDS = torch.arange(5, 35).view(2, 15)
@@ -145,9 +146,8 @@ class _Tuples(nn.Module):
 def test_blocks_that_return_tuples_and_work_in_place_can_be_left_out():
     torch.manual_seed(0)
     model = _Tuples().eval()
-    anatomy = SimpleNamespace(
-        blocks=tuple(model.layers), layers=3, backbone=model, embedding=model.embed, path="layers"
-    )
+    sites = tuple(Site(block, index, 0, (0,), (0,)) for index, block in enumerate(model.layers))
+    anatomy = SimpleNamespace(sites=sites, layers=3, backbone=model, embedding=model.embed, path="layers")
     with torch.no_grad():
         truth = model.layers[2](model.layers[0](model.embed(IDS))[0])[0]
         with skip_blocks(anatomy, [1]):
