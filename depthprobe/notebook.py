@@ -40,7 +40,7 @@ def angular(
     samples = read_samples(options, loaded.tokenizer, loaded.context_tokens)
     samples.check_fits(loaded.context_tokens, loaded.vocabulary)
     return PROBES["angular"].measure(
-        loaded, describe_anatomy(loaded.model), samples, tokens=tokens, batch_size=batch_size
+        loaded, describe_anatomy(loaded.model, loaded.tower), samples, tokens=tokens, batch_size=batch_size
     )
 
 

@@ -15,6 +15,7 @@ from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading import (
     LoadedModel,
+    LoadOptions,
     ModelSource,
     load_model,
     open_checkpoint,
@@ -36,25 +37,25 @@ class Request:
     model: str
     text: TextOptions
     options: dict[str, Any] = field(default_factory=dict)
-    revision: str | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    trust_remote_code: bool = False
+    load: LoadOptions = LoadOptions()
     batch_size: int | None = None
     output: Path = Path("reports")
     name: str | None = None
 
     def settings(self, source: ModelSource) -> dict[str, Any]:
         """Return what decides the numbers: two runs with equal settings are the same run."""
-        device = choose_device(self.device)
-        dtype = parse_dtype(self.dtype, device)
+        device = choose_device(self.load.device)
+        dtype = parse_dtype(self.load.dtype, device)
         return {
-            # A directory is known by its contents: it may move, and be named in many ways.
-            "model": source.location if source.fingerprint is None else Path(source.location).name,
+            "model": source.identity,
             "commit": source.revision,
             "fingerprint": source.fingerprint,
             "dtype": "auto" if dtype is None else dtype_name(dtype),
             "device": device.type,
+            # Only where they are used, so that runs without them stay the runs they were.
+            **({"adapter": source.adapter.identity} if source.adapter else {}),
+            **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
+            **({"remote_code": True} if self.load.trust_remote_code else {}),
             "text": self.text.settings(),
             **self.options,
             "depthprobe": depthprobe.__version__,
@@ -91,18 +92,18 @@ def run(request: Request, watch: Watcher | None = None) -> Run:
     """
     watch = watch or Silent()
     started = time.monotonic()
-    source = resolve_model(request.model, request.revision)
+    source = resolve_model(request.model, request.load.revision, request.load.adapter)
     for note in source.notes:
         watch.say(note)
     settings = request.settings(source)
-    place = reserve(request.output, request.model, request.probe, settings, request.name)
+    place = reserve(request.output, source.name, request.probe, settings, request.name)
     if place.finished is not None:
         watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
         return place.finished
     if place.note:
         watch.say(place.note)
     try:
-        checkpoint = open_checkpoint(source, trust_remote_code=request.trust_remote_code)
+        checkpoint = open_checkpoint(source, request.load)
         with watch.stage("Reading text", request.text.wanted, "samples") as advance:
             samples = read_samples(request.text, checkpoint.tokenizer, checkpoint.context_tokens, advance)
         if samples.facts["samples"] < request.text.wanted:
@@ -110,10 +111,10 @@ def run(request: Request, watch: Watcher | None = None) -> Run:
                 f"{request.text.dataset} gave {samples.facts['samples']} of {request.text.wanted} samples."
             )
         with watch.stage("Loading model", None, "bytes"):
-            model = load_model(checkpoint, dtype=request.dtype, device=request.device)
+            model = load_model(checkpoint, request.load)
             samples.check_fits(model.context_tokens, model.vocabulary)
-            anatomy = describe_anatomy(model.model)
-        for note in model.notes:
+            anatomy = describe_anatomy(model.model, model.tower)
+        for note in (*model.notes, *anatomy.notes):
             watch.say(note)
         with watch.stage("Measuring", samples.facts["tokens"], "tokens") as advance:
             measurement = PROBES[request.probe].measure(

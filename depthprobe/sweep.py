@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depthprobe.errors import LoadError, OptionError
 from depthprobe.evaluation.harness import Outcome, TaskOptions, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.journal import Journal, read_settings
 from depthprobe.evaluation.processes import Processes
@@ -61,11 +62,16 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
     started = time.monotonic()
     processes = Processes.here()
     wanted = request.model
+    if wanted.load.device_map is not None and processes.count > 1:
+        raise OptionError(
+            "--device-map auto gives all GPUs to one model, and several processes each load one.",
+            "Start a single process, or leave out --device-map.",
+        )
     with watch.stage("Reading tasks", None, ""):
         tasks = find_tasks(request.tasks)
     for note in tasks.notes:
         watch.say(note)
-    source = resolve_model(wanted.model, wanted.revision)
+    source = resolve_model(wanted.model, wanted.load.revision, wanted.load.adapter)
     for note in source.notes:
         watch.say(note)
     settings = {
@@ -76,7 +82,7 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         "block": request.block,
         "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
     }
-    place = processes.first(lambda: reserve(wanted.output, wanted.model, request.name, settings, wanted.name))
+    place = processes.first(lambda: reserve(wanted.output, source.name, request.name, settings, wanted.name))
     if place.finished is not None:
         watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
         return None if processes.rank else place.finished
@@ -84,7 +90,13 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         unfinished, note = processes.first(lambda: _unfinished(place))
         for news in filter(None, (place.note, note)):
             watch.say(news)
-        checkpoint = open_checkpoint(source, trust_remote_code=wanted.trust_remote_code)
+        checkpoint = open_checkpoint(source, wanted.load)
+        if checkpoint.tower is not None:
+            raise LoadError(
+                f"{source.name} is an encoder-decoder model, which prune-sweep does not support: lm-eval "
+                "scores decoder-only models here.",
+                "Choose a decoder-only model.",
+            )
         check_checkpoint(request.tasks, checkpoint)
         declared = getattr(
             checkpoint.config and checkpoint.config.get_text_config(), "num_hidden_layers", None
@@ -93,14 +105,14 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
             prune_sweep.variants_of(request.layers, request.block, declared)
         samples = read_samples(wanted.text, checkpoint.tokenizer, checkpoint.context_tokens)
         with watch.stage("Loading model", None, "bytes"):
-            model = load_model(checkpoint, dtype=wanted.dtype, device=processes.device(wanted.device))
+            model = load_model(checkpoint, wanted.load, device=processes.device(str(wanted.load.device)))
             samples.check_fits(model.context_tokens, model.vocabulary)
-            anatomy = describe_anatomy(model.model)
+            anatomy = describe_anatomy(model.model, model.tower)
         variants = prune_sweep.variants_of(request.layers, request.block, anatomy.layers)
         with watch.stage("Building requests", None, ""):
             work = build_work(tasks, model, batch_size=wanted.batch_size or GENERATE_TOGETHER)
             sweep = prune_sweep.prepare(model, anatomy, samples, work, variants)
-        for news in (*model.notes, *work.notes):
+        for news in (*model.notes, *anatomy.notes, *work.notes):
             watch.say(news)
         with _open_in_turn(unfinished, place, processes) as journal:
             if len(journal.pieces) > 1:

@@ -84,7 +84,7 @@ def test_every_option_of_the_command_stands_in_the_readme():
     commands = typer.main.get_command(app).commands
     options = {
         name
-        for command in ("angular", "prune-sweep", "plot")
+        for command in ("angular", "prune-sweep", "plot", "inspect")
         for parameter in commands[command].params
         for name in parameter.opts
         if name.startswith("--")

@@ -60,6 +60,8 @@ DOORS = {
     "lm_eval": {"evaluation"},
     "safetensors": {"models"},
     "accelerate": {"models", "batches"},
+    "peft": {"models"},
+    "gguf": {"models"},
     "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance"},
 }
 
@@ -109,7 +111,8 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["angular", "--help"], ["plot", "--help"], ["pretrain", "--help"]]
+    "arguments",
+    [["--help"], ["angular", "--help"], ["inspect", "--help"], ["plot", "--help"], ["pretrain", "--help"]],
 )
 def test_help_imports_nothing_heavy(arguments):
     code = (

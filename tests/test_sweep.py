@@ -300,3 +300,36 @@ def test_a_masked_model_is_refused_before_its_weights_are_read(tasks, tmp_path, 
         ["prune-sweep", "bert", "--task", "mine_mc", "--include-path", str(tasks), "--dataset", "text.txt"],
     )
     assert done.exit_code == 2 and "Error: bert" in done.stderr.splitlines()[-1]
+
+
+def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tasks, tmp_path, monkeypatch):
+    from transformers import T5Config
+    from typer.testing import CliRunner
+
+    from depthprobe.commands.app import app
+
+    monkeypatch.chdir(tmp_path)
+    tiny.save(tmp_path / "t5")
+    T5Config(vocab_size=300, d_model=32, num_layers=2, pad_token_id=1).save_pretrained(tmp_path / "t5")
+    (tmp_path / "text.txt").write_text("the stream of a model " * 20)
+    done = CliRunner().invoke(
+        app, ["prune-sweep", "t5", "--task", "mine_mc", "--include-path", str(tasks), "--dataset", "text.txt"]
+    )
+    assert done.exit_code == 2
+    assert "Error: t5 is an encoder-decoder model, which prune-sweep does not" in done.stderr.splitlines()[-1]
+
+
+def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
+    from depthprobe.errors import OptionError
+    from depthprobe.evaluation.harness import TaskOptions
+    from depthprobe.evaluation.processes import Processes
+    from depthprobe.models.options import LoadOptions
+    from depthprobe.pipeline import Request
+    from depthprobe.sweep import SweepRequest, run_sweep
+    from depthprobe.texts import default_options
+
+    monkeypatch.setattr(Processes, "here", classmethod(lambda cls: cls(rank=0, count=2)))
+    load = LoadOptions(device_map="auto")
+    wanted = Request("prune-sweep", "builtin:pre-ln", default_options(embedded=True), load=load)
+    with pytest.raises(OptionError, match="--device-map auto gives all GPUs to one model, and several"):
+        run_sweep(SweepRequest(wanted, TaskOptions(("stdlib_mc",))))

@@ -35,6 +35,9 @@ def command(
     dtype: shared.Dtype = "auto",
     device: shared.Device = "auto",
     trust_remote_code: shared.TrustRemoteCode = False,
+    adapter: shared.Adapter = None,
+    device_map: shared.DeviceMap = None,
+    tower: shared.TowerOption = None,
     dataset: shared.Dataset = None,
     dataset_config: shared.DatasetConfig = None,
     split: shared.Split = None,
@@ -72,9 +75,19 @@ def command(
     watch.say(f"Model: {chosen} ({why}).")
 
     from depthprobe.batches import parse_batch_size
+    from depthprobe.models.options import LoadOptions
     from depthprobe.pipeline import Request, run
     from depthprobe.texts import default_options
 
+    load = LoadOptions(
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        adapter=adapter,
+        tower=tower,
+    )
     text = default_options(
         embedded=chosen.startswith("builtin:"),
         dataset=dataset,
@@ -88,10 +101,7 @@ def command(
     request = Request(
         probe="angular",
         model=chosen,
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        trust_remote_code=trust_remote_code,
+        load=load,
         text=text,
         options={"tokens": tokens.value},
         batch_size=parse_batch_size(batch_size),

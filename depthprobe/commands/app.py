@@ -9,6 +9,7 @@ import typer
 
 import depthprobe
 from depthprobe.commands import angular, plot, pretrain, prune_sweep
+from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
     name="depthprobe",
@@ -39,6 +40,7 @@ def _root(
 for name, command in (
     ("angular", angular.command),
     ("prune-sweep", prune_sweep.command),
+    ("inspect", inspect_model.command),
     ("plot", plot.command),
     ("pretrain", pretrain.command),
 ):

@@ -47,6 +47,28 @@ TrustRemoteCode = Annotated[
         "--trust-remote-code", help="Run Python code that comes with the checkpoint.", rich_help_panel=MODEL
     ),
 ]
+Adapter = Annotated[
+    Optional[str],
+    typer.Option(
+        help="PEFT adapter, hub id or directory, merged into the weights in memory.", rich_help_panel=MODEL
+    ),
+]
+DeviceMap = Annotated[
+    Optional[str],
+    typer.Option(
+        help="auto: split the model over all GPUs and the main memory.",
+        rich_help_panel=MODEL,
+        show_default="one device if it holds the weights",
+    ),
+]
+TowerOption = Annotated[
+    Optional[str],
+    typer.Option(
+        help="decoder or encoder of an encoder-decoder model.",
+        rich_help_panel=MODEL,
+        show_default="decoder",
+    ),
+]
 Dataset = Annotated[
     Optional[str],
     typer.Option(

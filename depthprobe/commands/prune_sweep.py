@@ -31,6 +31,9 @@ def command(
     dtype: shared.Dtype = "auto",
     device: shared.Device = "auto",
     trust_remote_code: shared.TrustRemoteCode = False,
+    adapter: shared.Adapter = None,
+    device_map: shared.DeviceMap = None,
+    tower: shared.TowerOption = None,
     task: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -146,6 +149,7 @@ def command(
 
     from depthprobe.batches import parse_batch_size
     from depthprobe.evaluation.harness import TaskOptions, parse_seeds
+    from depthprobe.models.options import LoadOptions
     from depthprobe.pipeline import Request
     from depthprobe.sweep import SweepRequest, run_sweep
     from depthprobe.texts import default_options
@@ -165,6 +169,15 @@ def command(
         confirm_run_unsafe_code=confirm_run_unsafe_code,
         seeds=seeds,
     )
+    load = LoadOptions(
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        adapter=adapter,
+        tower=tower,
+    )
     text = default_options(
         embedded=chosen.startswith("builtin:"),
         dataset=dataset,
@@ -179,10 +192,7 @@ def command(
         model=Request(
             probe="prune-sweep",
             model=chosen,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
+            load=load,
             text=text,
             batch_size=parse_batch_size(batch_size),
             output=output,

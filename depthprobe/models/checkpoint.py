@@ -7,7 +7,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     MODEL_MAPPING,
 )
 
-from depthprobe.errors import DepthprobeError, LoadError
-from depthprobe.models import meta_llama
+from depthprobe.errors import DepthprobeError, LoadError, OptionError
+from depthprobe.models import gguf, meta_llama
 from depthprobe.models.hub_errors import explain_load_error, first_line
+from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import ModelSource, fetch_small_files, original_folder, resolve_model
 
 # Any file that a tokenizer can be read from; a byte-level one needs none.
@@ -52,7 +55,9 @@ class Checkpoint:
     """What is known of a model before its weights are read.
 
     ``folder`` holds its files; ``config`` is None for Meta's original layout, whose sizes stand in the
-    weights; ``context_tokens`` is the longest sequence its configuration admits, None if it names no limit.
+    weights; ``context_tokens`` is the longest sequence its configuration admits, None if it names no limit;
+    ``tower`` is the one of an encoder-decoder model that is looked into, None for all others; ``gguf`` the
+    header of a GGUF file.
     """
 
     source: ModelSource
@@ -61,6 +66,8 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     trust_remote_code: bool
     notes: tuple[str, ...] = ()
+    tower: str | None = None
+    gguf: gguf.Header | None = None
 
     @property
     def context_tokens(self) -> int | None:
@@ -69,37 +76,92 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    name_or_source: str | ModelSource, *, revision: str | None = None, trust_remote_code: bool = False
+    name_or_source: str | ModelSource, options: LoadOptions | None = None, **wanted: Any
 ) -> Checkpoint:
     """Return a checkpoint's configuration and tokenizer; of a hub model only those files are fetched.
 
     Args:
-        name_or_source: A name as :func:`resolve_model` takes it, or its answer.
-        revision: Branch, tag or commit of a hub id; used only with a name.
-        trust_remote_code: Whether Python files that come with the model may be run.
+        name_or_source: A name as :func:`resolve_model` takes it, or its answer. Revision and adapter are
+            used only with a name.
+        options: How the model is wanted.
+        wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it.
 
     Raises:
         LoadError: If the model cannot be found, or its configuration or tokenizer cannot be used.
+        OptionError: If a tower is asked for and the model has but one.
         MachineError: If disk or network fail.
     """
-    source = resolve_model(name_or_source, revision) if isinstance(name_or_source, str) else name_or_source
+    options = replace(options or LoadOptions(), **wanted)
+    source, trust = name_or_source, options.trust_remote_code
+    if isinstance(source, str):
+        source = resolve_model(source, options.revision, options.adapter)
     if source.layout == "meta":
+        choose_tower(source.name, None, options.tower)
         folder = original_folder(source, weights=False)
-        return Checkpoint(source, folder, None, meta_llama.load_tokenizer(folder), trust_remote_code)
-    folder = fetch_small_files(source, trust_remote_code)
-    config, notes = _read_config(source, folder, trust_remote_code)
-    tokenizer = _read_tokenizer(source, folder, trust_remote_code)
-    return Checkpoint(source, folder, config, tokenizer, trust_remote_code, notes)
+        return Checkpoint(source, folder, None, meta_llama.load_tokenizer(folder), trust)
+    header = None
+    if source.layout == "gguf":
+        gguf.require_package(source.name)
+        folder = fetch_small_files(source, with_code=False)
+        header = gguf.read_header(source.name, folder / str(source.gguf_file))
+        config, notes = _read_gguf_config(source, folder, header), ()
+    else:
+        folder = fetch_small_files(source, trust)
+        config, notes = _read_config(source, folder, trust)
+    tower = choose_tower(source.name, config, options.tower)
+    tokenizer = _read_tokenizer(source, folder, trust)
+    return Checkpoint(source, folder, config, tokenizer, trust, notes, tower, header)
+
+
+def choose_tower(name: str, config: PretrainedConfig | None, wanted: str | None) -> str | None:
+    """Return the tower of an encoder-decoder model that is looked into, None for a model with one tower.
+
+    Raises:
+        OptionError: If a tower is wanted of a model with one tower.
+    """
+    if config is not None and config.is_encoder_decoder and not _is_lone_encoder(config):
+        return wanted or "decoder"
+    if wanted is not None:
+        problem = f"{name} is no encoder-decoder model: it has one tower, and --tower {wanted} names none."
+        raise OptionError(problem, "Leave out --tower.")
+    return None
+
+
+def _is_lone_encoder(config: PretrainedConfig) -> bool:
+    """Return whether an encoder-decoder's configuration comes with its encoder alone, as T5EncoderModel."""
+    architecture = (config.architectures or [""])[0]
+    return architecture.endswith("EncoderModel") and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
 
 
 def declared_positions(config: PretrainedConfig) -> int | None:
-    """Return how many positions a configuration declares; None where nothing limits them."""
-    config = config.get_text_config()
+    """Return how many positions a configuration declares; None where nothing limits them.
+
+    Of an encoder-decoder model the smaller of what its two towers declare: the same text goes through both.
+    """
+    parts = [config.get_text_config()]
+    if config.is_encoder_decoder:
+        towers = (getattr(config, name, None) for name in ("encoder", "decoder"))
+        parts = [config, *(tower for tower in towers if isinstance(tower, PretrainedConfig))]
+    return min((limit for limit in map(_own_positions, parts) if limit is not None), default=None)
+
+
+def _own_positions(config: PretrainedConfig) -> int | None:
     if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
         return None
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+    towers = [getattr(config, f"max_{tower}_position_embeddings", None) for tower in ("encoder", "decoder")]
+    if all(isinstance(limit, int) and limit > 0 for limit in towers):  # LED's name for both
+        return min(towers)
     limits = (getattr(config, name, None) for name in names)
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+
+
+def _read_gguf_config(source: ModelSource, folder: Path, header: gguf.Header) -> PretrainedConfig:
+    try:
+        with errors_told(source.name, "configuration", MACHINE_EXCEPTIONS):
+            return AutoConfig.from_pretrained(folder, gguf_file=source.gguf_file)
+    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise gguf.unknown_architecture(source.name, header) from error
 
 
 def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[PretrainedConfig, tuple[str, ...]]:
@@ -127,11 +189,6 @@ def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[Pretra
     notes = (f"{name} brings code of its own ({files}), which was not run.",) if code and not trust else ()
     with errors_told(name, "configuration"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    if config.is_encoder_decoder:
-        raise LoadError(
-            f"{name} ({config.model_type}) is an encoder-decoder model, which is not supported yet.",
-            "Choose a decoder-only or an encoder-only model.",
-        )
     return config, notes
 
 
@@ -157,17 +214,25 @@ def choose_class(config: PretrainedConfig) -> Any:
         LoadError: If transformers has no model of this type that reads tokens.
     """
     remote = getattr(config, "auto_map", None) or {}
-    for auto in ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel"):
+    for auto in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM", "AutoModel"):
         if auto in remote:
             return getattr(transformers, auto)
     kind, architecture = type(config), (config.architectures or [None])[0]
+    has_head = architecture is None or re.search("CausalLM|LMHead|Generation", architecture)
+    has_head = has_head or config.get_text_config().tie_word_embeddings
+    if _is_lone_encoder(config):
+        return transformers.AutoModelForTextEncoding
+    if config.is_encoder_decoder:
+        if has_head and kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+            return transformers.AutoModelForSeq2SeqLM
+        if kind in MODEL_MAPPING:
+            return transformers.AutoModel
     causal, masked = kind in MODEL_FOR_CAUSAL_LM_MAPPING, kind in MODEL_FOR_MASKED_LM_MAPPING
     if causal and masked:
         says_causal = architecture == class_name(MODEL_FOR_CAUSAL_LM_MAPPING, kind)
         causal = says_causal or getattr(config, "is_decoder", False)
         masked = not causal
-    has_head = architecture is None or re.search("CausalLM|LMHead|Generation", architecture)
-    if causal and (has_head or config.get_text_config().tie_word_embeddings):
+    if causal and has_head:
         return transformers.AutoModelForCausalLM
     if masked:
         return transformers.AutoModelForMaskedLM
@@ -188,12 +253,13 @@ def class_name(mapping: Any, kind: type[PretrainedConfig]) -> str:
 
 def _read_tokenizer(source: ModelSource, folder: Path, trust: bool) -> PreTrainedTokenizerBase:
     has_files = any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern))
+    inside = {} if source.gguf_file is None else {"gguf_file": source.gguf_file}
     hint = "Put tokenizer.json or tokenizer.model beside its config.json."
     with errors_told(source.name, "tokenizer"):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, **inside)
         except Exception as error:
-            if not has_files:
+            if not has_files and not inside:
                 raise LoadError(f"{source.name} has no tokenizer.", hint) from error
             if type(error) is Exception:  # all that the tokenizers library raises: no name to catch it by
                 raise ValueError(str(error)) from error

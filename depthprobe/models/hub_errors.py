@@ -7,6 +7,7 @@ quoted only where it says something about the model; never for the hub, whose me
 from __future__ import annotations
 
 import errno
+import pickle
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -61,7 +62,7 @@ def explain_hub_error(
     if isinstance(error, RevisionNotFoundError):
         return LoadError(
             f"{repo} has no revision {revision!r}.",
-            "Give --revision a branch, tag or commit that the model's page lists, or leave it out.",
+            "Name a branch, tag or commit that its page lists, or none.",
         )
     if isinstance(error, RepositoryNotFoundError):
         return LoadError(
@@ -108,6 +109,11 @@ def explain_load_error(error: BaseException, name: str, what: str) -> Depthprobe
         return MachineError(
             f"Out of memory while loading {name}.",
             "Use --dtype bfloat16, another --device, or a smaller model; close what else uses the memory.",
+        )
+    if isinstance(error, pickle.UnpicklingError) and "weights only" in str(error).lower():
+        return LoadError(
+            f"The weights of {name} are a pickle that holds more than tensors: reading it would run code.",
+            "Choose a checkpoint with *.safetensors.",
         )
     if isinstance(error, ImportError):
         return LoadError(

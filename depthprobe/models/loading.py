@@ -6,7 +6,10 @@ Three steps, each cheap to fail before the next: :func:`resolve_model` settles w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import LoadError
-from depthprobe.models import meta_llama
+from depthprobe.models import adapters, gguf, meta_llama
 from depthprobe.models.checkpoint import (
     MACHINE_EXCEPTIONS,
     Checkpoint,
@@ -26,18 +29,23 @@ from depthprobe.models.checkpoint import (
     errors_told,
     open_checkpoint,
 )
+from depthprobe.models.options import LoadOptions
 from depthprobe.models.placement import (
     choose_device,
     choose_dtype,
     dtype_name,
+    needed_bytes,
     parse_dtype,
     placement,
     stored_dtype,
 )
-from depthprobe.models.sources import ModelSource, fetch_weights, original_folder, resolve_model, weight_files
+from depthprobe.models.quantisation import Quantisation, check_quantisation
+from depthprobe.models.sources import ModelSource, fetch_weights, original_folder, resolve_model
+from depthprobe.models.weights import weight_files
 
 __all__ = [
     "Checkpoint",
+    "LoadOptions",
     "LoadedModel",
     "ModelSource",
     "context_limit",
@@ -51,7 +59,9 @@ __all__ = [
 class LoadedModel:
     """A model in evaluation mode, its tokenizer, where both came from, and the device inputs go to.
 
-    ``notes`` are sentences for the user about what the loading had to decide.
+    ``notes`` are sentences for the user about what the loading had to decide; ``quantisation`` says how the
+    checkpoint's weights were packed, None if they were not; ``tower`` is the one of an encoder-decoder model
+    that is looked into, None for all others.
     """
 
     model: PreTrainedModel
@@ -59,11 +69,15 @@ class LoadedModel:
     source: ModelSource
     device: torch.device
     notes: tuple[str, ...] = ()
+    quantisation: str | None = None
+    tower: str | None = None
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all parameters."""
-        return sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+        """Bytes of all weights as they are held, packed ones packed: GPTQ and AWQ keep theirs in buffers."""
+        held = {id(tensor): tensor for tensor in self.model.state_dict(keep_vars=True).values()}
+        tensors = (tensor for tensor in held.values() if isinstance(tensor, torch.Tensor))
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
     def context_tokens(self) -> int | None:
@@ -86,12 +100,8 @@ class LoadedModel:
     def describe(self) -> dict[str, Any]:
         """Return what was really loaded, JSON-safe, for a run's manifest."""
         source, config = self.source, self.model.config
-        quantisation = getattr(config, "quantization_config", None)
-        if quantisation is not None and not isinstance(quantisation, dict):
-            quantisation = quantisation.to_dict()
         placement = getattr(self.model, "hf_device_map", None) or {}
         is_split = len(set(map(str, placement.values()))) > 1
-        method = (quantisation or {}).get("quant_method")
         return {
             "id": source.name,
             # where the package lies says nothing, and would put a path of this machine into the manifest
@@ -99,11 +109,14 @@ class LoadedModel:
             "commit": source.revision,
             "fingerprint": source.fingerprint,
             "layout": source.layout,
+            "gguf_file": source.gguf_file,
             "architecture": type(self.model).__name__,
             "model_type": config.model_type,
             "parameters": int(self.model.num_parameters()),
             "dtype": dtype_name(self.model.dtype),
-            "quantisation": None if method is None else str(getattr(method, "value", method)),
+            "quantisation": self.quantisation,
+            "adapter": None if source.adapter is None else source.adapter.describe(),
+            "tower": self.tower,
             "device": str(self.device),
             "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             "device_map": {path: str(place) for path, place in placement.items()} if is_split else None,
@@ -113,48 +126,42 @@ class LoadedModel:
 
 
 def load_model(
-    model: str | ModelSource | Checkpoint,
-    *,
-    revision: str | None = None,
-    dtype: str | torch.dtype = "auto",
-    device: str | torch.device = "auto",
-    trust_remote_code: bool = False,
+    model: str | ModelSource | Checkpoint, options: LoadOptions | None = None, **wanted: Any
 ) -> LoadedModel:
     """Return a model, ready for forward passes, with its tokenizer.
 
     Args:
-        model: A name as :func:`resolve_model` takes it, its answer, or an opened checkpoint.
-        revision: Branch, tag or commit of a hub id; used only with a name.
-        dtype: ``auto`` (the checkpoint's own on a GPU, float32 on a CPU) or a name in
-            :data:`depthprobe.models.placement.DTYPES`.
-        device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. Where a GPU
-            does not hold the weights they are split over all there are and the main memory.
-        trust_remote_code: Whether Python files that come with the model may be run; an opened checkpoint
-            has settled that.
+        model: A name as :func:`resolve_model` takes it, its answer, or an opened checkpoint. Revision and
+            adapter are used only with a name; an opened checkpoint has settled code and tower as well.
+        options: How the model is wanted.
+        wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it: ``revision``,
+            ``dtype``, ``device``, ``device_map``, ``trust_remote_code``, ``adapter``, ``tower``.
 
     Raises:
-        OptionError: If ``dtype`` or ``device`` is no known name.
+        OptionError: If ``dtype``, ``device`` or another option has a value that cannot be used.
         LoadError: If the model cannot be found, read or built.
         MachineError: If memory, disk or network fail.
     """
-    place = choose_device(device)
-    wanted = parse_dtype(dtype, place)
-    if not isinstance(model, Checkpoint):
-        model = open_checkpoint(model, revision=revision, trust_remote_code=trust_remote_code)
-    source = model.source
+    options = replace(options or LoadOptions(), **wanted)
+    place = choose_device(options.device)
+    dtype = parse_dtype(options.dtype, place)
+    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model, options)
+    source = checkpoint.source
+    adapter = None if source.adapter is None else adapters.read_adapter(source.adapter)
+    # One processor is one place: there is nothing to split over, and no GPU to ask for.
+    split = options.device_map == "auto" and place.type != "cpu"
+    quantisation: str | None = None
     if source.layout == "meta":
-        folder = original_folder(source)
-        stored = meta_llama.stored_dtype(folder)
-        used, notes = choose_dtype(wanted, stored, place)
-        target = placement(source.name, meta_llama.weight_files(folder), stored, used, place)
-        with errors_told(source.name, "model", MACHINE_EXCEPTIONS):
-            built = meta_llama.load_model(folder, used, target)
+        built, notes = _build_original(source, dtype, place, split)
     else:
-        fetch_weights(source, model.folder)
-        built, notes = _build_model(model, wanted, place)
+        built, notes, quantisation = _build_model(checkpoint, dtype, place, "auto" if split else None)
     _refuse_unloaded_weights(source, built)
+    device = _input_device(source, built)
+    if adapter is not None:
+        built = adapters.merge_adapter(adapter, built, source.name)
+    notes = checkpoint.notes + notes
     return LoadedModel(
-        built.eval(), model.tokenizer, source, _input_device(source, built), model.notes + notes
+        built.eval(), checkpoint.tokenizer, source, device, notes, quantisation, checkpoint.tower
     )
 
 
@@ -172,27 +179,88 @@ def context_limit(model: PreTrainedModel) -> int | None:
     return limit
 
 
-def _build_model(
-    checkpoint: Checkpoint, wanted: torch.dtype | None, device: torch.device
+def _build_original(
+    source: ModelSource, wanted: torch.dtype | None, device: torch.device, split: bool
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """Return the model with its weights in place, and notes about those it did without."""
+    """Return the model of Meta's original files, and notes about its dtype."""
+    folder = original_folder(source)
+    stored = meta_llama.stored_dtype(folder)
+    dtype, notes = choose_dtype(wanted, stored, device)
+    weights = needed_bytes(meta_llama.weight_files(folder), stored, dtype)
+    target = None if split else placement(source.name, weights, dtype, device)
+    with errors_told(source.name, "model", MACHINE_EXCEPTIONS):
+        return meta_llama.load_model(folder, dtype, target), notes
+
+
+def _build_model(
+    checkpoint: Checkpoint,
+    wanted: torch.dtype | None,
+    device: torch.device,
+    device_map: str | dict[str, Any] | None = None,
+) -> tuple[PreTrainedModel, tuple[str, ...], str | None]:
+    """Return the model with its weights in place, notes about those it did without, and its quantisation.
+
+    Args:
+        checkpoint: The opened checkpoint.
+        wanted: The dtype asked for, None for the one that suits the device.
+        device: Where inputs go.
+        device_map: What transformers calls so; None is the device, or all there are where it is too small.
+    """
     source, config = checkpoint.source, checkpoint.config
     assert config is not None, "only Meta's layout has none"
-    files = weight_files(source.name, checkpoint.folder)
-    stored = stored_dtype(config, files)
-    quantised = getattr(config, "quantization_config", None) is not None
-    dtype, notes = (stored, ()) if quantised else choose_dtype(wanted, stored, device)
-    target = placement(source.name, files, stored, dtype, device)
-    with errors_told(source.name, "model"):
-        model, report = choose_class(config).from_pretrained(
-            checkpoint.folder,
-            config=config,
-            dtype="auto" if quantised else dtype,
-            device_map={"": target} if target is not None else "auto",
-            trust_remote_code=checkpoint.trust_remote_code,
-            ignore_mismatched_sizes=True,  # told by us below, with the shapes
-            output_loading_info=True,
+    packed: Quantisation | None = None
+    if checkpoint.gguf is not None:
+        stored, more = (
+            checkpoint.gguf.stored_dtype,
+            gguf.unpacking_options() | {"gguf_file": source.gguf_file},
         )
+        dtype, notes = choose_dtype(wanted, stored, device)
+        weights = float(checkpoint.gguf.elements * dtype.itemsize)
+        quantisation = f"gguf {checkpoint.gguf.file_type}"
+    else:
+        packed, more = check_quantisation(source.name, config, device), {}
+        quantisation = None if packed is None else str(packed)
+        is_packed = packed is not None and not packed.unpacked
+        if is_packed and source.adapter is not None:
+            raise LoadError(
+                f"{source.name} is quantised ({packed}), and {source.adapter.name} cannot be merged "
+                "into packed weights without rounding them again.",
+                "Name the model it was made from, unquantised.",
+            )
+        fetch_weights(source, checkpoint.folder)
+        files = weight_files(source.name, checkpoint.folder)
+        if (checkpoint.folder / "adapter_config.json").is_file():
+            raise LoadError(  # transformers would put the adapter on the model without a word
+                f"{source.name} holds a whole model and an adapter beside it.",
+                "Name one with a model alone; an adapter is added by --adapter.",
+            )
+        stored = stored_dtype(config, files)
+        dtype, notes = (wanted or stored, ()) if is_packed else choose_dtype(wanted, stored, device)
+        weights = needed_bytes(files, stored, stored if is_packed else dtype)
+        if packed is not None and packed.unpacked:
+            weights = sum(path.stat().st_size for path in files) * dtype.itemsize * 8 / (packed.bits or 8)
+    if device_map is None:
+        target = placement(source.name, weights, dtype, device)
+        device_map = {"": target} if target is not None else "auto"
+    # Weights that fit nowhere else are read from the disk when needed; some must be written anew for that.
+    offloaded = tempfile.mkdtemp(prefix="depthprobe-")
+    try:
+        with errors_told(source.name, "model"):
+            model, report = choose_class(config).from_pretrained(
+                checkpoint.folder,
+                config=config,
+                dtype="auto" if packed is not None and not packed.unpacked and wanted is None else dtype,
+                device_map=device_map,
+                trust_remote_code=checkpoint.trust_remote_code,
+                ignore_mismatched_sizes=True,  # told by us below, with the shapes
+                output_loading_info=True,
+                offload_folder=offloaded,
+                **more,
+            )
+    except BaseException:
+        shutil.rmtree(offloaded, ignore_errors=True)
+        raise
+    weakref.finalize(model, shutil.rmtree, offloaded, ignore_errors=True)
     mismatched = sorted(report.get("mismatched_keys") or ())
     if mismatched:
         key, found, expected = mismatched[0]
@@ -201,7 +269,12 @@ def _build_model(
             + (f", and {len(mismatched) - 1} more differ." if len(mismatched) > 1 else "."),
             "Check that config.json and the weights belong together.",
         )
-    return model, notes + _judge_missing(source, model, sorted(report.get("missing_keys") or ()))
+    notes += _judge_missing(source, model, sorted(report.get("missing_keys") or ()))
+    unexpected = sorted(report.get("unexpected_keys") or ())  # without those the class ignores on purpose
+    if unexpected:
+        modules = _some(list(dict.fromkeys(key.rpartition(".")[0] or key for key in unexpected)))
+        notes += (f"{source.name} holds weights that {type(model).__name__} has no place for: {modules}.",)
+    return model, notes, quantisation
 
 
 def _judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[str]) -> tuple[str, ...]:
@@ -213,9 +286,8 @@ def _judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[st
         LoadError: If a block, the embedding, a norm, or the head of a causal model has no weights.
     """
     kind = type(model.config)
-    is_encoder = kind in MODEL_FOR_MASKED_LM_MAPPING and (
-        type(model).__name__ == class_name(MODEL_FOR_MASKED_LM_MAPPING, kind)
-    )
+    is_encoder = not model.config.is_encoder_decoder and kind in MODEL_FOR_MASKED_LM_MAPPING
+    is_encoder = is_encoder and (type(model).__name__ == class_name(MODEL_FOR_MASKED_LM_MAPPING, kind))
     body = f"{model.base_model_prefix}."
     poolers = [key for key in missing if "pooler" in key]
     heads = [key for key in missing if key not in poolers and is_encoder and not key.startswith(body)]

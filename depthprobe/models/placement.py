@@ -116,15 +116,24 @@ def stored_dtype(config: PretrainedConfig, files: list[Path]) -> torch.dtype:
     return torch.float32
 
 
-def placement(
-    name: str, files: list[Path], stored: torch.dtype, dtype: torch.dtype, device: torch.device
-) -> torch.device | None:
+def needed_bytes(files: list[Path], stored: torch.dtype, dtype: torch.dtype) -> float:
+    """Return the bytes that weight files take in memory: ``stored`` on the disk, ``dtype`` when loaded."""
+    return sum(path.stat().st_size for path in files) * dtype.itemsize / stored.itemsize
+
+
+def placement(name: str, weights: float, dtype: torch.dtype, device: torch.device) -> torch.device | None:
     """Return the device that holds the whole model, None where only several together do.
+
+    Args:
+        name: The model's name, for the sentence.
+        weights: Bytes of the loaded weights, as :func:`needed_bytes` gives them.
+        dtype: Their dtype, for the advice.
+        device: Where they are wanted.
 
     Raises:
         MachineError: If the weights are larger than the main memory (the system would end the process).
     """
-    needed = sum(path.stat().st_size for path in files) * dtype.itemsize / stored.itemsize * MEMORY_MARGIN
+    needed = weights * MEMORY_MARGIN
     if device.type == "cuda":
         return device if needed <= torch.cuda.mem_get_info(device)[0] else None
     memory = psutil.virtual_memory()

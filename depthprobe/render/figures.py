@@ -54,12 +54,23 @@ DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
 
 
 def data_caption(run: Run) -> str:
-    """On what a run was measured, in a few words; empty if its manifest does not say."""
+    """On what and how a run was measured, in a few words; empty if its manifest does not say."""
     data = run.manifest.get("data", {})
     words = [_shown(str(data["dataset"]))] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    return ", ".join(words)
+    return ", ".join([*words, *_precision(run.manifest.get("model") or {})])
+
+
+def _precision(model: dict[str, Any]) -> list[str]:
+    """In which form a model's weights were: dtype, quantisation, adapter, tower."""
+    words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
+    adapter = model.get("adapter")
+    if adapter:
+        words.append(f"adapter {_shown(str(adapter.get('id') if isinstance(adapter, dict) else adapter))}")
+    if model.get("tower") == "encoder":
+        words.append("encoder")
+    return words
 
 
 def model_title(run: Run) -> str:

@@ -13,8 +13,11 @@ from depthprobe.results.manifest import canonical
 _LONGEST_MODEL = 96
 _LONGEST_TELLING = 60
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-# A hub id is `name` or `owner/name` in these characters; anything else with a slash is a path.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+# A hub id is `name` or `owner/name` in these characters, perhaps with `:FILE.gguf` of it; anything else with
+# a slash is a path.
+_HUB_ID = re.compile(
+    r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:\w[\w./-]*\.gguf)?", re.ASCII | re.IGNORECASE
+)
 _BUILTIN = re.compile(r"builtin:[\w.-]+", re.ASCII)
 
 

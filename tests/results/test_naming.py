@@ -14,6 +14,7 @@ from depthprobe.results.naming import checked_name, distinct_names, run_director
         ("meta-llama/Llama-2-7b", "meta-llama--Llama-2-7b"),
         ("gpt2", "gpt2"),
         ("builtin:pre-ln", "builtin--pre-ln"),
+        ("org/model:q8/tiny-Q8_0.gguf", "org--model--q8--tiny-Q8_0.gguf"),
         ("/data/models/my llama/", "my-llama"),
         ("./models/tiny", "tiny"),
         (r"C:\models\tiny", "tiny"),

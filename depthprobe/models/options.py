@@ -1,0 +1,79 @@
+"""How a model is wanted: everything beside its name that a user may say about the loading."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from depthprobe.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
+
+TOWERS = ("decoder", "encoder")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is wanted.
+
+    Args:
+        revision: Branch, tag or commit of a hub id.
+        dtype: ``auto`` (the checkpoint's own on a GPU, float32 on a CPU) or a name in
+            :data:`depthprobe.models.placement.DTYPES`.
+        device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
+        device_map: None puts the model on that one device, and splits it over all GPUs and the main memory
+            only where one GPU does not hold it; ``auto`` splits it in any case.
+        trust_remote_code: Whether Python files that come with the model may be run.
+        adapter: Hub id or directory of a PEFT adapter, merged into the weights in memory.
+        tower: ``decoder`` (what None means) or ``encoder`` of an encoder-decoder model.
+
+    Raises:
+        OptionError: If ``device_map`` or ``tower`` is no known name, or device and map contradict each other.
+    """
+
+    revision: str | None = None
+    dtype: str | torch.dtype = "auto"
+    device: str | torch.device = "auto"
+    device_map: str | None = None
+    trust_remote_code: bool = False
+    adapter: str | None = None
+    tower: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.device_map not in (None, "auto"):
+            raise OptionError(f"Unknown device map {self.device_map!r}.", "Use --device-map auto, or none.")
+        if self.device_map == "auto" and str(self.device).lower() not in ("auto", "cuda"):
+            raise OptionError(
+                f"--device {self.device} and --device-map auto contradict each other.",
+                "Leave one of them out.",
+            )
+        if self.tower not in (None, *TOWERS):
+            raise OptionError(f"Unknown tower {self.tower!r}.", f"Choose {' or '.join(TOWERS)}.")
+
+
+def split_name(name: str, revision: str | None) -> tuple[str, str | None, str | None]:
+    """Return the repository, the GGUF file and the revision that ``REPO[:FILE.gguf][@REVISION]`` names.
+
+    Args:
+        name: What the user typed; the revision may also stand before the file.
+        revision: What ``--revision`` says.
+
+    Raises:
+        OptionError: If the name and ``--revision`` say two different revisions.
+    """
+    rest, file, named = name, None, []
+    found = re.fullmatch(r"(.+?):([^:]+?\.gguf)(?:@([^@]+))?", name, flags=re.IGNORECASE)
+    if found:
+        rest, file = found[1], found[2]
+        named.append(found[3])
+    found = re.fullmatch(r"(.+?)@([^@]+)", rest)
+    if found:
+        rest = found[1]
+        named.append(found[2])
+    wanted = dict.fromkeys(filter(None, [*named, revision]))
+    if len(wanted) > 1:
+        said = " and ".join(wanted)
+        raise OptionError(f"Two revisions of {rest} are named, {said}.", "Name one.")
+    return rest, file, next(iter(wanted), None)
