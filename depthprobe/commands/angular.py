@@ -10,7 +10,7 @@ import typer
 
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, result_console
+from depthprobe.commands.show import Watch, guarded, importing, result_console
 
 
 class Tokens(StrEnum):
@@ -74,10 +74,11 @@ def command(
     watch = Watch(quiet, verbose)
     watch.say(f"Model: {chosen} ({why}).")
 
-    from depthprobe.batches import parse_batch_size
-    from depthprobe.models.options import LoadOptions
-    from depthprobe.pipeline import Request, run
-    from depthprobe.texts import default_options
+    with importing():
+        from depthprobe.batches import parse_batch_size
+        from depthprobe.models.options import LoadOptions
+        from depthprobe.pipeline import Request, run
+        from depthprobe.texts import default_options
 
     load = LoadOptions(
         revision=revision,

@@ -11,7 +11,7 @@ import typer
 
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, result_console
+from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import AnatomyError, DepthprobeError, LoadError
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ def command(
     watch = Watch(quiet, verbose)
     watch.say(f"Model: {chosen} ({why}).")
 
-    from depthprobe.models.blueprint import open_without_weights
-    from depthprobe.models.footprint import declared_dtype
-    from depthprobe.models.loading import load_model, open_checkpoint
-    from depthprobe.models.options import LoadOptions
+    with importing():
+        from depthprobe.models.blueprint import open_without_weights
+        from depthprobe.models.footprint import declared_dtype
+        from depthprobe.models.loading import load_model, open_checkpoint
+        from depthprobe.models.options import LoadOptions
 
     load = LoadOptions(
         revision=revision,

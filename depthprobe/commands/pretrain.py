@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from depthprobe.commands import options as shared
-from depthprobe.commands.show import Watch, guarded
+from depthprobe.commands.show import Watch, guarded, importing
 from depthprobe.errors import OptionError, RunError
 
 
@@ -40,9 +40,10 @@ def command(
         raise RunError(f"Cannot write in {output}: {error.strerror}.", "Choose another --output.") from error
     watch = Watch(quiet, verbose)
 
-    from depthprobe.lab.pretraining import pretrain, sample
-    from depthprobe.lab.recipe import Recipe
-    from depthprobe.models.placement import choose_device
+    with importing():
+        from depthprobe.lab.pretraining import pretrain, sample
+        from depthprobe.lab.recipe import Recipe
+        from depthprobe.models.placement import choose_device
 
     recipe = replace(
         Recipe(),

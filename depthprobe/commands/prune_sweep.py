@@ -10,7 +10,7 @@ import typer
 
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, result_console
+from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import OptionError
 
 TASKS, SWEEP = "Tasks (lm-eval's own options)", "Sweep"
@@ -147,12 +147,13 @@ def command(
     given = [part.strip() for text in task or [EMBEDDED_TASK] for part in text.split(",")]
     names = tuple(dict.fromkeys(filter(None, given)))
 
-    from depthprobe.batches import parse_batch_size
-    from depthprobe.evaluation.harness import TaskOptions, parse_seeds
-    from depthprobe.models.options import LoadOptions
-    from depthprobe.pipeline import Request
-    from depthprobe.sweep import SweepRequest, run_sweep
-    from depthprobe.texts import default_options
+    with importing():
+        from depthprobe.batches import parse_batch_size
+        from depthprobe.evaluation.harness import TaskOptions, parse_seeds
+        from depthprobe.models.options import LoadOptions
+        from depthprobe.pipeline import Request
+        from depthprobe.sweep import SweepRequest, run_sweep
+        from depthprobe.texts import default_options
 
     seeds = parse_seeds(seed)
     options = TaskOptions(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -101,6 +103,27 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     return wrapper
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Let Ctrl-C wait while the body imports: interrupted half way, torch's C++ side aborts the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    pressed = False
+
+    def later(*_: Any) -> None:
+        nonlocal pressed
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, later)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def _line(text: str) -> None:

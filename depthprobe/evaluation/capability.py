@@ -122,32 +122,29 @@ def _is_distance(value: Any) -> bool:
 
 def check_removals(
     model: nn.Module, anatomy: Anatomy, device: torch.device, context: int | None, variants: Sequence[Variant]
-) -> bool:
-    """Return whether passing the stream through is right for every variant; one short text each.
+) -> dict[Variant, frozenset[str]]:
+    """Return which ways of removing the layers of each variant are right; one short text each.
 
     Raises:
         MeasureError: if the model cannot be run without the layers of a variant.
     """
     trial = _Trial(model, anatomy, device, min(LENGTH, context or LENGTH), singles=False)
-    requests = trial.requests[-1:]
-    stuck, is_right = [], True
-    for variant in variants:
-        truth = trial.settle(variant, requests)
-        if truth is None:
-            stuck.append(variant)
-            continue
-        try:
-            found = trial._score(requests, Ways(), None, [variant])[variant]
-            is_right = is_right and trial._agree(found, truth)
-        except TRIED:
-            is_right = False
+    settled = {variant: trial.settle(variant, trial.requests[-1:]) for variant in variants}
+    stuck = [variant for variant, (truth, _) in settled.items() if truth is None]
     if stuck:
-        names = ", ".join("+".join(map(str, variant)) for variant in stuck[:12])
         raise MeasureError(
-            f"The model gives no sure answers without layer {names}: later blocks use what these compute.",
-            "Leave them out with --layers.",
+            f"The model gives no sure answers without {names_of(stuck)}: "
+            "later blocks use what is computed there.",
+            "Choose others with --layers.",
         )
-    return is_right
+    return {variant: ways for variant, (_, ways) in settled.items()}
+
+
+def names_of(variants: Sequence[Variant]) -> str:
+    """Return ``layer 3`` or ``layers 3+4, 5+6`` for a sentence."""
+    names = ["+".join(map(str, variant)) for variant in variants]
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return f"layer{'s' if len(names) > 1 or '+' in shown else ''} {shown}"
 
 
 class _Trial:
@@ -163,14 +160,18 @@ class _Trial:
         self.requests = _texts(model.config.get_text_config().vocab_size, length)
         self.truth: dict[Variant, np.ndarray] = {}
         for variant in list(self.variants) if singles else []:
-            truth = self.settle(variant, self.requests)
+            truth = self.settle(variant, self.requests)[0]
             if truth is None:
                 self.variants.remove(variant)
             else:
                 self.truth[variant] = truth
 
-    def settle(self, variant: Variant, requests: Sequence[ScoreRequest]) -> np.ndarray | None:
-        """Return what requests, one by one, score without the layers of a variant; None if nothing runs.
+    def settle(
+        self, variant: Variant, requests: Sequence[ScoreRequest]
+    ) -> tuple[np.ndarray | None, frozenset[str]]:
+        """Return what requests, one by one, score without the layers of a variant, and which ways say so.
+
+        The scores are None if there is no telling.
 
         Three ways are tried: passing the stream through, running the block and discarding what it
         gives, and deleting it. Deletion is what is meant, but not every model can be cut so that the rest
@@ -186,13 +187,14 @@ class _Trial:
             except (*TRIED, MeasureError):
                 continue
             found[removal] = np.concatenate([part[variant] for part in parts])
-        skipped, discarded, deleted = (found.get(way) for way in ("skip", "discard", "delete"))
-        for one, other in ((deleted, skipped), (deleted, discarded), (skipped, discarded)):
-            if one is not None and other is not None and self._agree(other, one):
-                return one
-        if skipped is not None and deleted is None:  # what a discarded block keeps for later ones still acts
-            return skipped
-        return None
+        for one, other in (("delete", "skip"), ("delete", "discard"), ("skip", "discard")):
+            if one in found and other in found and self._agree(found[other], found[one]):
+                truth = found[one]
+                return truth, frozenset(way for way in found if self._agree(found[way], truth))
+        if "skip" in found and "delete" not in found:
+            # What a block that is run in vain keeps for later ones still acts.
+            return found["skip"], frozenset({"skip"})
+        return None, frozenset()
 
     def is_right(self, ways: Ways, mask: MakeMask | None) -> bool:
         """Return whether the texts, run together, score in these ways what they score one by one."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from depthprobe.batches import run_batches, token_budget
 from depthprobe.errors import MeasureError
-from depthprobe.evaluation.capability import check_removals, find_ways
+from depthprobe.evaluation.capability import check_removals, find_ways, names_of
 from depthprobe.evaluation.passes import Passes, Ways
 from depthprobe.evaluation.plan import plan_chunks
 from depthprobe.evaluation.prefixes import Prices, lay_out
@@ -50,16 +50,27 @@ class ScoringEngine:
         self._chunk_tokens, self._batch_tokens = self._budgets(budget_tokens)
         self._prices = self._prices_here()
 
-    def check(self, variants: Sequence[Variant]) -> None:
+    def check(self, variants: Sequence[Variant], generates: bool = False) -> None:
         """See that the model can be run without the layers of each variant, and which way is right.
+
+        Args:
+            variants: What will be removed.
+            generates: Whether text will be generated too, where blocks are run in vain.
 
         Raises:
             MeasureError: if there is a variant whose answers cannot be trusted.
         """
         model, anatomy = self._model, self._anatomy
         asked = [variant for variant in variants if variant]
-        is_right = check_removals(model.model, anatomy, model.device, context_limit(model.model), asked)
-        if not is_right and self._ways.removal == "skip":
+        ways = check_removals(model.model, anatomy, model.device, context_limit(model.model), asked)
+        still_acting = [variant for variant in asked if "discard" not in ways[variant]]
+        if generates and still_acting:
+            raise MeasureError(
+                f"Text cannot be generated without {names_of(still_acting)}: "
+                "later blocks use keys and values from there.",
+                "Choose other layers with --layers, or tasks that only score.",
+            )
+        if self._ways.removal == "skip" and not all("skip" in ways[variant] for variant in asked):
             self._ways = Ways(removal="delete", same_length=anatomy.feels_padding)
             self.way = str(self._ways)
             self._passes = Passes(model.model, anatomy, model.device, self._ways, None)

@@ -15,3 +15,7 @@ ADD_THE_STREAM_THEMSELVES = {"bloom"}
 # model_type of those whose blocks hand on a second tensor that may have the stream's shape but is none:
 # the router states of Zaya. Elsewhere two such tensors are two residual streams.
 CARRY_MORE_THAN_THE_STREAM = {"zaya"}
+
+# Attribute of a sub-layer whose keys and values later blocks of its ``layer_type`` use in place of their own
+# (Gemma 3n and 4). Without that block the one before it of the same type is asked to keep its own.
+KEEPS_FOR_LATER = "store_full_length_kv"

@@ -25,6 +25,7 @@ from torch import nn
 
 from depthprobe.errors import MeasureError
 from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.architectures import KEEPS_FOR_LATER
 from depthprobe.models.sites import Forward, Site, set_for_now, wrapping
 from depthprobe.models.stream import given, pick, put, run_backbone, sequence_like
 
@@ -44,9 +45,11 @@ def skip_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
     Exact for a pass without a cache. Not for cached generation: see :func:`discard_blocks`.
     """
     forms = _output_forms(anatomy) if layers else ()
-    with wrapping(
-        anatomy.sites, set(layers), lambda layer, forward: _passing(anatomy.sites[layer], forms[layer])
-    ):
+
+    def passing(layer: int, forward: Forward) -> Forward:
+        return _passing(anatomy.sites[layer], forms[layer])
+
+    with _keys_kept(anatomy, layers), wrapping(anatomy.sites, set(layers), passing):
         yield
 
 
@@ -101,7 +104,7 @@ def discard_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
 
         return run
 
-    with wrapping(anatomy.sites, set(layers), discarding):
+    with _keys_kept(anatomy, layers), wrapping(anatomy.sites, set(layers), discarding):
         yield
 
 
@@ -143,6 +146,32 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
         whole = holder._modules
         stack.callback(setattr, holder, "_modules", whole)
         holder._modules = {str(number): whole[str(layer)] for number, layer in enumerate(stay)}
+        yield
+
+
+@contextmanager
+def _keys_kept(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
+    """Let earlier blocks keep the keys and values that later ones take from those of ``layers``.
+
+    See :data:`KEEPS_FOR_LATER`; as in a model that was built without these layers.
+    """
+    with ExitStack() as stack:
+        for layer in sorted(set(layers), reverse=True):
+            for module in anatomy.blocks[layer].modules():
+                if getattr(module, KEEPS_FOR_LATER, False) is not True:
+                    continue
+                set_for_now(module, KEEPS_FOR_LATER, False, stack)
+                earlier = (
+                    other
+                    for before in range(layer - 1, -1, -1)
+                    if before not in layers
+                    for other in anatomy.blocks[before].modules()
+                    if getattr(other, KEEPS_FOR_LATER, None) is False
+                    and getattr(other, "layer_type", None) == getattr(module, "layer_type", None)
+                )
+                heir = next(earlier, None)
+                if heir is not None:
+                    set_for_now(heir, KEEPS_FOR_LATER, True, stack)
         yield
 
 

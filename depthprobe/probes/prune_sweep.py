@@ -119,7 +119,7 @@ def prepare(
     if work.generation_requests:
         generate(work, [0])  # settings that transformers refuses show here, before anything is begun
     engine = ScoringEngine(model, anatomy, budget_tokens=budget_tokens)
-    engine.check(variants)
+    engine.check(variants, generates=bool(work.generation_requests))
     predicted = np.array([request.scored for request in texts])
     return Sweep(engine, anatomy, work, [*work.score_requests, *texts], list(variants), predicted)
 

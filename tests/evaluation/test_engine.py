@@ -386,3 +386,69 @@ def test_a_request_must_score_a_token_behind_another():
 def test_no_requests_have_no_scores():
     assert len(ENGINE.score(REQUESTS, [], [()])[()].greedy) == 0
     assert ENGINE.plan([]) == []
+
+
+def gemma4(layers=6, shared=2):
+    import zoo
+
+    config = zoo.build("gemma4_text").config.to_dict()
+    kinds = ["sliding_attention", "full_attention"] * (layers // 2)
+    config |= {"num_hidden_layers": layers, "num_kv_shared_layers": shared, "layer_types": kinds}
+    config.pop("per_layer_config", None)
+    config.pop("model_type")
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma4_text", **config)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.15, generator=generator)
+    return model
+
+
+def test_a_layer_that_alone_keeps_keys_for_later_ones_is_refused_by_its_number():
+    model = gemma4(layers=4, shared=2)
+    engine = ScoringEngine(loaded(model), describe_anatomy(model))
+    with pytest.raises(MeasureError, match="no sure answers without layers 0, 1: later blocks use"):
+        engine.check([(0,), (1,), (2,), (3,)])
+    engine.check([(2,), (3,)], generates=True)
+
+
+def test_without_the_last_keeper_of_keys_an_earlier_one_serves_as_in_a_shorter_model():
+    model = gemma4(layers=6, shared=2)
+    anatomy = describe_anatomy(model)
+    engine = ScoringEngine(loaded(model), anatomy)
+    engine.check([(layer,) for layer in range(6)], generates=True)
+    # the independent truth: a model of four layers, built without layers 2 and 3, its weights copied
+    short = gemma4(layers=4, shared=2)
+    kept = {0: 0, 1: 1, 2: 4, 3: 5}
+    state = model.state_dict()
+    wanted = {}
+    for name, value in short.state_dict().items():
+        parts = name.split(".")
+        if "layers" in parts:
+            place = parts.index("layers") + 1
+            parts[place] = str(kept[int(parts[place])])
+        old = state[".".join(parts)]
+        if old.shape != value.shape:  # the inputs of each layer, side by side on one axis
+            axis = next(axis for axis in range(old.dim()) if old.shape[axis] != value.shape[axis])
+            width = old.shape[axis] // 6
+            old = torch.cat([old.narrow(axis, layer * width, width) for layer in kept.values()], dim=axis)
+        wanted[name] = old
+    short.load_state_dict(wanted)
+    requests = REQUESTS[:6]
+    scores = engine.score(requests, range(len(requests)), [(2, 3)])[2, 3]
+    for request, found in zip(requests, scores.loglikelihood, strict=True):
+        ids = torch.tensor(request.tokens)
+        with torch.no_grad():
+            logprobs = short(input_ids=ids[None], use_cache=False).logits[0].log_softmax(-1)
+        places = range(len(ids) - request.scored, len(ids))
+        assert found == pytest.approx(float(sum(logprobs[p - 1, ids[p]] for p in places)), abs=1e-3)
+
+
+def test_where_a_discarded_block_still_acts_nothing_is_generated(monkeypatch):
+    engine = engine_of(build("llama"))
+    ways = {(1,): frozenset({"skip"}), (2,): frozenset({"skip", "discard"})}
+    monkeypatch.setattr("depthprobe.evaluation.engine.check_removals", lambda *_: ways)
+    engine.check([(1,), (2,)])
+    with pytest.raises(MeasureError, match="Text cannot be generated without layer 1: later blocks"):
+        engine.check([(1,), (2,)], generates=True)
