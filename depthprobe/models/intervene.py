@@ -139,7 +139,7 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
                 elif isinstance(value, (list, tuple)) and len(value) == count:
                     set_for_now(module, name, type(value)(value[layer] for layer in stay), stack)
         for number, layer in enumerate(stay):
-            for module in anatomy.blocks[layer].modules():
+            for module in anatomy.sites[layer].block.modules():
                 for name, value in list(vars(module).items()):
                     if OWN_NUMBER.match(name) and value == layer and not isinstance(value, bool):
                         set_for_now(module, name, number, stack)
@@ -157,7 +157,7 @@ def _keys_kept(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for layer in sorted(set(layers), reverse=True):
-            for module in anatomy.blocks[layer].modules():
+            for module in anatomy.sites[layer].block.modules():
                 if getattr(module, KEEPS_FOR_LATER, False) is not True:
                     continue
                 set_for_now(module, KEEPS_FOR_LATER, False, stack)
@@ -165,7 +165,7 @@ def _keys_kept(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
                     other
                     for before in range(layer - 1, -1, -1)
                     if before not in layers
-                    for other in anatomy.blocks[before].modules()
+                    for other in anatomy.sites[before].block.modules()
                     if getattr(other, KEEPS_FOR_LATER, None) is False
                     and getattr(other, "layer_type", None) == getattr(module, "layer_type", None)
                 )
