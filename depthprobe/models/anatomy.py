@@ -120,8 +120,6 @@ def describe_anatomy(model: nn.Module, tower: str | None = None) -> Anatomy:
     Raises:
         AnatomyError: if no list of blocks passes; it says what was found and why it was not believed.
     """
-    if tower is None and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        tower = "decoder"
     candidates = block_lists(model, tower)
     if not candidates:
         raise AnatomyError(
@@ -153,6 +151,8 @@ def block_lists(model: nn.Module, tower: str | None = None) -> list[tuple[str, t
     Lists inside lists (experts, heads) are left out. Lists of the declared length come first, then the
     larger ones; anything below one percent of the model's parameters is no stack of blocks.
     """
+    if tower is None and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        tower = "decoder"
     config = getattr(model, "config", None)
     text = (
         config.get_text_config(**{tower or "decoder": True}) if hasattr(config, "get_text_config") else config
@@ -201,7 +201,7 @@ def _anatomy(
     model: nn.Module, path: str, backbone: nn.Module, trace: Trace, insides: tuple[Insides, ...]
 ) -> Anatomy:
     names = {module: name for name, module in model.named_modules()}
-    embedding, head = _part(model, "get_input_embeddings"), _part(model, "get_output_embeddings")
+    embedding, head = part_of(model, "get_input_embeddings"), part_of(model, "get_output_embeddings")
     return Anatomy(
         path=path,
         sites=trace.sites,
@@ -247,9 +247,10 @@ def _feels_padding(backbone: nn.Module, trace: Trace) -> bool:
     return bool((found[0][:, :length] - truth[:, :length]).norm() > tolerance * truth.norm())
 
 
-def _part(model: nn.Module, getter: str) -> nn.Module | None:
+def part_of(model: nn.Module, getter: str) -> nn.Module | None:
     """Return what transformers' getter gives, or None where a model does not answer it."""
     try:
-        return getattr(model, getter)()
+        part = getattr(model, getter)()
     except (AttributeError, NotImplementedError):
         return None
+    return part if isinstance(part, nn.Module) else None

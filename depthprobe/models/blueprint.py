@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from depthprobe.builtin import embedded_models
 from depthprobe.errors import AnatomyError, LoadError
-from depthprobe.models.anatomy import Anatomy, block_lists
+from depthprobe.models.anatomy import Anatomy, block_lists, part_of
 from depthprobe.models.block_kinds import Kinds, kinds_of, prefix_of
 from depthprobe.models.checkpoint import (
     LOAD_EXCEPTIONS,
@@ -116,8 +116,6 @@ def describe_blueprint(model: nn.Module, tower: str | None = None, path: str | N
     Raises:
         AnatomyError: If it has no list of blocks.
     """
-    if tower is None and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        tower = "decoder"
     candidates = block_lists(model, tower)
     candidates = [item for item in candidates if item[0] == path] or candidates
     if not candidates:
@@ -168,7 +166,7 @@ def _blueprint(model: nn.Module, path: str, seen: MetaPass) -> Blueprint:
         for layer, block in enumerate(seen.blocks)
     )
     names = {module: name for name, module in model.named_modules()}
-    embedding, head = _part(model, "get_input_embeddings"), _part(model, "get_output_embeddings")
+    embedding, head = part_of(model, "get_input_embeddings"), part_of(model, "get_output_embeddings")
     weights = list(embedding.parameters()) if embedding is not None else []
     shared = set(map(id, weights))
     return Blueprint(
@@ -185,12 +183,3 @@ def _blueprint(model: nn.Module, path: str, seen: MetaPass) -> Blueprint:
         not_run=seen.failure,
         refusal=seen.refusal,
     )
-
-
-def _part(model: nn.Module, getter: str) -> nn.Module | None:
-    """Return what transformers' getter gives, or None where a model does not answer it."""
-    try:
-        part = getattr(model, getter)()
-    except (AttributeError, NotImplementedError):
-        return None
-    return part if isinstance(part, nn.Module) else None
