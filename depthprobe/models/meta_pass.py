@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from depthprobe.models.sites import set_for_now
 from depthprobe.models.stream import Path, given, inputs_of, leaves
-from depthprobe.models.trace import BATCH, FORWARD_EXCEPTIONS, TOKENS
+from depthprobe.models.trace import BATCH, FORWARD_EXCEPTIONS, TOKENS, may_be_stream, why_not_in_order
 
 NORM = re.compile(r"[Nn]orm|LN")
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
@@ -152,33 +152,28 @@ def _follow(
     calls: list[_Call], blocks: Sequence[nn.Module], after: list[tuple[nn.Module, list[torch.Tensor]]]
 ) -> MetaPass:
     """Return the chain of the calls, or why there is none."""
-    unique = list(dict.fromkeys(blocks))
-    order = [unique.index(call.block) for call in calls]
-    if not order:
-        return MetaPass(refusal="none of them ran as a module")
-    if 2 * len(set(order)) < len(unique):  # as in depthprobe.models.trace
-        return MetaPass(refusal=f"of {len(unique)} modules only {len(set(order))} ran")
-    if order != sorted(order) and len(order) == len(set(order)):
-        return MetaPass(refusal=f"they did not run in order, but as {order[:12]}")
+    refusal = why_not_in_order([call.block for call in calls], blocks)
+    if refusal is not None:
+        return MetaPass(refusal=refusal)
     links: list[tuple[Path, Path]] = []
     for layer, (call, following) in enumerate(zip(calls, calls[1:], strict=False)):
         matches = [
             (target, source)
             for source, received in following.given.items()
             for target, tensor in call.returned.items()
-            if _same(tensor, received) and _may_be_stream(tensor)
+            if _same(tensor, received) and may_be_stream(tensor)
         ]
         moved = [m for m in matches if not any(_same(call.returned[m[0]], x) for x in call.given.values())]
         if not matches:
-            if not any(_may_be_stream(tensor) for tensor in call.returned.values()):
+            if not any(may_be_stream(tensor) for tensor in call.returned.values()):
                 shapes = sorted({str(tuple(t.shape)) for t in call.returned.values()})
                 return MetaPass(
                     refusal=f"the stream is not [batch, token, hidden], but of the shapes {shapes}"
                 )
             return MetaPass(refusal=f"block {layer + 1} does not receive what block {layer} returned")
         links.append((moved or matches)[0])
-    first = {path: x for path, x in calls[0].given.items() if _may_be_stream(x)}
-    last = {path: x for path, x in calls[-1].returned.items() if _may_be_stream(x)}
+    first = {path: x for path, x in calls[0].given.items() if may_be_stream(x)}
+    last = {path: x for path, x in calls[-1].returned.items() if may_be_stream(x)}
     if not first or not last:
         return MetaPass(refusal="the stream is not [batch, token, hidden]")
     enters = links[0][1] if links and links[0][1] in first else next(iter(first))
@@ -233,7 +228,3 @@ def _width(stream: torch.Tensor) -> int:
     """Return the size of the axis that is neither batch nor token."""
     behind_tokens = stream.shape[0] == BATCH and stream.shape[2] == TOKENS and stream.shape[1] != TOKENS
     return stream.shape[1 if behind_tokens else 2]
-
-
-def _may_be_stream(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() == 3 and tensor.shape[0] > 1 and tensor.shape[1] > 1

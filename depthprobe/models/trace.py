@@ -132,23 +132,31 @@ def _record(
     return calls, after
 
 
+def why_not_in_order(called: Sequence[nn.Module], blocks: Sequence[nn.Module]) -> str | None:
+    """Return why the modules that were called, in this order, are no stack; None if they may be."""
+    unique = list(dict.fromkeys(blocks))
+    order = [unique.index(block) for block in called]
+    if not order:
+        return "none of them ran as a module"
+    if 2 * len(set(order)) < len(unique):  # cross-attention to images does not run on text (Llama 3.2 Vision)
+        return f"of {len(unique)} modules only {len(set(order))} ran"
+    if order != sorted(order) and len(order) == len(set(order)):
+        return f"they did not run in order, but as {order[:12]}"
+    return None
+
+
 def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) -> list[tuple[Path, Path]]:
     """Return where the stream enters and leaves each call: what one returned is what the next received."""
-    unique = list(dict.fromkeys(blocks))
-    order = [unique.index(call.block) for call in calls]
-    if not order:
-        raise NoChain("none of them ran as a module")
-    if 2 * len(set(order)) < len(unique):  # cross-attention to images does not run on text (Llama 3.2 Vision)
-        raise NoChain(f"of {len(unique)} modules only {len(set(order))} ran")
-    if order != sorted(order) and len(order) == len(set(order)):
-        raise NoChain(f"they did not run in order, but as {order[:12]}")
+    refusal = why_not_in_order([call.block for call in calls], blocks)
+    if refusal is not None:
+        raise NoChain(refusal)
     pairs = []
     for layer, (call, following) in enumerate(zip(calls, calls[1:], strict=False)):
         matches = [
             (target, source)
             for source, received in following.given.items()
             for target, tensor in call.returned.items()
-            if _may_be_stream(tensor) and equal(tensor, received)
+            if may_be_stream(tensor) and equal(tensor, received)
         ]
         # What a block hands on as it came is no stream, unless there is nothing else.
         moved = [m for m in matches if not any(equal(call.returned[m[0]], x) for x in call.given.values())]
@@ -165,8 +173,8 @@ def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) ->
     # The first block is taken to receive as the second does, the last to return as the one before it.
     first, last = calls[0], calls[-1]
     shape = first.returned[pairs[0][0]].shape if pairs else None
-    inputs = {p: x for p, x in first.given.items() if _may_be_stream(x) and shape in (None, x.shape)}
-    outputs = {p: x for p, x in last.returned.items() if _may_be_stream(x) and shape in (None, x.shape)}
+    inputs = {p: x for p, x in first.given.items() if may_be_stream(x) and shape in (None, x.shape)}
+    outputs = {p: x for p, x in last.returned.items() if may_be_stream(x) and shape in (None, x.shape)}
     if not inputs or not outputs:
         raise NoChain(_other_shapes([*first.given.values()] if not inputs else [*last.returned.values()]))
     enters = pairs[0][1] if pairs and pairs[0][1] in inputs else next(iter(inputs))
@@ -175,15 +183,16 @@ def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) ->
     return list(zip(sources, [*(target for target, _ in pairs), leaves_at], strict=True))
 
 
-def _may_be_stream(tensor: torch.Tensor) -> bool:
+def may_be_stream(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor has the form of a stream: three axes, more than one sample and token."""
     return tensor.is_floating_point() and tensor.dim() == 3 and tensor.shape[0] > 1 and tensor.shape[1] > 1
 
 
 def _why_no_chain(call: _Call, layer: int) -> str:
     several = [x.shape for x in call.returned.values() if x.is_floating_point() and x.dim() == 4]
-    if several and not any(_may_be_stream(tensor) for tensor in call.returned.values()):
+    if several and not any(may_be_stream(tensor) for tensor in call.returned.values()):
         return f"the blocks hand on several residual streams at once, of shape {tuple(several[0])}"
-    if not any(_may_be_stream(tensor) for tensor in call.returned.values()):
+    if not any(may_be_stream(tensor) for tensor in call.returned.values()):
         return _other_shapes(call.returned.values())
     return f"block {layer + 1} does not receive what block {layer} returned"
 
