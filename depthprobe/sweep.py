@@ -17,12 +17,12 @@ import numpy as np
 from depthprobe.errors import LoadError, OptionError
 from depthprobe.evaluation.harness import Outcome, TaskOptions, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.journal import Journal, read_settings
-from depthprobe.evaluation.processes import Processes
 from depthprobe.evaluation.scores import Variant
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.loading import load_model, open_checkpoint, resolve_model
 from depthprobe.pipeline import Request, Silent, Watcher, manifest_of
 from depthprobe.probes import prune_sweep
+from depthprobe.processes import Processes
 from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import differences
 from depthprobe.results.places import Place
@@ -117,8 +117,8 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         with _open_in_turn(unfinished, place, processes) as journal:
             if len(journal.pieces) > 1:
                 watch.say(f"Continuing an interrupted sweep: {len(journal.pieces) - 1} pieces are done.")
-            with watch.stage("Sweeping", sweep.answers(processes.share), "answers") as advance:
-                prune_sweep.answer(sweep, journal, processes.share, advance)
+            with watch.stage("Sweeping", sweep.answers(processes), "answers") as advance:
+                prune_sweep.answer(sweep, journal, processes, advance)
         processes.wait()
         if processes.rank:
             processes.wait()

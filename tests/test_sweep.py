@@ -323,9 +323,9 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tasks, tmp_pa
 def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
     from depthprobe.errors import OptionError
     from depthprobe.evaluation.harness import TaskOptions
-    from depthprobe.evaluation.processes import Processes
     from depthprobe.models.options import LoadOptions
     from depthprobe.pipeline import Request
+    from depthprobe.processes import Processes
     from depthprobe.sweep import SweepRequest, run_sweep
     from depthprobe.texts import default_options
 

@@ -15,6 +15,7 @@ from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.intervene import discard_blocks
+from depthprobe.processes import ALONE, Processes
 
 # Prompts whose continuations are generated and written down as one piece.
 GENERATIONS_A_PIECE = 16
@@ -29,18 +30,6 @@ class Answers:
     generations: dict[Variant, list[str]]
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which part of the pieces this process does: every ``count``-th from ``rank`` on."""
-
-    rank: int = 0
-    count: int = 1
-
-    def mine(self, pieces: Sequence[str]) -> list[str]:
-        """Return the pieces of this process."""
-        return list(pieces[self.rank :: self.count])
-
-
 def answer_all(
     engine: ScoringEngine,
     anatomy: Anatomy,
@@ -48,7 +37,7 @@ def answer_all(
     requests: Sequence[ScoreRequest],
     variants: Sequence[Variant],
     journal: Journal,
-    share: Share | None = None,
+    processes: Processes = ALONE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Answer every request for every variant and write the answers to the journal.
@@ -63,12 +52,11 @@ def answer_all(
         requests: Everything to score.
         variants: Sorted layers to remove, ``()`` for the whole model.
         journal: Where answers go.
-        share: The part of this process; all by default.
+        processes: Those among which the pieces are shared out; this one alone by default.
         advance: Called with the number of answers (requests x variants) just finished.
     """
-    share = share or Share()
     pieces = score_pieces(engine, requests)
-    for name in share.mine(list(pieces)):
+    for name in processes.mine(list(pieces)):
         chunk = pieces[name]
         if not journal.done(name):
             scores = engine.score(requests, chunk, variants)
@@ -81,7 +69,7 @@ def answer_all(
             )
         advance(len(chunk) * len(variants))
     texts = generation_pieces(work, variants)
-    for name in share.mine(list(texts)):
+    for name in processes.mine(list(texts)):
         variant, indices = texts[name]
         if not journal.done(name):
             # Cached decoding: a block must run and be discarded, since the cache counts on its slot.

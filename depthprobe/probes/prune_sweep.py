@@ -23,9 +23,10 @@ from depthprobe.evaluation.engine import ScoringEngine
 from depthprobe.evaluation.harness import Outcome, Work
 from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import ScoreRequest, Variant
-from depthprobe.evaluation.sweep import Share, answer_all, gather_answers, generate
+from depthprobe.evaluation.sweep import answer_all, gather_answers, generate
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.models.anatomy import Anatomy
+from depthprobe.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
@@ -88,10 +89,10 @@ class Sweep:
     variants: list[Variant]
     predicted: np.ndarray
 
-    def answers(self, share: Share) -> int:
-        """How many answers a process with this share has to give."""
+    def answers(self, processes: Processes) -> int:
+        """How many answers each of these processes has to give."""
         count = len(self.requests) + len(self.work.generation_requests)
-        return count * (len(self.variants) + 1) // share.count
+        return count * (len(self.variants) + 1) // processes.count
 
 
 def prepare(
@@ -125,7 +126,10 @@ def prepare(
 
 
 def answer(
-    sweep: Sweep, journal: Journal, share: Share, advance: Callable[[int], None] = lambda count: None
+    sweep: Sweep,
+    journal: Journal,
+    processes: Processes = ALONE,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Answer this process's share of the requests; what the journal holds already is not done again.
 
@@ -135,7 +139,9 @@ def answer(
     """
     _check_same_work(sweep.work, journal)
     everything = [(), *sweep.variants]
-    answer_all(sweep.engine, sweep.anatomy, sweep.work, sweep.requests, everything, journal, share, advance)
+    answer_all(
+        sweep.engine, sweep.anatomy, sweep.work, sweep.requests, everything, journal, processes, advance
+    )
 
 
 def measure(

@@ -32,7 +32,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from depthprobe.evaluation.harness import TaskOptions, build_work, find_tasks
 from depthprobe.evaluation.journal import Journal
-from depthprobe.evaluation.sweep import Share
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.intervene import delete_blocks
 from depthprobe.models.loading import LoadedModel, load_model
@@ -172,7 +171,7 @@ def main():
                     none = Samples((work_sample(work),), {})
                     sweep = prune_sweep.prepare(model, anatomy, none, work, variants)
                     with Journal.open(directory / f"run-{len(ratios)}", {}) as journal:
-                        prune_sweep.answer(sweep, journal, Share())
+                        prune_sweep.answer(sweep, journal)
                         outcomes = prune_sweep.measure(sweep, journal)[1]
                 end = clock(device)
                 spent.append((middle - start, end - middle))

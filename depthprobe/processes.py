@@ -1,9 +1,9 @@
-"""Several processes of one sweep, as torchrun or ``accelerate launch`` start them."""
+"""Several processes of one run, as torchrun or ``accelerate launch`` start them, and who does which part."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 
-from depthprobe.evaluation.sweep import Share
-
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # The slowest process may need hours more than the fastest; a dead one is the launcher's to notice.
@@ -21,7 +20,7 @@ PATIENCE = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of one sweep: ``rank`` of ``count``, ``local`` on its machine."""
+    """This process among those of one run: ``rank`` of ``count``, ``local`` on its machine."""
 
     rank: int = 0
     count: int = 1
@@ -34,14 +33,13 @@ class Processes:
         if count <= 1 or "RANK" not in os.environ:
             return cls()
         if not torch.distributed.is_initialized():
-            # The model runs in each process by itself: only names and signals are exchanged.
+            # The model runs in each process by itself: only names, signals and sums are exchanged.
             torch.distributed.init_process_group("gloo", timeout=PATIENCE)
         return cls(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
 
-    @property
-    def share(self) -> Share:
-        """The part of the work that is this process's."""
-        return Share(self.rank, self.count)
+    def mine(self, work: Sequence[Item]) -> list[Item]:
+        """Return the part of some work that is this process's: every ``count``-th piece from ``rank`` on."""
+        return list(work[self.rank :: self.count])
 
     def device(self, name: str) -> str:
         """Return the device of this process: its own GPU where the name leaves that open."""
@@ -63,6 +61,22 @@ class Processes:
             raise told[1]
         return told[0]
 
+    def gather(self, value: Item) -> list[Item]:
+        """Return in every process the values of all, in the order of their ranks."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def add(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return in every process the sum of all processes' tensors, of the same shape, dtype and device."""
+        if self.count == 1:
+            return tensor
+        summed = tensor.detach().cpu().contiguous()  # gloo adds on the CPU
+        torch.distributed.all_reduce(summed)
+        return summed.to(tensor.device)
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.count > 1:
@@ -72,3 +86,6 @@ class Processes:
         """Leave the group."""
         if self.count > 1 and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+ALONE = Processes()
