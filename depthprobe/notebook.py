@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depthprobe.measurement import Measurement
@@ -44,18 +45,22 @@ def angular(
     )
 
 
-def draw(what: Measurement | Run, **options: Any) -> Figure:
-    """Return the figure of a measurement or of a saved run; options as ``depthprobe plot`` has them.
+def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None = None) -> Figure:
+    """Return the figure of a measurement or of a saved run, the one that ``depthprobe plot`` writes.
 
     Args:
         what: What a probe or ``read_run`` gave.
-        options: ``normalize`` (``none`` or ``row``) and ``title``.
+        normalize: ``none``, or ``row`` for the map of angular distances rescaled row by row.
+        title: Above the figure, nothing if empty. By default a run's model; a measurement does not know its
+            model.
     """
-    from depthprobe.render.angular import draw_angular
-    from depthprobe.render.figures import render_bytes
+    from depthprobe.render.figures import figure_of, render_bytes
+    from depthprobe.results.runs import Run
 
-    frame = what.frame if isinstance(what, Measurement) else what.tables["angular"]
-    figure = draw_angular(frame, **options)
+    if isinstance(what, Measurement):
+        tables = {table.stem: table.frame for table in what.tables}
+        what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
+    figure = figure_of(what, normalize=normalize, title=title)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
     figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]
     return figure

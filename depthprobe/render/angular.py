@@ -35,6 +35,7 @@ from depthprobe.render.style import (
     text_height,
     write_lines,
 )
+from depthprobe.render.ticks import ticks
 
 NORMALIZATIONS = ("none", "row")
 COLOUR_MAP = "viridis_r"
@@ -48,8 +49,6 @@ _BAR_GAP, _BAR_WIDTH = 0.09, 0.10
 _HEAD_GAP = 0.05
 _CELL_IN = 0.043
 _NARROWEST_SCALE = 0.02
-_TICK_STEPS = (1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500)
-_MOST_TICKS = 8
 
 
 def distance_matrix(frame: pd.DataFrame) -> np.ma.MaskedArray:
@@ -77,13 +76,6 @@ def rescale_rows(matrix: np.ma.MaskedArray) -> np.ma.MaskedArray:
         even = high - low <= 1e-12
         row[~row.mask] = 0.0 if even else (np.clip(values, low, high) - low) / (high - low)
     return scaled
-
-
-def ticks(first: int, last: int) -> list[int]:
-    """Round numbers between first and last, eight at most; an axis from 1 keeps its 1."""
-    step = next(step for step in _TICK_STEPS if (last - first) // step < _MOST_TICKS)
-    rounds = [number for number in range(0, last + 1, step) if number >= first]
-    return [first, *rounds] if first not in rounds and step > 2 else rounds
 
 
 @dataclass(frozen=True)

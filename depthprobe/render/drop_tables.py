@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
+from depthprobe.render.checks import check_table, table_and_options
+from depthprobe.render.words import spans, spoken
 from depthprobe.results.runs import Run
 
 STEM = "prune_sweep"
@@ -108,25 +110,15 @@ def unpack(
         RunError: if it is no table of drops: columns or rows are missing, a number is NaN or infinite, a
             layer is negative, or a layer stands there twice.
     """
-    if isinstance(run, Run):
-        if STEM not in run.tables:
-            raise RunError(f"{run.directory} holds no table of drops.", "Give a run of prune-sweep.")
-        options = run.manifest.get("options") if options is None else options
-        run = run.tables[STEM]
-    missing = [name for name in _COLUMNS if name not in run.columns]
-    if missing:
-        raise RunError(f"A table of drops lacks: {', '.join(missing)}.")
-    if run.empty:
-        raise RunError("The table of drops has no rows.")
-    if not np.isfinite(run[list(_NUMBERS)].to_numpy(dtype="float64")).all():
-        raise RunError("The table of drops holds NaN or infinite values.")
-    if run["layer"].min() < 0:
+    frame, options = table_and_options(run, options, STEM, "drops")
+    check_table(frame, "drops", _COLUMNS, _NUMBERS)
+    if frame["layer"].min() < 0:
         raise RunError("The table of drops has a layer below 0.")
-    twice = run.duplicated(["task", "metric", "filter", "layer"])
+    twice = frame.duplicated(["task", "metric", "filter", "layer"])
     if twice.any():
-        row = run[twice].iloc[0]
+        row = frame[twice].iloc[0]
         raise RunError(f"The table of drops has {row['task']}, {row['metric']}, layer {row['layer']} twice.")
-    return run, options or {}
+    return frame, options
 
 
 def headline_tasks(run: Run | pd.DataFrame, options: Mapping[str, Any] | None = None) -> list[str]:
@@ -186,24 +178,6 @@ def drops_of(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] | No
         missed=known("detectable"),
         block=int(options.get("block") or 1),
     )
-
-
-def spoken(value: float, decimals: int, *, signed: bool = False) -> str:
-    """A number as text: fixed decimals, ``1.23e+06`` where it is huge, never ``-0.000``."""
-    text = f"{value:.{decimals}f}" if abs(value) < 1e5 else f"{value:.2e}"
-    text = text.lstrip("-") if float(text) == 0 else text
-    return f"+{text}" if signed and float(text) > 0 else text
-
-
-def spans(layers: Iterable[int]) -> str:
-    """Ascending layers as a short list: ``0, 5, 20-31``."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def relevance(drops: Drops) -> NDArray[np.float64] | None:

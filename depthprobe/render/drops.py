@@ -21,11 +21,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from depthprobe.render.angular import ticks
-from depthprobe.render.drop_tables import STEM, Drops, drops_of, headline_tasks, spoken
+from depthprobe.render.drop_tables import STEM, Drops, drops_of, headline_tasks
 from depthprobe.render.style import (
     DOUBLE_COLUMN_IN,
     FAINT,
@@ -37,18 +35,21 @@ from depthprobe.render.style import (
     TICK_PT,
     fit,
     fit_title,
+    key_grid,
     style,
     text_height,
     width_in,
+    write_keys,
     write_lines,
 )
+from depthprobe.render.ticks import MINUS, even_ticks, tick_labels, ticks
+from depthprobe.render.words import spoken
 
 # A middle tone: interval lines show on it, and hollow bars differ from it, in grey as well.
 BAR = "#5b9bd0"
 BAR_EDGE = "#2b6496"
 KEYS = ("detectable (Holm p < 0.05)", "not detectable", "95% interval")
 MOST_PANELS = 8
-MINUS = "\N{MINUS SIGN}"
 # A bar is cut where it is so many times as high as the middle one, and twice as high as all that stay whole.
 CUT_FROM, CUT_GAP = 20, 2
 
@@ -61,7 +62,7 @@ _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
 _PANEL_GAP, _HEAD_GAP = 0.14, 0.05
 _EDGE, _TICK_ROOM, _LABEL_GAP = 0.03, 0.07, 0.05
-_KEY_IN, _KEY_GAP_IN = 0.20, 0.12
+_SIGN_IN = 6.5 / 72
 
 
 @dataclass(frozen=True)
@@ -147,23 +148,10 @@ def _plan(drops: Drops, height: float) -> _Panel:
         low, high = (-0.01, 0.01) if abs(drops.baseline) < 10 else (-1.0, 1.0)
     pad = 0.06 * (high - low)
     low, high = low - pad, high + pad
-    places = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    shown = [float(place) for place in places if low <= place <= high]
+    shown = even_ticks(low, high)
     # A label may stand out a little over its axis.
     size_pt, label = _axis_label(drops, height + 0.2)
-    return _Panel(drops, low, high, cut, shown, _tick_labels(shown), label, size_pt)
-
-
-def _tick_labels(places: list[float]) -> list[str]:
-    """Labels of equal decimals, as few as tell the ticks apart; powers of ten for what is huge."""
-    largest = max(map(abs, places))
-    if largest >= 1e5 or 0 < largest < 1e-4:
-        labels = [f"{place:.1e}".replace("e+0", "e").replace("e-0", "e-") for place in places]
-    else:
-        step = min(np.diff(places), default=largest)
-        decimals = next((n for n in range(8) if np.allclose(np.round(places, n), places, atol=step / 99)), 8)
-        labels = [spoken(place, decimals) for place in places]
-    return [label.replace("-", MINUS) for label in labels]
+    return _Panel(drops, low, high, cut, shown, tick_labels(shown), label, size_pt)
 
 
 def _notes(panel: _Panel, room: float) -> tuple[list[str], list[str]]:
@@ -232,7 +220,7 @@ def draw_drops(
     inside, room = width - left - right, width - left - _TOP
     title_pt, title_lines = fit_title(title, room)
     caption_lines = fit(caption, NOTE_PT, room)
-    key_rows, key_columns = _key_grid(room)
+    key_rows, key_columns = key_grid(KEYS, room, _SIGN_IN)
     heads = [_notes(panel, room) for panel in panels]
     heads_in = [text_height(name, TICK_PT) + text_height(notes, NOTE_PT) for name, notes in heads]
     above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
@@ -320,32 +308,11 @@ def _break(axes: Axes, layer: int, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def _key_grid(room: float) -> tuple[int, int]:
-    """In how many rows and columns the keys to the drawing fit."""
-    widths = [_KEY_IN + width_in(key, NOTE_PT) + _KEY_GAP_IN for key in KEYS]
-    if sum(widths) <= room:
-        return 1, 3
-    return (2, 2) if max(widths[0], widths[1]) + widths[2] <= room else (3, 1)
-
-
 def _draw_keys(figure: Figure, left: float, top: float, columns: int) -> None:
     """What filled, hollow and the thin line mean, once for all panels."""
-    width, height = figure.get_size_inches()
-    figure.legend(
-        handles=[
-            Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
-            Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
-            Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
-        ],
-        labels=list(KEYS),
-        loc="upper left",
-        bbox_to_anchor=(left / width, top / height),
-        ncols=columns,
-        borderaxespad=0.0,
-        borderpad=0.0,
-        labelspacing=0.2,
-        handlelength=1.0,
-        handletextpad=0.5,
-        columnspacing=1.2,
-        labelcolor=FAINT,
-    )
+    signs = [
+        Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
+        Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
+        Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
+    ]
+    write_keys(figure, left, top, KEYS, signs, columns, _SIGN_IN)

@@ -10,8 +10,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from depthprobe.errors import OptionError, RunError
+from depthprobe.render import gradients, variances
 from depthprobe.render.angular import NORMALIZATIONS, draw_angular
 from depthprobe.render.drops import draw_drops
+from depthprobe.render.profiles import draw_gradnorm, draw_variance
 from depthprobe.render.style import style
 from depthprobe.results.files import replace_file
 from depthprobe.results.runs import Run
@@ -31,10 +33,7 @@ def _angular(run: Run, normalize: str, title: str) -> Figure:
 
 
 def _drops(run: Run, normalize: str, title: str) -> Figure:
-    if normalize != "none":
-        raise OptionError(
-            f"--normalize is {normalize!r}, and drops are only drawn as measured.", "Leave --normalize out."
-        )
+    _as_measured(normalize, "drops")
     options = run.manifest.get("options") or {}
     shots, limit, data = options.get("num_fewshot"), options.get("limit"), data_caption(run)
     words = [f"{shots}-shot"] if shots is not None else []
@@ -46,10 +45,38 @@ def _drops(run: Run, normalize: str, title: str) -> Figure:
     )
 
 
+def _gradnorm(run: Run, normalize: str, title: str) -> Figure:
+    _as_measured(normalize, gradients.WHAT)
+    frame = run.tables[gradients.STEM]
+    quantity = gradients.gradnorm_quantity(gradients.grad_norms(frame), run.manifest.get("options") or {})
+    return draw_gradnorm(frame, title=title, caption=_joined(quantity, data_caption(run)))
+
+
+def _variance(run: Run, normalize: str, title: str) -> Figure:
+    _as_measured(normalize, variances.WHAT)
+    frame = run.tables[variances.STEM]
+    quantity = variances.variance_quantity(variances.variances(frame))
+    return draw_variance(frame, title=title, caption=_joined(quantity, data_caption(run)))
+
+
+def _as_measured(normalize: str, what: str) -> None:
+    """Refuse to rescale what no paper rescales."""
+    if normalize != "none":
+        raise OptionError(
+            f"--normalize is {normalize!r}, and {what} are only drawn as measured.", "Leave --normalize out."
+        )
+
+
+def _joined(*captions: str) -> str:
+    return "; ".join(filter(None, captions))
+
+
 # One line a probe: what draws its run.
 DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
     "angular": _angular,
     "prune-sweep": _drops,
+    "gradnorm": _gradnorm,
+    "variance": _variance,
 }
 
 
@@ -63,13 +90,15 @@ def data_caption(run: Run) -> str:
 
 
 def _precision(model: dict[str, Any]) -> list[str]:
-    """In which form a model's weights were: dtype, quantisation, adapter, tower."""
+    """In which form a model's weights were: dtype, quantisation, adapter, tower, untrained."""
     words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
     adapter = model.get("adapter")
     if adapter:
         words.append(f"adapter {_shown(str(adapter.get('id') if isinstance(adapter, dict) else adapter))}")
     if model.get("tower") == "encoder":
         words.append("encoder")
+    if model.get("initial_seed") is not None:
+        words.append(f"freshly initialised, seed {model['initial_seed']}")
     return words
 
 
@@ -91,6 +120,34 @@ def render_bytes(figure: Figure, file_format: str) -> bytes:
         return buffer.getvalue()
 
 
+def figure_of(run: Run, *, normalize: str = "none", title: str | None = None) -> Figure:
+    """The figure of a run; nothing is written.
+
+    Args:
+        run: The run, as read from its directory.
+        normalize: ``none`` or ``row``.
+        title: Above the figure; the model's id if None, nothing if empty.
+
+    Raises:
+        OptionError: if ``normalize`` is unknown, or the probe's figure is not rescaled.
+        RunError: if there is no figure for this run's probe, or its table is missing.
+    """
+    if normalize not in NORMALIZATIONS:
+        raise OptionError(f"--normalize is {normalize!r}.", f"Use one of: {', '.join(NORMALIZATIONS)}.")
+    probe = str(run.manifest.get("probe"))
+    if probe not in DRAWINGS or _stem(run) not in run.tables:
+        drawn = ", ".join(DRAWINGS)
+        raise RunError(
+            f"{run.directory} is a run of {probe!r}, which has no figure.", f"Drawn are runs of: {drawn}."
+        )
+    return DRAWINGS[probe](run, normalize, model_title(run) if title is None else title)
+
+
+def _stem(run: Run) -> str:
+    """How the files of a run's probe are called: ``prune_sweep``."""
+    return str(run.manifest.get("probe")).replace("-", "_")
+
+
 def draw_run(
     run: Run,
     *,
@@ -109,7 +166,7 @@ def draw_run(
         output: The directory to write into; the run's own if None.
 
     Raises:
-        OptionError: if a format or ``normalize`` is unknown.
+        OptionError: if a format or ``normalize`` is unknown, or the probe's figure is not rescaled.
         RunError: if there is no figure for this run's probe, its table is missing, or ``output`` is a file.
         MachineError: if the files cannot be written.
     """
@@ -117,17 +174,8 @@ def draw_run(
     if unknown or not formats:
         asked = ", ".join(map(repr, unknown)) or "nothing"
         raise OptionError(f"--format is {asked}.", f"Use one or more of: {', '.join(FORMATS)}.")
-    if normalize not in NORMALIZATIONS:
-        raise OptionError(f"--normalize is {normalize!r}.", f"Use one of: {', '.join(NORMALIZATIONS)}.")
-    probe = str(run.manifest.get("probe"))
-    stem = probe.replace("-", "_")
-    if probe not in DRAWINGS or stem not in run.tables:
-        drawn = ", ".join(DRAWINGS)
-        raise RunError(
-            f"{run.directory} is a run of {probe!r}, which has no figure.", f"Drawn are runs of: {drawn}."
-        )
-    figure = DRAWINGS[probe](run, normalize, model_title(run) if title is None else title)
-    stem = stem if normalize == "none" else f"{stem}-{normalize}"
+    figure = figure_of(run, normalize=normalize, title=title)
+    stem = _stem(run) if normalize == "none" else f"{_stem(run)}-{normalize}"
     directory = run.directory if output is None else Path(output)
     # All are drawn before the first is written: a failing one leaves no half set behind.
     contents = [(directory / f"{stem}.{name}", render_bytes(figure, name)) for name in dict.fromkeys(formats)]

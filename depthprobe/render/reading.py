@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from depthprobe.errors import RunError
+from depthprobe.render.checks import check_table
 
 _COLUMNS = ("layer", "n", "distance", "std", "samples")
 
@@ -17,15 +18,9 @@ def checked(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame itself, if it is a table of angular distances.
 
     Raises:
-        RunError: if columns are missing, there are no rows, a distance is NaN, or a layer or n negative.
+        RunError: if columns or rows are missing, a distance is NaN or infinite, or a layer or n negative.
     """
-    missing = [name for name in _COLUMNS if name not in frame.columns]
-    if missing:
-        raise RunError(f"A table of angular distances lacks: {', '.join(missing)}.")
-    if frame.empty:
-        raise RunError("The table of angular distances has no rows.")
-    if frame["distance"].isna().any():
-        raise RunError("The table of angular distances holds NaN.")
+    check_table(frame, "angular distances", _COLUMNS, ["distance"])
     if frame["layer"].min() < 0 or frame["n"].min() < 1:
         raise RunError("The table of angular distances has a layer below 0 or an n below 1.")
     return frame

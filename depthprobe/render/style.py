@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
 import matplotlib
 import matplotlib.style
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
@@ -19,6 +21,9 @@ LABEL_PT, TICK_PT, NOTE_PT = 8.0, 7.0, 6.5
 TITLE_SIZES_PT = (8.5, 8.0, 7.5, 7.0)
 INK, FAINT = "#1a1a1a", "#5c5c5c"
 LINE_SPACING = 1.25
+
+# In inches: what stands before and after the words of a key, and the gap between the lines of keys.
+_KEY_IN, _KEY_GAP_IN = 0.11, 0.12
 
 # Page widths of two-column proceedings; heights follow from the content.
 SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN = 3.3, 6.9
@@ -72,18 +77,19 @@ def printable(text: str) -> str:
     )
 
 
-def width_in(text: str, size_pt: float, weight: str = "normal") -> float:
-    """The width of one line of text in inches."""
+def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
+    """The width of one line of text in inches; where it is ours, it may hold mathematics."""
     font = FontProperties(family=FONT, size=size_pt, weight=weight)
-    width_pt, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    ismath = mathematics and "$" in text
+    width_pt, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=ismath)
     return float(width_pt) / 72
 
 
 def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> list[str]:
     """The text as lines that each fit into ``room_in`` inches.
 
-    Lines break after a space, slash, hyphen, underscore, dot, colon or comma, and only where none is in
-    reach in the middle of a word.
+    Lines break after a space, slash, hyphen, underscore, dot, colon or comma, though not in a number as in
+    1,000, and only where none is in reach in the middle of a word.
     """
     lines: list[str] = []
     rest = printable(text)
@@ -92,12 +98,20 @@ def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> li
         while end > 1 and width_in(rest[:end].rstrip(), size_pt, weight) > room_in:
             end -= 1
         if end < len(rest):
-            after = max((rest.rfind(mark, 0, end) + 1 for mark in " /-_.:,"), default=0)
+            after = max((place + 1 for place in range(end) if _may_break(rest, place)), default=0)
             # A break in the first third would leave a line that looks forgotten.
             end = after if after > end / 3 else end
         lines.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
     return lines
+
+
+def _may_break(text: str, place: int) -> bool:
+    """Whether a line may end with the character at ``place``."""
+    in_number = (
+        text[place] in ".," and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
+    )
+    return text[place] in " /-_.:," and not in_number
 
 
 def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:
@@ -135,3 +149,41 @@ def write_lines(
         )
         top -= size_pt * LINE_SPACING / 72
     return top
+
+
+def key_grid(keys: Sequence[str], room_in: float, sign_in: float) -> tuple[int, int]:
+    """In how many rows and columns the keys to a drawing fit, each with a sign of such a width."""
+    widths = [sign_in + _KEY_IN + width_in(key, NOTE_PT, mathematics=True) + _KEY_GAP_IN for key in keys]
+    for columns in range(len(keys), 1, -1):
+        # As matplotlib fills them: from the top down, the first columns longer.
+        shares = np.array_split(np.array(widths), columns)
+        if sum(share.max() for share in shares) - _KEY_GAP_IN <= room_in:
+            return max(map(len, shares)), columns
+    return len(keys), 1
+
+
+def write_keys(
+    figure: Figure,
+    left: float,
+    top: float,
+    keys: Sequence[str],
+    signs: Sequence[Artist],
+    columns: int,
+    sign_in: float,
+) -> None:
+    """The keys to a drawing from ``top`` down, in inches."""
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles=list(signs),
+        labels=list(keys),
+        loc="upper left",
+        bbox_to_anchor=(left / width, top / height),
+        ncols=columns,
+        borderaxespad=0.0,
+        borderpad=0.0,
+        labelspacing=0.2,
+        handlelength=sign_in * 72 / NOTE_PT,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        labelcolor=FAINT,
+    )

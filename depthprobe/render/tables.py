@@ -10,9 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from depthprobe.render.drop_tables import ALPHA, drops_of, spoken
+from depthprobe.render.drop_tables import ALPHA, drops_of
 from depthprobe.render.figures import model_title
 from depthprobe.render.reading import best_blocks, decimals_for
+from depthprobe.render.words import spoken
 from depthprobe.results.runs import Run
 
 # Up to this many block sizes all are shown; beyond, the first ones and a thinning of the rest.

@@ -1,21 +1,20 @@
-import io
-
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import check_text, printed
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
-from rich.console import Console
 
 from depthprobe.errors import OptionError, RunError
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.render.drop_tables import drop_reading, drops_of, headline_tasks, relevance, spans, spoken
+from depthprobe.render.drop_tables import drop_reading, drops_of, headline_tasks, relevance
 from depthprobe.render.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows, draw_drops
 from depthprobe.render.figures import draw_run
 from depthprobe.render.style import INK
 from depthprobe.render.tables import drop_table
+from depthprobe.render.words import spans, spoken
 from depthprobe.results.store import read_run, reserve, save
 
 NAMES = (
@@ -66,40 +65,6 @@ def bars(axes):
 
 def written(figure):
     return [text.get_text() for text in figure.texts]
-
-
-def boxes(figure):
-    """The drawn boxes of all visible text, in pixels."""
-    figure.canvas.draw()
-    found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
-    for axes in figure.axes:
-        found += [axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            found += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    return [(text.get_text(), text.get_window_extent()) for text in found if text.get_text()]
-
-
-def check_text(figure):
-    found = boxes(figure)
-    width, height = figure.canvas.get_width_height()
-    for index, (text, box) in enumerate(found):
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width + 0.5 and box.y1 <= height, text
-        for other, behind in found[index + 1 :]:
-            overlap = (
-                min(box.x1, behind.x1) - max(box.x0, behind.x0),
-                min(box.y1, behind.y1) - max(box.y0, behind.y0),
-            )
-            # Line boxes include the room for letters that reach below the line.
-            assert min(overlap) < 0.02 * figure.dpi, (text, other)
-
-
-def printed(table, encoding="utf-8"):
-    raw = io.BytesIO()
-    with io.TextIOWrapper(raw, encoding=encoding) as file:
-        Console(file=file, width=80).print(table)
-        file.flush()
-        return raw.getvalue().decode(encoding)
 
 
 def rows(text):
