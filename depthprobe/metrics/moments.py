@@ -20,11 +20,17 @@ class Moments:
     def add(self, values: torch.Tensor) -> None:
         """Add ``[count, ...]`` values; all calls must agree on the axes behind the first."""
         values = values.detach().to("cpu", torch.float64)
-        count = len(values)
-        if count == 0:
+        if len(values) == 0:
             return
         mean = values.mean(dim=0)
-        squares = (values - mean).square().sum(dim=0)
+        self._join(len(values), mean, (values - mean).square().sum(dim=0))
+
+    def merge(self, other: Moments) -> None:
+        """Add everything that was added to ``other``, as in another process; it may be nothing."""
+        if other._mean is not None and other._squares is not None:
+            self._join(other.count, other._mean, other._squares)
+
+    def _join(self, count: int, mean: torch.Tensor, squares: torch.Tensor) -> None:
         if self._mean is None or self._squares is None:
             self.count, self._mean, self._squares = count, mean, squares
             return

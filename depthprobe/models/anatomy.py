@@ -136,7 +136,7 @@ def describe_anatomy(model: nn.Module, tower: str | None = None) -> Anatomy:
         trace = trace_blocks(model, blocks)
         if trace.refusal is None:
             backbone = backbone_of(model, path, blocks, trace)
-            insides = look_inside(backbone, trace.sites, trace.layout, probe_ids(backbone))
+            insides = look_inside(backbone, trace.sites, probe_ids(backbone))
             return _anatomy(model, path, backbone, trace, insides)
         refusals.append(f"{path} ({len(blocks)} modules): {trace.refusal}")
     raise AnatomyError(

@@ -73,7 +73,7 @@ def _look(module: nn.Module, prefix: str, found: dict[str, nn.Module], depth: in
         has_insides = next(child.children(), None) is not None
         if not has_insides and re.search("norm|dropout", cls, re.I):
             continue
-        kind = _kind(name, cls, child)
+        kind = kind_of(name, cls, child)
         if has_insides and depth < 2 and (kind is None or CONTAINER.search(cls)):
             before = len(found)
             _look(child, prefix, found, depth + 1)
@@ -85,7 +85,8 @@ def _look(module: nn.Module, prefix: str, found: dict[str, nn.Module], depth: in
                 found.setdefault("experts", child)
 
 
-def _kind(name: str, cls: str, module: nn.Module) -> str | None:
+def kind_of(name: str, cls: str, module: nn.Module) -> str | None:
+    """Return which of :data:`WORDS` a module is, by its class, its name and its own parameters."""
     own = {path.rpartition(".")[2] for path, _ in module.named_parameters()}
     says = next((kind for kind, words in WORDS if words.search(cls)), None)
     if says is None or cls in ("Linear", "Conv1D", "Conv1d"):

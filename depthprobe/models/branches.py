@@ -19,22 +19,20 @@ import torch
 from torch import nn
 
 from depthprobe.models.architectures import ADD_THE_STREAM_THEMSELVES
+from depthprobe.models.block_kinds import kind_of, prefix_of
 from depthprobe.models.norms import InnerCall, is_norm, place_norms
 from depthprobe.models.sites import Site, wrapping
-from depthprobe.models.stream import Layout, given, leaves, pick, run_backbone
+from depthprobe.models.stream import equal, given, leaves, pick, run_backbone
 
 # Right answers stay below 6e-5 in float32, wrong ones above 0.87 (all families of transformers 5.23).
 TOLERANCE = 1e-3
 
-ATTENTION = re.compile(
-    r"attn|attention|mixer|mamba|ssm|rwkv|time_mix|conv|recurrent|temporal|delta|lstm|retention|linear_att",
-    re.I,
-)
-FEEDFORWARD = re.compile(
-    r"mlp|ffn|ff\b|ff_|feed_?forward|moe|expert|channel_mix|dense|fc\d|w2|intermediate|output", re.I
-)
+# What a path says of a branch whatever the module is: a convolution behind the MLP belongs to the MLP.
+ATTENTION = re.compile(r"attn|attention|mamba|rwkv|time_mix", re.I)
+FEEDFORWARD = re.compile(r"mlp|ffn|feed_?forward|moe|expert|channel_mix", re.I)
 SCALE = re.compile(r"multiplier|scale|alpha|factor")
 MOST_CANDIDATES = 24
+FEW = 64  # components on which combinations of candidates are tried first
 
 
 @dataclass(frozen=True)
@@ -60,17 +58,20 @@ class Insides:
     branches: tuple[Branch, ...] | None
 
 
-def look_inside(
-    backbone: nn.Module, sites: Sequence[Site], layout: Layout, ids: torch.Tensor
-) -> tuple[Insides, ...]:
-    """Return the insides of every layer, from one pass over ``ids`` ``[batch, token]``."""
+def look_inside(backbone: nn.Module, sites: Sequence[Site], ids: torch.Tensor) -> tuple[Insides, ...]:
+    """Return the insides of every layer, from one pass over ``ids`` ``[batch, token]``.
+
+    The stream is taken as the model lays it out, with all its places, so that what the modules inside give
+    can be held against it.
+    """
     config = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     scales = list(_scales(text, len(sites)))
     whole = getattr(config, "model_type", None) in ADD_THE_STREAM_THEMSELVES
     found: list[Insides] = []
     calls: list[InnerCall] = []
-    stream: list[torch.Tensor] = []
+    running: list[tuple[nn.Module, torch.Tensor]] = []
+    prefix = prefix_of(backbone)
     busy = [False]  # while a norm is being tried out, its own hook must not speak
 
     def watched(layer: int, forward: Any) -> Any:
@@ -78,31 +79,33 @@ def look_inside(
 
         @functools.wraps(forward)
         def watching(*args: Any, **kwargs: Any) -> Any:
-            received = layout.tokens(pick(given(args, kwargs), site.source)).detach().clone()
+            received = pick(given(args, kwargs), site.source).detach().clone()
             calls.clear()
-            stream[:] = [received]
+            running[:] = [(site.block, received)]
             output = forward(*args, **kwargs)
-            returned = layout.tokens(pick(output, site.target)).detach().clone()
-            stream.clear()
+            returned = pick(output, site.target).detach().clone()
+            running.clear()
             busy[0] = True
             try:
-                found.append(_insides(received, returned, calls, scales, whole))
+                found.append(_insides(received, returned, calls, scales, whole, prefix))
             finally:
                 busy[0] = False
             return output
 
         return watching
 
-    def inside(path: str) -> Any:
+    def inside(block: nn.Module, path: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            if busy[0] or not stream:
+            if busy[0] or not running or running[0][0] is not block:  # blocks may share modules
                 return
-            like = stream[0]
-            inputs = [_flat(tensor, like) for _, tensor in leaves(given(args, kwargs)) if _fits(tensor, like)]
-            outputs = [tensor for _, tensor in leaves(output) if _fits(tensor, like)]
-            call = InnerCall(path, module, inputs, _flat(outputs[0], like) if outputs else None)
-            if whole and isinstance(residual := kwargs.get("residual", pick(args, (1,))), torch.Tensor):
-                call.residual = _flat(residual, like) if _fits(residual, like) else None
+            shape = running[0][1].shape
+            inputs = [
+                _kept(tensor, shape) for _, tensor in leaves(given(args, kwargs)) if _fits(tensor, shape)
+            ]
+            residual = _residual(args, kwargs, shape) if whole else None
+            call = InnerCall(
+                path, module, inputs, _kept(_output(output, shape), shape), _kept(residual, shape)
+            )
             calls.append(call)
 
         return hook
@@ -111,7 +114,8 @@ def look_inside(
         for block in dict.fromkeys(site.block for site in sites):
             for path, module in block.named_modules():
                 if module is not block:
-                    stack.callback(module.register_forward_hook(inside(path), with_kwargs=True).remove)
+                    hook = module.register_forward_hook(inside(block, path), with_kwargs=True)
+                    stack.callback(hook.remove)
         stack.enter_context(wrapping(sites, range(len(sites)), watched))
         run_backbone(backbone, ids, torch.ones_like(ids))
     return tuple(found)
@@ -123,11 +127,12 @@ def _insides(
     calls: Sequence[InnerCall],
     scales: Sequence[float],
     whole: bool,
+    prefix: str,
 ) -> Insides:
     placement = place_norms(received, returned, calls)
     if placement == "post":  # the stream itself is normalised: nothing is only added
         return Insides(placement, None)
-    return Insides(placement, find_branches(received, returned, calls, scales, whole))
+    return Insides(placement, find_branches(received, returned, calls, scales, whole, prefix))
 
 
 def find_branches(
@@ -136,25 +141,25 @@ def find_branches(
     calls: Sequence[InnerCall],
     scales: Sequence[float] = (1.0,),
     whole: bool = False,
+    prefix: str = "",
 ) -> tuple[Branch, ...] | None:
     """Return the fewest module outputs whose sum is what a block adds, None if there are none.
 
     Args:
-        received: ``[batch, token, hidden]`` before the block.
+        received: The stream before the block.
         returned: The same behind it.
         calls: The modules inside, in the order in which they ended.
         scales: Factors that the configuration knows.
         whole: Whether sub-layers add the stream themselves, as in BLOOM.
+        prefix: What the model's classes are called after, see ``block_kinds.prefix_of``.
     """
-    candidates = _candidates(received, calls, whole)
+    candidates = _candidates(received, returned, calls, whole)
     for count in (1, 2, 3):
-        if count == 3 and len(candidates) > MOST_CANDIDATES // 2:
-            break
         for scale in scales:
-            for chosen in itertools.combinations(candidates, count):
+            for chosen in _promising(received, candidates, count, scale, returned):
                 outputs = [output for _, output in chosen]
                 if _adds_up(received, outputs, [scale] * count, returned):
-                    return _branches([call for call, _ in chosen], [scale] * count, calls, whole)
+                    return _branches([call for call, _ in chosen], [scale] * count, calls, whole, prefix)
     # In half precision a fitted factor proves nothing.
     if returned.dtype.itemsize >= 4 and bool(returned.isfinite().all()):
         for chosen in itertools.combinations(candidates, 2):
@@ -163,14 +168,17 @@ def find_branches(
             update = (returned.double() - received.double()).flatten()[:, None]
             fitted = torch.linalg.lstsq(columns.cpu(), update.cpu()).solution.flatten().tolist()
             if all(map(math.isfinite, fitted)) and _adds_up(received, outputs, fitted, returned):
-                return _branches([call for call, _ in chosen], fitted, calls, whole)
+                return _branches([call for call, _ in chosen], fitted, calls, whole, prefix)
     return None
 
 
 def _candidates(
-    received: torch.Tensor, calls: Sequence[InnerCall], whole: bool
+    received: torch.Tensor, returned: torch.Tensor, calls: Sequence[InnerCall], whole: bool
 ) -> list[tuple[InnerCall, torch.Tensor]]:
-    """Return the calls whose output may be added, outer modules before what they pass on from inside."""
+    """Return the calls whose output may be added, outer modules before what they pass on from inside.
+
+    Not the stream itself, before or behind the block: x - x + y = y holds for anything (MobileBERT).
+    """
     found: list[tuple[InnerCall, torch.Tensor]] = []
     for call in sorted(calls, key=lambda call: call.path.count(".")):
         if call.output is None or (whole and call.residual is None):
@@ -179,11 +187,36 @@ def _candidates(
         if (
             output.ne(0).any()
             and output.isfinite().all()
+            and not any(equal(output, other) for other in (received, returned))
             and not any(torch.equal(output, other) for _, other in found)
         ):
             found.append((call, output))
     order = {id(call): place for place, call in enumerate(calls)}
     return sorted(found[:MOST_CANDIDATES], key=lambda item: order[id(item[0])])
+
+
+def _promising(
+    received: torch.Tensor,
+    candidates: Sequence[tuple[InnerCall, torch.Tensor]],
+    count: int,
+    scale: float,
+    returned: torch.Tensor,
+) -> Iterator[tuple[tuple[InnerCall, torch.Tensor], ...]]:
+    """Yield the combinations of candidates that nearly add up on a few components.
+
+    There may be thousands (of three in a T5 decoder), too many to try each on all components.
+    """
+    chosen = torch.combinations(torch.arange(len(candidates)), count)
+    if not len(chosen):
+        return
+    step = max(received.numel() // FEW, 1)
+    x, y = (tensor.flatten()[::step].double().cpu() for tensor in (received, returned))
+    outputs = torch.stack([scale * output.flatten()[::step].double().cpu() for _, output in candidates])
+    terms = outputs[chosen]
+    error = (x + terms.sum(dim=1) - y).norm(dim=-1)
+    rounding = torch.finfo(received.dtype).eps * (x.norm() + y.norm() + terms.norm(dim=-1).sum(dim=1))
+    for places in chosen[error <= 0.1 * (y - x).norm() + count * rounding].tolist():
+        yield tuple(candidates[place] for place in places)
 
 
 def _adds_up(
@@ -195,17 +228,26 @@ def _adds_up(
         total = sum(scale * output.double() for scale, output in zip(scales, outputs, strict=True))
         return bool((total - update).norm() <= TOLERANCE * update.norm())
     # Half precision rounds more than a small update is worth, so the sum is redone as a model would.
-    terms = [output * scale if scale != 1 else output for scale, output in zip(scales, outputs, strict=True)]
-    terms = [term.to(received.dtype) for term in terms]
-    sums = [functools.reduce(torch.add, order, received) for order in (terms, terms[::-1])]
-    sums.append(received + functools.reduce(torch.add, terms))
+    ways = [list(zip(scales, outputs, strict=True))]
+    for first in range(len(outputs) - 1):  # neighbours that are added before they are scaled
+        together = functools.reduce(torch.add, outputs[first : first + 2])
+        ways.append([*ways[0][:first], (scales[first], together), *ways[0][first + 2 :]])
+    sums = []
+    for way in ways:
+        terms = [(output * scale if scale != 1 else output).to(received.dtype) for scale, output in way]
+        sums += [functools.reduce(torch.add, order, received) for order in (terms, terms[::-1])]
+        sums.append(received + functools.reduce(torch.add, terms))
     return any(torch.equal(total, returned) for total in sums)
 
 
 def _branches(
-    chosen: Sequence[InnerCall], scales: Sequence[float], calls: Sequence[InnerCall], whole: bool
+    chosen: Sequence[InnerCall],
+    scales: Sequence[float],
+    calls: Sequence[InnerCall],
+    whole: bool,
+    prefix: str,
 ) -> tuple[Branch, ...]:
-    kinds = [_kind(call, calls) for call in chosen]
+    kinds = [_kind(call, calls, prefix) for call in chosen]
     if None in kinds:  # names that say nothing: tokens are mixed first
         kinds = [
             "attention" if place == 0 and len(chosen) > 1 else "feedforward" for place in range(len(kinds))
@@ -218,19 +260,22 @@ def _branches(
     )
 
 
-def _kind(call: InnerCall, calls: Sequence[InnerCall]) -> str | None:
-    """Return what a call's module does by its name; a norm's by the name of what it normalises."""
-    path = call.path
+def _kind(call: InnerCall, calls: Sequence[InnerCall], prefix: str) -> str | None:
+    """Return what a call's module does, by its path, then its class; a norm does what it normalises."""
     if call.inputs and not list(call.module.children()) and is_norm(call.module, call.inputs[0]):
         producers = [
-            other.path
+            other
             for other in calls
             if other is not call and other.output is not None and torch.equal(other.output, call.inputs[0])
         ]
-        path = min(producers, key=lambda name: name.count("."), default=path)
-    if ATTENTION.search(path):
+        call = min(producers, key=lambda other: other.path.count("."), default=call)
+    if ATTENTION.search(call.path):
         return "attention"
-    return "feedforward" if FEEDFORWARD.search(path) else None
+    if FEEDFORWARD.search(call.path):
+        return "feedforward"
+    name, cls = call.path.rpartition(".")[2], type(call.module).__name__.removeprefix(prefix)
+    kind = kind_of(name, cls, call.module)
+    return "feedforward" if kind in ("feed-forward", "experts") else kind and "attention"
 
 
 def _scales(config: Any, layers: int) -> Iterator[float]:
@@ -243,12 +288,87 @@ def _scales(config: Any, layers: int) -> Iterator[float]:
             yield value / math.sqrt(layers)
 
 
-def _fits(tensor: torch.Tensor, like: torch.Tensor) -> bool:
-    return (
-        tensor.is_floating_point() and tensor.numel() == like.numel() and tensor.shape[-1] == like.shape[-1]
-    )
+def contribution(
+    branch: Branch, args: Any, kwargs: dict[str, Any], output: Any, shape: torch.Size
+) -> torch.Tensor | None:
+    """Return what a branch adds to the stream in one call of its module, in the stream's shape.
+
+    Args:
+        branch: The branch.
+        args: What the module was called with.
+        kwargs: The same, by name.
+        output: What it gave back.
+        shape: Of the stream, as the model lays it out.
+
+    Returns:
+        The module's own dtype, float32 at least where something is computed; often a view of ``output``. None
+        if nothing of the stream's size came out.
+    """
+    added = _output(output, shape)
+    residual = _residual(args, kwargs, shape) if branch.carries_stream else None
+    if added is None or (branch.carries_stream and residual is None):
+        return None
+    if branch.carries_stream or branch.scale != 1:  # neither is to round half precision once more
+        added = added.to(torch.promote_types(added.dtype, torch.float32))
+    if residual is not None:
+        added = added.reshape(shape) - residual.to(added.device, added.dtype).reshape(shape)
+    return (added if branch.scale == 1 else added * branch.scale).reshape(shape)
 
 
-def _flat(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def identity_holds(
+    received: torch.Tensor, returned: torch.Tensor, added: Sequence[torch.Tensor], tokens_at_once: int
+) -> bool:
+    """Return whether stream in + branches = stream out for a block's tokens, up to rounding.
+
+    A model that adds n branches b rounds n sums, each at most |x| + sum |b| and the last one y, and once
+    what it scales. So rounding explains an error of n u (|x| + |y| + sum |b|) in every component, u half the
+    machine epsilon of the stream, and nothing beyond.
+
+    Args:
+        received: ``[token, hidden]`` before the block, any floating dtype, on a device that has float64.
+        returned: The same behind it, in the stream's own dtype.
+        added: What each branch adds.
+        tokens_at_once: How many tokens are taken to float64 at a time.
+    """
+    parts = list(zip(*(t.split(tokens_at_once) for t in (received, returned, *added)), strict=True))
+    error, update = torch.stack([_squared_errors(*part) for part in parts]).sum(dim=0)
+    if error <= TOLERANCE**2 * update:
+        return True
+    return all(_is_rounding(returned.dtype, *part) for part in parts)
+
+
+def _squared_errors(x: torch.Tensor, y: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
+    """Return the squares of what the branches leave unexplained, and of what the block adds."""
+    update = y.double() - x.double()
+    error = functools.reduce(torch.sub, added, update)
+    return torch.stack([error.square().sum(), update.square().sum()])
+
+
+def _is_rounding(dtype: torch.dtype, x: torch.Tensor, y: torch.Tensor, *added: torch.Tensor) -> bool:
+    """Return whether rounding explains all that the branches leave unexplained."""
+    x, y, terms = x.double(), y.double(), [term.double() for term in added]
+    error = functools.reduce(torch.sub, terms, y - x)
+    largest = functools.reduce(torch.add, [term.abs() for term in terms], x.abs() + y.abs())
+    limits = torch.finfo(dtype)
+    rounding = len(terms) * (limits.eps / 2 * largest + limits.eps * limits.smallest_normal)
+    return not bool((error.abs() > rounding).any())
+
+
+def _fits(tensor: torch.Tensor, shape: torch.Size) -> bool:
+    return tensor.is_floating_point() and tensor.numel() == math.prod(shape) and tensor.shape[-1] == shape[-1]
+
+
+def _output(output: Any, shape: torch.Size) -> torch.Tensor | None:
+    """Return the first tensor of the stream's size among what a module gave back."""
+    return next((tensor for _, tensor in leaves(output) if _fits(tensor, shape)), None)
+
+
+def _residual(args: Any, kwargs: dict[str, Any], shape: torch.Size) -> torch.Tensor | None:
+    """Return the argument ``residual``, by name or in the second place."""
+    residual = kwargs.get("residual", pick(args, (1,)))
+    return residual if isinstance(residual, torch.Tensor) and _fits(residual, shape) else None
+
+
+def _kept(tensor: torch.Tensor | None, shape: torch.Size) -> torch.Tensor | None:
     """Return a copy with the stream's shape where only the batch and token axes were merged."""
-    return tensor.detach().clone().reshape(like.shape)
+    return None if tensor is None else tensor.detach().clone().reshape(shape)

@@ -1,18 +1,21 @@
-"""Context managers that read the residual stream as a forward pass goes by."""
+"""Context managers that read the residual stream, and what is added to it, as a forward pass goes by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.branches import Branch, contribution
 from depthprobe.models.sites import Forward, wrapping
 from depthprobe.models.stream import given, pick
 
 Reader = Callable[[int, torch.Tensor], None]
+BranchReader = Callable[[int, str, torch.Tensor], None]
 
 
 @contextmanager
@@ -37,4 +40,49 @@ def reading_stream(anatomy: Anatomy, read: Reader) -> Iterator[None]:
         return run
 
     with wrapping(sites, range(anatomy.layers), reading):
+        yield
+
+
+@contextmanager
+def reading_branches(anatomy: Anatomy, read: BranchReader) -> Iterator[None]:
+    """Call ``read(layer, kind, added)`` for what each branch adds to the stream, in every pass inside.
+
+    The calls of a layer come between those of :func:`reading_stream` for its two boundaries; layers
+    without branches have none. ``kind`` is that of :class:`~depthprobe.models.branches.Branch`, and may come
+    more than once a layer. ``added`` is ``[batch, token, hidden]`` as the stream is there: take from it what
+    is wanted at once, the block may write into it afterwards. The modules are as before on leaving.
+    """
+    sites, layout = anatomy.sites, anatomy.layout
+    running: list[tuple[int, torch.Size]] = []
+
+    def noting(layer: int, forward: Forward) -> Forward:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            running[:] = [(layer, pick(given(args, kwargs), sites[layer].source).shape)]
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                running.clear()
+
+        return run
+
+    def hook(own: dict[int, list[Branch]]) -> Callable[..., None]:
+        def reading(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            for layer, shape in running:
+                for branch in own.get(layer, ()):
+                    added = contribution(branch, args, kwargs, output, shape)
+                    if added is not None:
+                        read(layer, branch.kind, layout.tokens(added))
+
+        return reading
+
+    # A module may serve several layers: in one block that is called again, or shared by several blocks.
+    found: dict[nn.Module, dict[int, list[Branch]]] = {}
+    for layer, inside in enumerate(anatomy.insides):
+        for branch in inside.branches or ():
+            module = sites[layer].block.get_submodule(branch.path)
+            found.setdefault(module, {}).setdefault(layer, []).append(branch)
+    with ExitStack() as stack:
+        for module, own in found.items():
+            stack.callback(module.register_forward_hook(hook(own), with_kwargs=True).remove)
+        stack.enter_context(wrapping(sites, range(anatomy.layers), noting))
         yield

@@ -37,8 +37,17 @@ class Widths:
     feedforward: int
 
 
+def _inside(widths: Widths) -> int:
+    return 4 * (16 * widths.hidden + 4 * widths.feedforward)
+
+
+def bytes_per_token(config: PretrainedConfig, layers: int, hidden: int) -> int:
+    """Return a generous guess of the bytes that one token in flight costs inside a block."""
+    return _inside(widths_of(config, layers, hidden))
+
+
 def _angular(widths: Widths, itemsize: int, kind: str) -> int:
-    return TOKENS_AT_ONCE * 4 * (16 * widths.hidden + 4 * widths.feedforward)
+    return TOKENS_AT_ONCE * _inside(widths)
 
 
 def _prune_sweep(widths: Widths, itemsize: int, kind: str) -> int:

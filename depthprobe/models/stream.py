@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from depthprobe.errors import MeasureError
+
 Path = tuple[int | str, ...]
 
 
@@ -108,6 +110,29 @@ def inputs_of(backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torc
         "use_cache": False,
     }
     return {name: value for name, value in wanted.items() if name in accepted}
+
+
+def refuse_directionless(vectors: torch.Tensor, boundary: int) -> None:
+    """Raise where a vector of the stream has no direction: NaN, infinite or zero.
+
+    Args:
+        vectors: ``[vector, hidden]`` at one boundary.
+        boundary: Which one, for the sentence.
+
+    Raises:
+        MeasureError: with what is wrong, where it begins and how often.
+    """
+    finite = vectors.isfinite().all(dim=-1)
+    usable = finite & vectors.ne(0).any(dim=-1)
+    if bool(usable.all()):
+        return
+    raise MeasureError(
+        f"The residual stream is {'zero' if bool(finite.all()) else 'NaN or infinite'} from boundary "
+        f"x^{boundary} on "
+        f"({'the embedding' if boundary == 0 else f'the output of layer {boundary - 1}'}) "
+        f"in {int((~usable).sum())} of the {len(vectors)} vectors of a batch.",
+        "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
+    )
 
 
 def equal(a: torch.Tensor, b: torch.Tensor) -> bool:

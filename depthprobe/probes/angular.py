@@ -19,13 +19,15 @@ import pandas as pd
 import torch
 
 from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
-from depthprobe.errors import MeasureError, OptionError
+from depthprobe.errors import OptionError
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.metrics.angular import pairwise_angular_distance
 from depthprobe.metrics.moments import Moments
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.capture import reading_stream
-from depthprobe.models.stream import run_backbone
+from depthprobe.models.footprint import bytes_per_token
+from depthprobe.models.stream import refuse_directionless, run_backbone
+from depthprobe.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
@@ -54,6 +56,7 @@ def measure(
     *,
     tokens: Literal["last", "all"] = "last",
     batch_size: int | None = None,
+    processes: Processes = ALONE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Measurement:
     """Return the angular distance of every pair of boundaries, from one forward pass a batch.
@@ -64,6 +67,7 @@ def measure(
         samples: Token samples.
         tokens: ``last`` takes the last token of each sample as the papers do, ``all`` every token.
         batch_size: Samples a batch; None fits batches to the device's memory.
+        processes: Those among which the batches are shared out.
         advance: Called with the number of tokens just measured.
 
     Raises:
@@ -85,12 +89,15 @@ def measure(
 
     moments = Moments()
     batches = 0
-    for batch, distances in run_batches(plan, step):
+    for batch, distances in run_batches(processes.mine(plan), step):
         moments.add(distances)
         batches += 1
         advance(sum(samples.lengths[index] for index in batch))
-    facts = {"batches": batches, "vectors": moments.count}
-    return Measurement("angular", (Table("angular", _frame(moments, anatomy.layers), COLUMNS),), facts)
+    total = Moments()
+    for part in processes.gather(moments):
+        total.merge(part)
+    facts = {"batches": sum(processes.gather(batches)), "vectors": total.count}
+    return Measurement("angular", (Table("angular", _frame(total, anatomy.layers), COLUMNS),), facts)
 
 
 def capture_vectors(
@@ -133,18 +140,8 @@ def _distances(vectors: torch.Tensor) -> torch.Tensor:
     """Return ``[vector, boundary, boundary]`` float64 on the CPU, or raise where there is no direction."""
     if vectors.device.type == "mps":
         vectors = vectors.cpu()  # MPS has no float64
-    finite = vectors.isfinite().all(dim=-1)
-    usable = finite & vectors.ne(0).any(dim=-1)
-    if not usable.all():
-        boundary = int((~usable).any(dim=0).nonzero()[0])
-        kind = "zero" if finite.all() else "NaN or infinite"
-        count = int((~usable).any(dim=1).sum())
-        raise MeasureError(
-            f"The residual stream is {kind} from boundary x^{boundary} on "
-            f"({'the embedding' if boundary == 0 else f'the output of layer {boundary - 1}'}) "
-            f"in {count} of the {len(vectors)} vectors of a batch.",
-            "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
-        )
+    for boundary in range(vectors.shape[1]):
+        refuse_directionless(vectors[:, boundary], boundary)
     return pairwise_angular_distance(vectors).cpu()
 
 
@@ -163,8 +160,5 @@ def _frame(moments: Moments, layers: int) -> pd.DataFrame:
 
 def _bytes_per_token(model: LoadedModel, anatomy: Anatomy, tokens: str) -> int:
     """Return a generous guess of the bytes that one token in flight costs a block, and of what is kept."""
-    config = model.model.config.get_text_config()
-    feedforward = getattr(config, "intermediate_size", None) or 4 * anatomy.hidden
-    width = 16 * anatomy.hidden + 4 * (feedforward if isinstance(feedforward, int) else max(feedforward))
     kept = (anatomy.layers + 1) * anatomy.hidden if tokens == "all" else 0
-    return 4 * width + 4 * kept
+    return bytes_per_token(model.model.config, anatomy.layers, anatomy.hidden) + 4 * kept
