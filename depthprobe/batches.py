@@ -83,6 +83,31 @@ def pad_batch(samples: Sequence[np.ndarray], pad: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
+def restarting_smaller(
+    batches: Sequence[list[int]], attempt: Callable[[Sequence[list[int]]], Result]
+) -> Result:
+    """Return ``attempt(batches)``; out of memory starts it again from nothing, with batches half as large.
+
+    For work that adds up as it goes, so that half a batch cannot be taken back.
+
+    Raises:
+        MachineError: if a single sample does not fit.
+    """
+    from accelerate.utils.memory import clear_device_cache
+
+    while True:
+        try:
+            return attempt(batches)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if max(map(len, batches)) == 1:
+                raise _too_large() from error
+        clear_device_cache(garbage_collection=True)  # outside the handler, whose traceback holds tensors
+        most = (max(map(len, batches)) + 1) // 2
+        batches = [batch[i : i + most] for batch in batches for i in range(0, len(batch), most)]
+
+
 def run_batches(
     batches: Sequence[list[int]], step: Callable[[list[int]], Result]
 ) -> Iterator[tuple[list[int], Result]]:
@@ -93,7 +118,7 @@ def run_batches(
     Raises:
         MachineError: if a single sample does not fit.
     """
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+    from accelerate.utils.memory import clear_device_cache
 
     waiting = deque(batches)
     most: int | None = None
@@ -105,13 +130,10 @@ def run_batches(
         try:
             result = step(batch)
         except (RuntimeError, MemoryError) as error:
-            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
+            if not _is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise MachineError(
-                    "A single sample does not fit into memory.",
-                    "Use a shorter --seq-len or another --device.",
-                ) from error
+                raise _too_large() from error
             most = (len(batch) + 1) // 2
             waiting.appendleft(batch)
             result = None
@@ -119,3 +141,15 @@ def run_batches(
             clear_device_cache(garbage_collection=True)  # outside the handler, whose traceback holds tensors
             continue
         yield batch, result
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
+def _too_large() -> MachineError:
+    return MachineError(
+        "A single sample does not fit into memory.", "Use a shorter --seq-len or another --device."
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import depthprobe
+from depthprobe.errors import OptionError
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading import (
@@ -23,7 +24,9 @@ from depthprobe.models.loading import (
 )
 from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
 from depthprobe.probes.registry import PROBES
+from depthprobe.processes import Processes
 from depthprobe.provenance import peak_memory, versions
+from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from depthprobe.texts import Samples, TextOptions, read_samples
@@ -31,13 +34,17 @@ from depthprobe.texts import Samples, TextOptions, read_samples
 
 @dataclass(frozen=True)
 class Request:
-    """Everything a user asks for with one command."""
+    """Everything a user asks for with one command.
+
+    ``options`` are the probe's own and decide its numbers; ``means`` are those that leave them as they are.
+    """
 
     probe: str
     model: str
     text: TextOptions
     options: dict[str, Any] = field(default_factory=dict)
     load: LoadOptions = LoadOptions()
+    means: dict[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
     output: Path = Path("reports")
     name: str | None = None
@@ -56,6 +63,7 @@ class Request:
             **({"adapter": source.adapter.identity} if source.adapter else {}),
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
             **({"remote_code": True} if self.load.trust_remote_code else {}),
+            **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
             "text": self.text.settings(),
             **self.options,
             "depthprobe": depthprobe.__version__,
@@ -84,49 +92,88 @@ class Silent:
         yield lambda count: None
 
 
-def run(request: Request, watch: Watcher | None = None) -> Run:
+def run(request: Request, watch: Watcher | None = None) -> Run | None:
     """Return the saved run that the request describes, measured now unless it is already there.
 
     Everything that can be wrong with the request is found before the weights are read, and nothing
-    appears under the run's name unless it is whole.
+    appears under the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process
+    measures its part; the first one saves and returns the run, the others return None.
     """
     watch = watch or Silent()
     started = time.monotonic()
-    source = resolve_model(request.model, request.load.revision, request.load.adapter)
-    for note in source.notes:
-        watch.say(note)
-    settings = request.settings(source)
-    place = reserve(request.output, source.name, request.probe, settings, request.name)
-    if place.finished is not None:
-        watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
-        return place.finished
-    if place.note:
-        watch.say(place.note)
+    processes = Processes.here()
+    if request.load.device_map is not None and processes.count > 1:
+        raise OptionError(
+            "--device-map auto gives all GPUs to one model, and several processes each load one.",
+            "Start a single process, or leave out --device-map.",
+        )
     try:
-        checkpoint = open_checkpoint(source, request.load)
-        with watch.stage("Reading text", request.text.wanted, "samples") as advance:
-            samples = read_samples(request.text, checkpoint.tokenizer, checkpoint.context_tokens, advance)
-        if samples.facts["samples"] < request.text.wanted:
-            watch.say(
-                f"{request.text.dataset} gave {samples.facts['samples']} of {request.text.wanted} samples."
-            )
-        with watch.stage("Loading model", None, "bytes"):
-            model = load_model(checkpoint, request.load)
-            samples.check_fits(model.context_tokens, model.vocabulary)
-            anatomy = describe_anatomy(model.model, model.tower)
-        for note in (*model.notes, *anatomy.notes):
+        source = resolve_model(request.model, request.load.revision, request.load.adapter)
+        for note in source.notes:
             watch.say(note)
-        with watch.stage("Measuring", samples.facts["tokens"], "tokens") as advance:
-            measurement = PROBES[request.probe].measure(
-                model, anatomy, samples, batch_size=request.batch_size, advance=advance, **request.options
-            )
-        run = save(place, measurement, manifest_of(request, model, anatomy, samples, measurement, started))
-        if run.directory != place.directory:
-            watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
-        return run
-    except BaseException:
-        place.abandon()
-        raise
+        settings = request.settings(source)
+        place = processes.first(
+            lambda: reserve(request.output, source.name, request.probe, settings, request.name)
+        )
+        if place.finished is not None:
+            watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
+            return None if processes.rank else place.finished
+        if place.note:
+            watch.say(place.note)
+        try:
+            return _measure(request, source, place, processes, watch, started)
+        except BaseException:
+            place.abandon()
+            raise
+    finally:
+        processes.part()
+
+
+def _measure(
+    request: Request,
+    source: ModelSource,
+    place: Place,
+    processes: Processes,
+    watch: Watcher,
+    started: float,
+) -> Run | None:
+    """Return the run, measured and saved in its place; None in all processes but the first."""
+    checkpoint = open_checkpoint(source, request.load)
+    with watch.stage("Reading text", request.text.wanted, "samples") as advance:
+        samples = read_samples(request.text, checkpoint.tokenizer, checkpoint.context_tokens, advance)
+    if samples.facts["samples"] < request.text.wanted:
+        watch.say(f"{request.text.dataset} gave {samples.facts['samples']} of {request.text.wanted} samples.")
+    with watch.stage("Loading model", None, "bytes"):
+        model = load_model(checkpoint, request.load, device=processes.device(str(request.load.device)))
+        samples.check_fits(model.context_tokens, model.vocabulary)
+        anatomy = describe_anatomy(model.model, model.tower)
+    for note in (*model.notes, *anatomy.notes):
+        watch.say(note)
+    mine = samples.facts["tokens"] // processes.count
+    with watch.stage("Measuring", mine, "tokens") as advance:
+        measurement = PROBES[request.probe].measure(
+            model,
+            anatomy,
+            samples,
+            batch_size=request.batch_size,
+            processes=processes,
+            advance=advance,
+            **request.options,
+            **request.means,
+        )
+    for note in measurement.facts.get("notes", ()):
+        watch.say(note)
+    if processes.rank:
+        processes.wait()
+        return None
+    manifest = manifest_of(request, model, anatomy, samples, measurement, started)
+    if processes.count > 1:
+        manifest["options"]["processes"] = processes.count
+    run = save(place, measurement, manifest)
+    if run.directory != place.directory:
+        watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
+    processes.wait()
+    return run
 
 
 def manifest_of(

@@ -7,6 +7,7 @@ against ``families.csv``. By default a part of the types runs, another one every
 ``python tests/test_families.py`` writes the table anew.
 """
 
+import copy
 import csv
 import datetime
 import math
@@ -25,8 +26,10 @@ import zoo
 from depthprobe.errors import AnatomyError, MeasureError
 from depthprobe.evaluation.engine import ScoreRequest, ScoringEngine
 from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.checkpoint import is_masked
 from depthprobe.models.intervene import delete_blocks, discard_blocks, skip_blocks
-from depthprobe.probes import angular
+from depthprobe.models.objective import masked_examples, next_token_examples
+from depthprobe.probes import angular, gradnorm, variance
 from depthprobe.texts import Samples
 
 TABLE = Path(__file__).with_name("families.csv")
@@ -47,6 +50,10 @@ PARTS = 10
 
 # Where blocks hand on more than the stream: a block that runs in vain still acts, so deletion is the truth.
 CARRY = {"glm_moe_dsa", "zaya"}
+# Computations of their own in float32: the reference stays there too.
+SINGLE = {"inkling2_text", "longformer", "mra", "xglm"}
+# Blocks of their own, with parts in common.
+SHARE = {"zamba", "zamba2"}
 # The first half of the layers computes the keys and values of the second: only that can be removed here.
 SHARED_KEYS = {"gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"}
 
@@ -142,7 +149,10 @@ def vector_at(stream, length):
 
 
 def loaded(model):
-    return SimpleNamespace(model=model, device=torch.device("cpu"), weight_bytes=0, pad_token_id=1)
+    tokenizer = SimpleNamespace(mask_token_id=4, all_special_ids=[])
+    return SimpleNamespace(
+        model=model, device=torch.device("cpu"), weight_bytes=0, pad_token_id=1, tokenizer=tokenizer
+    )
 
 
 def samples_for(seed=0, lengths=(9, 14, 6)):
@@ -159,7 +169,141 @@ def angular_is_right(model, anatomy):
         assert row.distance == pytest.approx(wanted[row.layer, row.n], abs=2e-4), (row.layer, row.n)
 
 
-CONTRACT = [angular_is_right]
+def reference_gradients(model, anatomy, examples):
+    """The squared norm of the gradient at each block, and the mean loss: one sample at a time, one pass."""
+    exact = copy.deepcopy(model).requires_grad_(True)
+    if model.config.model_type not in SINGLE:
+        exact = exact.double()
+    if hasattr(exact, "set_experts_implementation"):
+        exact.set_experts_implementation("eager")  # the grouped kernels know no float64
+    predicted = sum(int((example.targets >= 0).sum()) for example in examples)
+    total = 0
+    for example in examples:
+        logits = zoo.logits(exact, torch.tensor(example.input_ids)[None])[0].double()
+        places = [place for place, target in enumerate(example.targets) if target >= 0]
+        logprobs = logits[places].log_softmax(dim=-1)
+        total = total - sum(logprobs[row, example.targets[place]] for row, place in enumerate(places))
+    (total / predicted).backward()
+    blocks = exact.get_submodule(anatomy.path)
+    squares = [
+        sum(float(p.grad.square().sum()) for p in blocks[site.index].parameters() if p.grad is not None)
+        for site in anatomy.sites
+    ]
+    return squares, float(total) / predicted
+
+
+def gradnorm_is_right(model, anatomy):
+    samples = samples_for()
+    examples = next_token_examples(samples.tokens)
+    if is_masked(model):
+        examples = masked_examples(samples.tokens, mask_id=4)
+    found = gradnorm.measure(loaded(model), anatomy, samples, batch_size=2)
+    shared = len({id(block) for block in anatomy.blocks}) < anatomy.layers or model.config.model_type in SHARE
+    rows = found.frame[found.frame.part == "all"]
+    assert np.isfinite(found.frame.grad_norm).all() and len(rows) == anatomy.layers
+    if shared:
+        return  # held against an untied model in tests/probes/test_gradnorm.py
+    with torch.inference_mode(False), torch.enable_grad():
+        wanted, loss = reference_gradients(model, anatomy, examples)
+    assert found.facts["loss_nats"] == pytest.approx(loss, rel=1e-4)
+    for row in rows.itertuples():
+        assert row.grad_norm == pytest.approx(math.sqrt(wanted[row.layer]), rel=1e-3), row.layer
+
+
+def vectors_at(stream, length):
+    """Every token's vector, in float64, as :func:`vector_at` has the last one's."""
+    if stream.shape[0] == length and stream.shape[1] == 1:  # XLNet
+        return stream[:, 0].double()
+    if stream.shape[2] == length and stream.shape[1] != length:  # SqueezeBERT
+        return stream[0].T.double()
+    prompts = 32 if stream.shape[1] == length + 32 else 0  # CPM-Ant
+    return stream[0, prompts : prompts + length].double()
+
+
+@contextmanager
+def silenced(anatomy, layer, kind):
+    """Let the branches of one kind add nothing in one layer."""
+
+    def silence(module, args, kwargs, output):
+        if anatomy.blocks[layer] not in running:
+            return output
+        residual = kwargs.get("residual", args[1] if len(args) > 1 else None) if whole[module] else None
+        adds = next(tensors(output))
+        return replaced(output, adds, torch.zeros_like(adds) if residual is None else residual.clone())
+
+    running, whole = [], {}
+    with ExitStack() as stack:
+        block = anatomy.blocks[layer]
+        stack.callback(block.register_forward_pre_hook(lambda *_: running.append(block)).remove)
+        stack.callback(block.register_forward_hook(lambda *_: running.clear()).remove)
+        for branch in anatomy.insides[layer].branches:
+            if branch.kind == kind:
+                module = block.get_submodule(branch.path)
+                whole[module] = branch.carries_stream
+                stack.callback(module.register_forward_hook(silence, with_kwargs=True).remove)
+        yield
+
+
+def reference_sizes(model, anatomy, samples):
+    """Variance and rms of stream and branches, and both influences: one sample at a time, in float64.
+
+    A branch is what the block adds while the others are silent: the feed-forward part is the rest.
+    """
+    sums = {}
+    tokens = sum(map(len, samples))
+
+    def add(key, *values):
+        total = sums.setdefault(key, [0.0] * len(values))
+        for place, value in enumerate(values):
+            total[place] += float(value.sum()) / tokens
+
+    def add_sizes(point, layer, x):
+        mean = x.mean(dim=1, keepdim=True)
+        add((point, layer), (x - mean).pow(2).sum(dim=1) / (x.shape[1] - 1), x.pow(2).mean(dim=1).sqrt())
+
+    def boundaries(sample):
+        seen = {}
+        with tapped(model, anatomy.path, seen, layers=anatomy.layers):
+            zoo.forward(model, torch.tensor(sample)[None])
+        return [vectors_at(seen[boundary], len(sample)) for boundary in range(anatomy.layers + 1)]
+
+    for sample in samples:
+        stream = boundaries(sample)
+        for boundary, x in enumerate(stream):
+            add_sizes("stream", boundary, x)
+        for layer, (x, y) in enumerate(zip(stream, stream[1:], strict=False)):
+            cosine = (x * y).sum(dim=1) / (x.norm(dim=1) * y.norm(dim=1))
+            add(("influence", layer), 1 - cosine, (y - x).norm(dim=1) / x.norm(dim=1))
+            branches = anatomy.insides[layer].branches
+            kinds = sorted({branch.kind for branch in branches or ()})
+            added = [y - x]
+            if len(kinds) == 2:
+                with silenced(anatomy, layer, "feedforward"):
+                    attention = boundaries(sample)[layer + 1] - x
+                added = [attention, y - x - attention]
+            for kind, vectors in zip(kinds, added, strict=False):
+                add_sizes(kind, layer, vectors)
+    return sums
+
+
+def variance_is_right(model, anatomy):
+    samples = samples_for()
+    found = variance.measure(loaded(model), anatomy, samples, batch_size=2)
+    sizes, influence = (table.frame for table in found.tables)
+    wanted = reference_sizes(model, anatomy, samples.tokens)
+    assert len(sizes) + len(influence) == len(wanted)
+    for row in sizes.itertuples():
+        place = row.point, row.layer
+        assert (row.variance, row.rms) == pytest.approx(wanted[place], rel=1e-3), place
+        assert row.tokens == found.facts["tokens"] == sum(samples.lengths)
+    for row in influence.itertuples():
+        values = wanted["influence", row.layer]
+        assert (row.block_influence, row.contribution_ratio) == pytest.approx(values, rel=1e-3, abs=2e-5)
+    left_out = sorted(layer for layers in found.facts["without_branches"].values() for layer in layers)
+    assert left_out == list(anatomy.without_branches)
+
+
+CONTRACT = [angular_is_right, gradnorm_is_right, variance_is_right]
 
 
 def truth_without(model, kind, anatomy, layers, ids):

@@ -24,14 +24,15 @@ MAY_IMPORT = {
     "rows": set(),
     "texts": {"rows"},
     "batches": set(),
+    "processes": set(),
     "models": set(),
-    "evaluation": {"models", "metrics", "texts", "batches"},
-    "probes": {"evaluation", "models", "metrics", "texts", "batches"},
+    "evaluation": {"models", "metrics", "texts", "batches", "processes"},
+    "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes"},
     "results": set(),
     "render": {"results"},
     "lab": {"models", "metrics", "texts"},
-    "sweep": {"pipeline", "probes", "evaluation", "models", "texts", "results"},
-    "pipeline": {"probes", "models", "texts", "results", "provenance"},
+    "sweep": {"pipeline", "probes", "evaluation", "models", "texts", "results", "processes"},
+    "pipeline": {"probes", "models", "texts", "results", "provenance", "processes"},
     "notebook": {"probes", "models", "texts", "results", "render"},
     "commands": {
         "pipeline",
@@ -62,7 +63,7 @@ DOORS = {
     "accelerate": {"models", "batches"},
     "peft": {"models"},
     "gguf": {"models"},
-    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance"},
+    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance", "processes"},
 }
 
 

@@ -45,6 +45,11 @@ def build(model_type: str, masked: bool = False, layers: int = 4, seed: int = 0)
 @torch.no_grad()
 def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Return the logits of a plain forward pass, batch by position by vocabulary."""
+    return logits(model, ids, mask)
+
+
+def logits(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the same with what a backward pass needs."""
     accepted = inspect.signature(model.forward).parameters
     inputs: dict[str, Any] = {"inputs" if "inputs" in accepted else "input_ids": ids}
     if mask is not None and "attention_mask" in accepted:
@@ -53,10 +58,10 @@ def forward(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
         inputs["decoder_input_ids"] = ids
     if "use_cache" in accepted:
         inputs["use_cache"] = False
-    logits = model(**inputs).logits
-    if logits.dim() == 4:  # Musicgen: by code book, of which there is one
-        logits = logits[:, 0]
-    return logits[:, : ids.shape[1]]  # Perceiver: always as many as it has positions
+    found = model(**inputs).logits
+    if found.dim() == 4:  # Musicgen: by code book, of which there is one
+        found = found[:, 0]
+    return found[:, : ids.shape[1]]  # Perceiver: always as many as it has positions
 
 
 def _shape(

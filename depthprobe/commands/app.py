@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import depthprobe
-from depthprobe.commands import angular, plot, pretrain, prune_sweep
+from depthprobe.commands import angular, gradnorm, plot, pretrain, prune_sweep, variance
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -40,6 +40,8 @@ def _root(
 for name, command in (
     ("angular", angular.command),
     ("prune-sweep", prune_sweep.command),
+    ("gradnorm", gradnorm.command),
+    ("variance", variance.command),
     ("inspect", inspect_model.command),
     ("plot", plot.command),
     ("pretrain", pretrain.command),

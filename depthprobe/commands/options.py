@@ -69,6 +69,14 @@ TowerOption = Annotated[
         show_default="decoder",
     ),
 ]
+Initial = Annotated[
+    bool,
+    typer.Option(
+        "--initial",
+        help="Measure freshly initialised weights of the same configuration, drawn with --seed.",
+        rich_help_panel=MODEL,
+    ),
+]
 Dataset = Annotated[
     Optional[str],
     typer.Option(

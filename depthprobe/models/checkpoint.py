@@ -14,7 +14,7 @@ from typing import Any
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -249,6 +249,16 @@ def class_name(mapping: Any, kind: type[PretrainedConfig]) -> str:
     """Return the name of the model class that one of transformers' tables lists for a configuration."""
     entry = mapping[kind]
     return (entry[0] if isinstance(entry, list | tuple) else entry).__name__
+
+
+def is_masked(model: PreTrainedModel) -> bool:
+    """Return whether a model was built with the head that fills in masked tokens."""
+    kind = type(model.config)
+    return (
+        not model.config.is_encoder_decoder
+        and kind in MODEL_FOR_MASKED_LM_MAPPING
+        and type(model).__name__ == class_name(MODEL_FOR_MASKED_LM_MAPPING, kind)
+    )
 
 
 def _read_tokenizer(source: ModelSource, folder: Path, trust: bool) -> PreTrainedTokenizerBase:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import LoadError
@@ -24,11 +23,12 @@ from depthprobe.models.checkpoint import (
     MACHINE_EXCEPTIONS,
     Checkpoint,
     choose_class,
-    class_name,
     declared_positions,
     errors_told,
+    is_masked,
     open_checkpoint,
 )
+from depthprobe.models.initial import build_initial
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.placement import (
     choose_device,
@@ -61,7 +61,7 @@ class LoadedModel:
 
     ``notes`` are sentences for the user about what the loading had to decide; ``quantisation`` says how the
     checkpoint's weights were packed, None if they were not; ``tower`` is the one of an encoder-decoder model
-    that is looked into, None for all others.
+    that is looked into, None for all others; ``initial_seed`` that of weights that were never trained.
     """
 
     model: PreTrainedModel
@@ -71,6 +71,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     quantisation: str | None = None
     tower: str | None = None
+    initial_seed: int | None = None
 
     @property
     def weight_bytes(self) -> int:
@@ -117,6 +118,7 @@ class LoadedModel:
             "quantisation": self.quantisation,
             "adapter": None if source.adapter is None else source.adapter.describe(),
             "tower": self.tower,
+            "initial_seed": self.initial_seed,
             "device": str(self.device),
             "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             "device_map": {path: str(place) for path, place in placement.items()} if is_split else None,
@@ -135,7 +137,8 @@ def load_model(
             adapter are used only with a name; an opened checkpoint has settled code and tower as well.
         options: How the model is wanted.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it: ``revision``,
-            ``dtype``, ``device``, ``device_map``, ``trust_remote_code``, ``adapter``, ``tower``.
+            ``dtype``, ``device``, ``device_map``, ``trust_remote_code``, ``adapter``, ``tower``,
+            ``initial_seed``.
 
     Raises:
         OptionError: If ``dtype``, ``device`` or another option has a value that cannot be used.
@@ -147,6 +150,19 @@ def load_model(
     dtype = parse_dtype(options.dtype, place)
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model, options)
     source = checkpoint.source
+    if options.initial_seed is not None:
+        built, notes = build_initial(checkpoint, options.initial_seed, dtype, place)
+        device, notes = _input_device(source, built), checkpoint.notes + notes
+        return LoadedModel(
+            built.eval(),
+            checkpoint.tokenizer,
+            source,
+            device,
+            notes,
+            None,
+            checkpoint.tower,
+            options.initial_seed,
+        )
     adapter = None if source.adapter is None else adapters.read_adapter(source.adapter)
     # One processor is one place: there is nothing to split over, and no GPU to ask for.
     split = options.device_map == "auto" and place.type != "cpu"
@@ -285,9 +301,7 @@ def _judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[st
     Raises:
         LoadError: If a block, the embedding, a norm, or the head of a causal model has no weights.
     """
-    kind = type(model.config)
-    is_encoder = not model.config.is_encoder_decoder and kind in MODEL_FOR_MASKED_LM_MAPPING
-    is_encoder = is_encoder and (type(model).__name__ == class_name(MODEL_FOR_MASKED_LM_MAPPING, kind))
+    is_encoder = is_masked(model)
     body = f"{model.base_model_prefix}."
     poolers = [key for key in missing if "pooler" in key]
     heads = [key for key in missing if key not in poolers and is_encoder and not key.startswith(body)]

@@ -79,7 +79,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device | None) ->
     Raises:
         LoadError: If a file is damaged or missing, or the shapes contradict params.json.
     """
-    shards = [_open_shard(path) for path in weight_files(folder)]
+    shards = open_shards(folder)
     config = read_config(folder, shards)
     config.dtype = dtype
     with init_empty_weights():  # parameters on no device yet; buffers (the rotary table) are really computed
@@ -102,6 +102,11 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device | None) ->
         set_module_tensor_to_device(model, name, _place(name, device_map), value=tensor, dtype=dtype)
     model.tie_weights()
     return model.to(device).eval() if device is not None else dispatch_model(model, device_map).eval()
+
+
+def open_shards(folder: Path) -> list[dict[str, torch.Tensor]]:
+    """Return the tensors of every shard of an original checkpoint, by name."""
+    return [_open_shard(path) for path in weight_files(folder)]
 
 
 def read_config(folder: Path, shards: list[dict[str, torch.Tensor]]) -> LlamaConfig:

@@ -28,6 +28,8 @@ class LoadOptions:
         trust_remote_code: Whether Python files that come with the model may be run.
         adapter: Hub id or directory of a PEFT adapter, merged into the weights in memory.
         tower: ``decoder`` (what None means) or ``encoder`` of an encoder-decoder model.
+        initial_seed: Seed of freshly initialised weights, which then stand in place of the checkpoint's; None
+            loads those.
 
     Raises:
         OptionError: If ``device_map`` or ``tower`` is no known name, or device and map contradict each other.
@@ -40,6 +42,7 @@ class LoadOptions:
     trust_remote_code: bool = False
     adapter: str | None = None
     tower: str | None = None
+    initial_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.device_map not in (None, "auto"):
@@ -47,6 +50,11 @@ class LoadOptions:
         if self.device_map == "auto" and str(self.device).lower() not in ("auto", "cuda"):
             raise OptionError(
                 f"--device {self.device} and --device-map auto contradict each other.",
+                "Leave one of them out.",
+            )
+        if self.device_map == "auto" and self.initial_seed is not None:
+            raise OptionError(
+                "--device-map auto and --initial contradict each other: nothing is there to be split.",
                 "Leave one of them out.",
             )
         if self.tower not in (None, *TOWERS):

@@ -33,5 +33,15 @@ PROBES = {
             "depthprobe.probes.angular",
             "How far does the residual stream turn between any two layers?",
         ),
+        Probe(
+            "gradnorm",
+            "depthprobe.probes.gradnorm",
+            "How strongly does the loss pull at the parameters of each layer?",
+        ),
+        Probe(
+            "variance",
+            "depthprobe.probes.variance",
+            "How does the residual stream grow with depth, and what adds to it?",
+        ),
     )
 }

@@ -1,0 +1,162 @@
+"""What ``angular``, ``gradnorm`` and ``variance`` share: options, and the way from them to a saved run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from depthprobe.commands import options as shared
+from depthprobe.commands.choice import choose_model
+from depthprobe.commands.show import Watch, guarded, importing, result_console
+
+if TYPE_CHECKING:
+    from depthprobe.results.runs import Run
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the shared options of a command ask for, as typer read them."""
+
+    model: str
+    watch: Watch
+    formats: tuple[str, ...]
+    given: dict[str, Any]
+
+    def measure(
+        self,
+        probe: str,
+        initial: bool = False,
+        means: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Run | None:
+        """Return the saved run of a probe with these options of its own; None where another process has it.
+
+        Args:
+            probe: Its name.
+            initial: Whether the weights are freshly initialised, with ``--seed``.
+            means: Options that leave the numbers as they are.
+            options: What decides its numbers beside model and text.
+        """
+        with importing():
+            from depthprobe.batches import parse_batch_size
+            from depthprobe.models.options import LoadOptions
+            from depthprobe.pipeline import Request, run
+            from depthprobe.texts import default_options
+
+        given = self.given
+        load = LoadOptions(
+            revision=given["revision"],
+            dtype=given["dtype"],
+            device=given["device"],
+            device_map=given["device_map"],
+            trust_remote_code=given["trust_remote_code"],
+            adapter=given["adapter"],
+            tower=given["tower"],
+            initial_seed=given["seed"] if initial else None,
+        )
+        text = default_options(
+            embedded=self.model.startswith("builtin:"),
+            dataset=given["dataset"],
+            config=given["dataset_config"],
+            split=given["split"],
+            column=given["column"],
+            samples=given["samples"],
+            seq_len=given["seq_len"],
+            seed=given["seed"],
+        )
+        request = Request(
+            probe=probe,
+            model=self.model,
+            load=load,
+            text=text,
+            options=options,
+            means=means or {},
+            batch_size=parse_batch_size(given["batch_size"]),
+            output=given["output"],
+            name=given["name"],
+        )
+        return run(request, self.watch)
+
+    def show(self, run: Run, lines: list[Any], **drawing: Any) -> None:
+        """Print results, then draw the figure, then say where everything is.
+
+        Args:
+            run: The saved run.
+            lines: Tables and sentences.
+            drawing: Options of the figure.
+        """
+        console = result_console()
+        for line in lines:
+            console.print(line, soft_wrap=isinstance(line, str) and not console.is_terminal)
+        # Saved and shown before anything is drawn: a full disk then costs the picture only.
+        from depthprobe.render.figures import draw_run
+
+        figures = draw_run(run, formats=self.formats, **drawing)
+        tables = [run.directory / f"{stem}.csv" for stem in run.tables]
+        for path in (*tables, *figures, run.directory / "manifest.json"):
+            console.print(str(path), soft_wrap=True)
+
+
+def _shared(
+    model: shared.Model = None,
+    model_option: shared.ModelOption = None,
+    revision: shared.Revision = None,
+    dtype: shared.Dtype = "auto",
+    device: shared.Device = "auto",
+    trust_remote_code: shared.TrustRemoteCode = False,
+    adapter: shared.Adapter = None,
+    device_map: shared.DeviceMap = None,
+    tower: shared.TowerOption = None,
+    dataset: shared.Dataset = None,
+    dataset_config: shared.DatasetConfig = None,
+    split: shared.Split = None,
+    column: shared.Column = None,
+    samples: shared.SampleCount = None,
+    seq_len: shared.SeqLen = None,
+    seed: shared.Seed = 0,
+    batch_size: shared.BatchSize = "auto",
+    output: shared.Output = Path("reports"),
+    name: shared.Name = None,
+    format: shared.Format = "png,pdf",
+    quiet: shared.Quiet = False,
+    verbose: shared.Verbose = False,
+) -> None:
+    """Only its signature is used: the options that all these commands have."""
+
+
+# Of the shared options, those that stand behind a command's own in its help.
+_BEHIND = ("output", "name", "format", "quiet", "verbose")
+
+
+def measuring(command: Callable[..., None]) -> Callable[..., None]:
+    """Return what typer takes for a command: the shared options, and those that ``command`` declares.
+
+    Args:
+        command: Called with an :class:`Asked` and its own options by name.
+    """
+    common = inspect.signature(_shared).parameters
+    own = list(inspect.signature(command).parameters.values())[1:]
+    hints = get_type_hints(_shared, include_extras=True) | get_type_hints(command, include_extras=True)
+
+    @guarded
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> None:
+        formats = shared.formats_of(given["format"])
+        chosen, why = choose_model(given["model"], given["model_option"])
+        watch = Watch(given["quiet"], given["verbose"])
+        watch.say(f"Model: {chosen} ({why}).")
+        asked = Asked(chosen, watch, formats, {name: given[name] for name in common})
+        command(asked, **{parameter.name: given[parameter.name] for parameter in own})
+
+    before = [parameter for name, parameter in common.items() if name not in _BEHIND]
+    behind = [common[name] for name in _BEHIND]
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name]) for parameter in (*before, *own, *behind)
+    ]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper

@@ -1,0 +1,69 @@
+"""A model with freshly initialised weights: the same configuration, before any training."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from depthprobe.errors import LoadError, OptionError
+from depthprobe.models import meta_llama
+from depthprobe.models.blueprint import build_on_meta
+from depthprobe.models.checkpoint import LOAD_EXCEPTIONS, Checkpoint, choose_class, errors_told
+from depthprobe.models.placement import choose_dtype, placement
+from depthprobe.models.sources import original_folder
+
+
+def build_initial(
+    checkpoint: Checkpoint, seed: int, wanted: torch.dtype | None, device: torch.device
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Return a model as its own class initialises it, before training, and notes about its dtype.
+
+    No weights are read; only Meta's layout keeps sizes in them. The numbers are drawn on the device, so
+    that a seed gives one model on every machine with the same kind of device.
+
+    Args:
+        checkpoint: Whose configuration is built.
+        seed: Of the random weights; the caller's random state is kept.
+        wanted: The dtype asked for, None for the one that suits the device.
+        device: Where the model goes, whole.
+
+    Raises:
+        LoadError: If transformers cannot build it, or it does not fit the device.
+        OptionError: If an adapter is asked for, which belongs to trained weights.
+    """
+    source = checkpoint.source
+    if source.adapter is not None:
+        raise OptionError(
+            f"--adapter {source.adapter.name} and --initial contradict each other.", "Leave one of them out."
+        )
+    config = _config_of(checkpoint)
+    stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
+    dtype, notes = choose_dtype(wanted, stored if isinstance(stored, torch.dtype) else torch.float32, device)
+    numbers = sum(
+        p.numel() for p in build_on_meta(source.name, config, checkpoint.trust_remote_code).parameters()
+    )
+    if placement(source.name, float(numbers * dtype.itemsize), dtype, device) is None:
+        raise LoadError(
+            f"{source.name} does not fit {device} as a whole, which freshly initialised weights have to.",
+            "Use a smaller --dtype or --device cpu.",
+        )
+    kinds = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        with errors_told(source.name, "model", LOAD_EXCEPTIONS), device:
+            model = choose_class(config).from_config(config, dtype=dtype, **kinds)
+    return model, notes
+
+
+def _config_of(checkpoint: Checkpoint) -> PretrainedConfig:
+    """Return the configuration without what belongs to stored weights alone."""
+    if checkpoint.config is None:
+        folder = original_folder(checkpoint.source)
+        return meta_llama.read_config(folder, meta_llama.open_shards(folder))
+    config = copy.deepcopy(checkpoint.config)
+    for holder in (config, config.get_text_config(decoder=True)):
+        if getattr(holder, "quantization_config", None) is not None:
+            del holder.quantization_config
+    return config

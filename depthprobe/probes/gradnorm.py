@@ -1,0 +1,332 @@
+"""Gradient norm: how strongly does the loss pull at the parameters of each layer?
+
+    g_l = || d L / d theta_l ||_2,    L = mean loss in nats over ALL predicted tokens, taken as one batch
+
+theta_l are all parameters of block l. The calibration set is one batch whatever it is cut into: gradients
+of micro-batches are summed, each over its tokens, and divided once by the number of all of them. So neither
+micro-batches nor padding nor the order of samples change the numbers.
+
+Source: the layerwise gradient norm of Mix-LN (2412.13795), whose released code does not say which batch; with
+``per_batch`` the mean over batches of a given size, as training logs have it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
+from depthprobe.errors import MeasureError, OptionError
+from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.metrics.gradients import squared_norm
+from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.gradient_plan import AUTO, GradientPlan, plan_gradients
+from depthprobe.models.gradients import (
+    GradientSums,
+    shared_parameters,
+    summing_gradients,
+)
+from depthprobe.models.objective import (
+    MASKED_TOKEN,
+    NOT_PREDICTED,
+    Example,
+    loss_feels_padding,
+    masked_examples,
+    next_token_examples,
+    objective_of,
+    summed_loss,
+)
+from depthprobe.models.parameters import Holding, count, holdings_of, names_in
+from depthprobe.processes import ALONE, Processes
+
+if TYPE_CHECKING:
+    from depthprobe.models.loading import LoadedModel
+    from depthprobe.texts import Samples
+
+ALL = "all"
+
+COLUMNS = (
+    Column("layer", "", "0-based index of the block; -1 for the embedding, L for final_norm and head"),
+    Column(
+        "part", "", "all (the whole block), attention, feedforward, norm, other; embedding, final_norm, head"
+    ),
+    Column("grad_norm", "nats", "L2 norm over the parameters of the gradient of the mean loss"),
+    Column(
+        "parameters", "count", "how many parameters that are; packed ones have no gradient and do not count"
+    ),
+    Column("grad_rms", "nats", "grad_norm / sqrt(parameters)"),
+    Column(
+        "std", "nats", "standard deviation of grad_norm over batches (divisor count - 1; 0 for one batch)"
+    ),
+)
+
+
+def measure(
+    model: LoadedModel,
+    anatomy: Anatomy,
+    samples: Samples,
+    *,
+    per_batch: int | None = None,
+    memory: str | int = AUTO,
+    batch_size: int | None = None,
+    processes: Processes = ALONE,
+    advance: Callable[[float], None] = lambda count: None,
+) -> Measurement:
+    """Return the gradient norm of every layer and of its parts.
+
+    Args:
+        model: The loaded model; it is in evaluation mode, so nothing is dropped out.
+        anatomy: Its anatomy.
+        samples: Token samples; their seed also chooses what a masked model has to guess.
+        per_batch: Samples a batch whose norms are averaged; None takes all samples as one batch.
+        memory: ``auto``, ``whole``, or how many blocks' gradients are held at a time.
+        batch_size: Samples a micro-batch; None fits them to the memory. It does not change the numbers.
+        processes: Those among which the work is shared out.
+        advance: Called with the number of tokens just done, of all passes together as many as there are.
+
+    Raises:
+        MeasureError: if the model has no loss or no gradients, or a gradient is NaN or infinite.
+        OptionError: if an argument means nothing.
+        MachineError: if one sample alone does not fit into memory.
+    """
+    if per_batch is not None and (not isinstance(per_batch, int) or per_batch < 1):
+        raise OptionError(f"per_batch is {per_batch!r}.", "Use a number of samples, or None.")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise OptionError(f"batch_size is {batch_size!r}.", "Use a number of 1 or more, or None.")
+    objective = objective_of(model.model)
+    examples = _examples(model, samples, objective)
+    _refuse_weights_elsewhere(model)
+    holdings = holdings_of(model.model, anatomy)
+    notes = _notes(model, anatomy, holdings)
+    plan = processes.first(
+        lambda: plan_gradients(
+            holdings, model.model.config, anatomy.hidden, model.model.dtype, model.device, memory
+        )
+    )
+    whole = list(range(len(examples)))
+    size = per_batch or len(examples)
+    batches = [whole[start : start + size] for start in range(0, len(whole), size)]
+    if len(batches) > 1 and len(batches[-1]) < size:
+        batches.pop()  # a smaller batch is noisier: its norm is another quantity
+    shortest = min(examples, key=lambda example: len(example.input_ids))
+    same_length = anatomy.feels_padding or loss_feels_padding(
+        model.model, shortest, model.pad_token_id, model.device
+    )
+    work = _Work(model, anatomy, examples, holdings, plan, batch_size, same_length, advance)
+    rows = _rows(holdings)
+    # Several batches are shared out whole; one is shared out by its micro-batches.
+    mine, together = (batches, processes) if len(batches) == 1 else (processes.mine(batches), ALONE)
+    squares = np.zeros((len(mine), len(rows)))
+    losses = np.zeros(len(mine))
+    for group in plan.groups:
+        for number, batch in enumerate(mine):
+            losses[number] = _take(work, group, batch, together, rows, squares[number])
+    if together is ALONE:
+        gathered = processes.gather((squares, losses))
+        squares = np.concatenate([part for part, _ in gathered])
+        losses = np.concatenate([part for _, part in gathered])
+    facts = {
+        "objective": objective,
+        "loss_nats": float(losses.mean()),
+        "predicted_tokens": sum(examples[index].predicted for batch in batches for index in batch),
+        "per_batch": per_batch,
+        "gradient_batches": len(batches),
+        "passes": len(plan.groups),
+        "checkpointed": plan.checkpoint,
+        "notes": notes,
+    }
+    return Measurement("gradnorm", (Table("gradnorm", _frame(rows, holdings, squares), COLUMNS),), facts)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every pass needs; with ``same_length`` a micro-batch holds samples of one length only."""
+
+    model: LoadedModel
+    anatomy: Anatomy
+    examples: Sequence[Example]
+    holdings: Sequence[Holding]
+    plan: GradientPlan
+    batch_size: int | None
+    same_length: bool
+    advance: Callable[[float], None]
+
+
+# (place of a holding, part of it)
+Row = tuple[int, str]
+
+
+def _rows(holdings: Sequence[Holding]) -> list[Row]:
+    """Return the rows of the table: for each layer the whole block and its parts, then what is outside."""
+    rows: list[Row] = []
+    for place, holding in enumerate(holdings):
+        rows += [(place, ALL)] if holding.is_block and holding.parameters else []
+        rows += [(place, part) for part in sorted(holding.parts)]
+    return rows
+
+
+def _take(
+    work: _Work,
+    group: Sequence[int],
+    batch: Sequence[int],
+    processes: Processes,
+    rows: Sequence[Row],
+    squares: np.ndarray,
+) -> float:
+    """Write the squared norms of one group's rows for one batch into ``squares``; return the mean loss."""
+    predicted = sum(work.examples[index].predicted for index in batch)
+    sums, loss = _sum(work, group, batch, processes)
+    loss = math.fsum(processes.gather(loss)) / predicted
+    if not math.isfinite(loss):
+        raise MeasureError(
+            f"The loss is {loss}.",
+            "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
+        )
+    # Each gradient is let go as soon as its square is known.
+    each: dict[tuple[int, str], float] = {}
+    for place in group:
+        for name, parameter in work.holdings[place].parameters.items():
+            gradient = sums.sums.pop((place, name), None)
+            if processes.count > 1:
+                zero = torch.zeros(parameter.shape, dtype=torch.promote_types(parameter.dtype, torch.float32))
+                gradient = processes.add(zero if gradient is None else gradient)
+            each[place, name] = 0.0 if gradient is None else squared_norm([gradient])
+    for index, (place, part) in enumerate(rows):
+        if place not in group:
+            continue
+        parts = work.holdings[place].parts
+        names = [name for names in parts.values() for name in names] if part == ALL else parts[part]
+        squares[index] = math.fsum(each[place, name] for name in names) / predicted**2
+        if not math.isfinite(squares[index]):
+            layer = work.holdings[place].layer
+            where = f"layer {layer}" if part == ALL else f"{part} of layer {layer}"
+            raise MeasureError(
+                f"The gradient at {where} is NaN or infinite.",
+                "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
+            )
+    return loss
+
+
+def _sum(
+    work: _Work, group: Sequence[int], batch: Sequence[int], processes: Processes
+) -> tuple[GradientSums, float]:
+    """Return the gradients of a group, and the loss, summed over this process's tokens of a batch."""
+    lengths = [len(work.examples[index].input_ids) for index in batch]
+    micro = plan_batches(lengths, work.plan.tokens, work.batch_size, same_length=work.same_length)
+    lowest = min(work.holdings[place].layer for place in group)
+    model, pad, device = work.model.model, work.model.pad_token_id, work.model.device
+
+    def attempt(parts: Sequence[list[int]]) -> tuple[GradientSums, float]:
+        total = 0.0
+        deep = range(max(lowest, 0), work.anatomy.layers) if work.plan.checkpoint else ()
+        with summing_gradients(model, work.anatomy, work.holdings, group, deep) as sums:
+            for part in parts:
+                chosen = [work.examples[batch[index]] for index in part]
+                ids, mask = pad_batch([example.input_ids for example in chosen], pad)
+                targets, _ = pad_batch([example.targets for example in chosen], NOT_PREDICTED)
+                loss = summed_loss(model, ids.to(device), mask.to(device), targets.to(device))
+                _backward(loss, model)
+                total += float(loss.detach())
+                work.advance(int(mask.sum()) / len(work.plan.groups))
+        return sums, total
+
+    return restarting_smaller(processes.mine(micro), attempt)
+
+
+def _backward(loss: torch.Tensor, model: torch.nn.Module) -> None:
+    if not loss.requires_grad:
+        raise MeasureError(
+            f"The loss of {type(model).__name__} gives no gradient to its parameters.",
+            "Its computation does not support gradients: try another device or form of the checkpoint.",
+        )
+    loss.backward()
+
+
+def _examples(model: LoadedModel, samples: Samples, objective: str) -> list[Example]:
+    if objective != MASKED_TOKEN:
+        return next_token_examples(samples.tokens)
+    mask = model.tokenizer.mask_token_id
+    if mask is None:
+        raise MeasureError(
+            f"{type(model.model).__name__} fills in masked tokens, and its tokenizer has no mask token.",
+            "Give it a tokenizer with one.",
+        )
+    seed = int(samples.facts.get("seed", 0))
+    return masked_examples(samples.tokens, mask, model.tokenizer.all_special_ids, seed)
+
+
+def _refuse_weights_elsewhere(model: LoadedModel) -> None:
+    """Raise where weights are brought to the device for each pass: their gradients would have no place."""
+    places = set(map(str, (getattr(model.model, "hf_device_map", None) or {}).values()))
+    if places & {"cpu", "disk"} and len(places) > 1 or any(p.is_meta for p in model.model.parameters()):
+        raise MeasureError(
+            "Some weights stay in main memory or on the disk until needed, and gradients need them in place.",
+            "Use --device cpu, a smaller --dtype, or GPUs that hold the model.",
+        )
+
+
+def _notes(model: LoadedModel, anatomy: Anatomy, holdings: Sequence[Holding]) -> list[str]:
+    """Return what is unusual about the parameters, one sentence each."""
+    notes = []
+    frozen = [p for holding in holdings for p in holding.parameters.values() if not p.requires_grad]
+    if frozen:
+        notes.append(f"{len(frozen)} parameters are frozen; their gradients are measured all the same.")
+    packed = [
+        (names_in(model.model, holding.module), name, parameter)
+        for holding in holdings
+        for name, parameter in holding.packed.items()
+    ]
+    if packed:
+        path, name, parameter = packed[0]
+        total = sum(parameter.numel() for _, _, parameter in packed)
+        notes.append(
+            f"{len(packed)} packed parameters ({total:,} numbers, such as {path}.{name}, {parameter.dtype}) "
+            "have no gradient and are left out."
+        )
+    shared = shared_parameters(holdings)
+    if shared:
+        notes.append(
+            f"{len(shared)} parameters are shared by several layers; a layer's row is the gradient through "
+            "that layer alone."
+        )
+    if anatomy.embedding is not None and anatomy.head is not None:
+        inside = {id(parameter) for parameter in anatomy.embedding.parameters()}
+        if any(id(parameter) in inside for parameter in anatomy.head.parameters()):
+            notes.append("The head is tied to the embedding: their common gradient is the embedding's row.")
+    if model.model.config.is_encoder_decoder:
+        notes.append(
+            "The encoder reads the text that the decoder predicts, so the loss is that of copying it."
+        )
+    if not any(holding.parameters for holding in holdings if holding.is_block):
+        raise MeasureError(
+            "No parameter of a block is a floating-point number, so there are no gradients.",
+            "Name the model that the quantised one was made from.",
+        )
+    return notes
+
+
+def _frame(rows: Sequence[Row], holdings: Sequence[Holding], squares: np.ndarray) -> pd.DataFrame:
+    norms = np.sqrt(squares)
+    table: list[dict[str, Any]] = []
+    for index, (place, part) in enumerate(rows):
+        holding = holdings[place]
+        names = holding.parameters if part == ALL else holding.parts[part]
+        size = count({name: holding.parameters[name] for name in names})
+        norm = float(norms[:, index].mean())
+        table.append(
+            {
+                "layer": holding.layer,
+                "part": part,
+                "grad_norm": norm,
+                "parameters": size,
+                "grad_rms": norm / math.sqrt(size),
+                "std": float(norms[:, index].std(ddof=1)) if len(norms) > 1 else 0.0,
+            }
+        )
+    return pd.DataFrame(table, columns=[column.name for column in COLUMNS])
