@@ -5,9 +5,9 @@ The package is a path, one folder a stage; each imports only what stands to its 
     commands -> pipeline -> probes -> (models, metrics, texts)      results, render read what was saved
 
 ``models`` loads a model and finds its blocks by structure, ``texts`` and ``rows`` turn text into token
-samples, ``batches`` cuts them, ``metrics`` holds the formulas, ``probes`` ask the questions,
-``results`` keeps the answers on disk, ``render`` draws them, ``lab`` trains the small models that
-``builtin`` ships.
+samples, ``batches`` cuts them, ``processes`` shares them out, ``metrics`` holds the formulas, ``probes``
+ask the questions, ``results`` keeps the answers on disk, ``render`` draws them, ``lab`` trains the small
+models that ``builtin`` ships.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -35,6 +35,8 @@ _PUBLIC = {
     "load_model": "depthprobe.models.loading",
     "describe_anatomy": "depthprobe.models.anatomy",
     "angular": "depthprobe.notebook",
+    "gradnorm": "depthprobe.notebook",
+    "variance": "depthprobe.notebook",
     "draw": "depthprobe.notebook",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",

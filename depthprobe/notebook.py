@@ -31,18 +31,53 @@ def angular(
         text: Fields of :class:`depthprobe.texts.TextOptions`: dataset, config, split, column, samples,
             seq_len, seed. The defaults are the command line's.
     """
+    return _measure("angular", model, text, tokens=tokens, batch_size=batch_size)
+
+
+def gradnorm(
+    model: LoadedModel | str,
+    *,
+    per_batch: int | None = None,
+    memory: str | int = "auto",
+    batch_size: int | None = None,
+    **text: Any,
+) -> Measurement:
+    """Return the gradient norms of a model; ``.frame`` has layer, part, grad_norm, parameters, grad_rms, std.
+
+    Args:
+        model: What ``load_model`` gave (with ``initial_seed`` freshly initialised), or a name that it takes.
+        per_batch: Samples a batch whose norms are averaged; None takes all samples as one batch.
+        memory: ``auto``, ``whole``, or how many blocks' gradients are held at a time.
+        batch_size: Samples a micro-batch; None fits them to the memory.
+        text: As :func:`angular`.
+    """
+    return _measure("gradnorm", model, text, per_batch=per_batch, memory=memory, batch_size=batch_size)
+
+
+def variance(model: LoadedModel | str, *, batch_size: int | None = None, **text: Any) -> Measurement:
+    """Return the variance of a model's stream; ``.frame`` has layer, point, variance, rms, tokens.
+
+    The second of ``.tables`` holds layer, block_influence, contribution_ratio.
+
+    Args:
+        model: What ``load_model`` gave (with ``initial_seed`` freshly initialised), or a name that it takes.
+        batch_size: Samples a batch; None fits batches to the device.
+        text: As :func:`angular`.
+    """
+    return _measure("variance", model, text, batch_size=batch_size)
+
+
+def _measure(probe: str, model: LoadedModel | str, text: dict[str, Any], **options: Any) -> Measurement:
     from depthprobe.models.anatomy import describe_anatomy
     from depthprobe.models.loading import load_model
     from depthprobe.probes.registry import PROBES
     from depthprobe.texts import default_options, read_samples
 
     loaded = load_model(model) if isinstance(model, str) else model
-    options = default_options(embedded=loaded.source.name.startswith("builtin:"), **text)
-    samples = read_samples(options, loaded.tokenizer, loaded.context_tokens)
+    wanted = default_options(embedded=loaded.source.name.startswith("builtin:"), **text)
+    samples = read_samples(wanted, loaded.tokenizer, loaded.context_tokens)
     samples.check_fits(loaded.context_tokens, loaded.vocabulary)
-    return PROBES["angular"].measure(
-        loaded, describe_anatomy(loaded.model, loaded.tower), samples, tokens=tokens, batch_size=batch_size
-    )
+    return PROBES[probe].measure(loaded, describe_anatomy(loaded.model, loaded.tower), samples, **options)
 
 
 def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None = None) -> Figure:

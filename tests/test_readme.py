@@ -53,6 +53,42 @@ def test_the_printed_sweep_is_the_committed_runs(capsys):
     assert strip == printed[: len(strip)]
 
 
+@pytest.mark.parametrize("probe", ["gradnorm", "variance"])
+def test_the_printed_profile_is_the_committed_runs(probe, capsys):
+    from depthprobe.commands.show import result_console
+    from depthprobe.render.gradients import gradnorm_reading
+    from depthprobe.render.profile_tables import gradnorm_table, variance_table
+    from depthprobe.render.variances import variance_reading
+    from depthprobe.results.store import read_run
+
+    run = read_run(GALLERY.parent / probe)
+    shown = {"gradnorm": (gradnorm_table, gradnorm_reading), "variance": (variance_table, variance_reading)}
+    table, reading = shown[probe]
+    console = result_console()
+    console.print(table(run))
+    console.print(reading(run), soft_wrap=True)
+    strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert strip == [line.rstrip() for line in output_of(f"depthprobe {probe}").splitlines()]
+
+
+@pytest.mark.parametrize("probe", ["gradnorm", "variance"])
+def test_the_committed_profile_is_what_the_program_measures_today(probe):
+    import platform
+
+    import depthprobe
+    from depthprobe.results.store import read_run
+
+    run = read_run(GALLERY.parent / probe)
+    if run.manifest["data"]["python"] != platform.python_version():
+        pytest.skip("this Python's standard library is another text")
+    for table in getattr(depthprobe, probe)("builtin:pre-ln").tables:
+        saved, names = run.tables[table.stem], [column.name for column in table.columns]
+        numbers = [name for name in names if table.frame[name].dtype == "float64"]
+        labels = [name for name in names if name not in numbers]
+        assert table.frame[labels].astype(str).equals(saved[labels].astype(str))
+        assert ((table.frame[numbers] - saved[numbers]).abs() <= 1e-4 * saved[numbers].abs()).all().all()
+
+
 def test_the_committed_run_is_what_the_program_measures_today(tmp_path):
     import platform
 
@@ -84,7 +120,7 @@ def test_every_option_of_the_command_stands_in_the_readme():
     commands = typer.main.get_command(app).commands
     options = {
         name
-        for command in ("angular", "prune-sweep", "plot", "inspect")
+        for command in ("angular", "prune-sweep", "gradnorm", "variance", "plot", "inspect")
         for parameter in commands[command].params
         for name in parameter.opts
         if name.startswith("--")

@@ -140,12 +140,19 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     weights = memory.weight_bytes(model, path, dtype, packed)
     layers, hidden = (0, None) if blueprint is None else (len(blueprint.layers), blueprint.hidden)
     room = memory.room_on(place)
-    footprints = memory.footprints(weights, memory.widths_of(config, layers, hidden), dtype, room)
+    widths = memory.widths_of(config, layers, hidden)
+    if blueprint is not None:
+        widths = replace(widths, largest=max((plan.parameters for plan in blueprint.layers), default=0))
+    footprints = memory.footprints(weights, widths, dtype, room)
     reasons = {}
     for needed in footprints:
         reason = unloadable or refusal
         if needed.command == "prune-sweep":
             reason = reason or _why_no_sweep(checkpoint)
+        if needed.command == "gradnorm" and blueprint is not None and not blueprint.head_path:
+            reason = (
+                reason or f"{name} has no language-model head, so there is no loss to take a gradient of."
+            )
         if needed.verdict == memory.TOO_LARGE and loaded is None:
             reason = reason or memory.why_not(name, needed, dtype, room)
         if reason:

@@ -91,7 +91,8 @@ class Asked:
         """
         console = result_console()
         for line in lines:
-            console.print(line, soft_wrap=isinstance(line, str) and not console.is_terminal)
+            # Sentences hold outside text, whose brackets are no markup.
+            console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
         # Saved and shown before anything is drawn: a full disk then costs the picture only.
         from depthprobe.render.figures import draw_run
 

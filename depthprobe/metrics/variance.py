@@ -23,7 +23,7 @@ def hidden_variance(x: torch.Tensor) -> torch.Tensor:
     x = x.double()
     # Several times as fast as torch.var on a CPU, and as exact.
     centred = x - x.mean(dim=-1, keepdim=True)
-    return torch.linalg.vector_norm(centred, dim=-1).square() / (x.shape[-1] - 1)
+    return centred.square().sum(dim=-1) / (x.shape[-1] - 1)
 
 
 def root_mean_square(x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ def block_influence(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     x = torch.nn.functional.normalize(x.double(), dim=-1, eps=0.0)
     y = torch.nn.functional.normalize(y.double(), dim=-1, eps=0.0)
-    return torch.linalg.vector_norm(y - x, dim=-1).square() / 2
+    return (y - x).square().sum(dim=-1) / 2
 
 
 def contribution_ratio(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

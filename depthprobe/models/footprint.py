@@ -30,11 +30,17 @@ TOO_LARGE = "does not fit"
 
 @dataclass(frozen=True)
 class Widths:
-    """The sizes that working memory depends on; ``feedforward`` counts the experts that are active."""
+    """The sizes that working memory depends on.
+
+    ``feedforward`` counts the experts that are active; ``vocabulary`` is 0 where a configuration names none;
+    ``largest`` are the parameters of the largest block, 0 where they are not known.
+    """
 
     layers: int
     hidden: int
     feedforward: int
+    vocabulary: int = 0
+    largest: int = 0
 
 
 def _inside(widths: Widths) -> int:
@@ -55,8 +61,36 @@ def _prune_sweep(widths: Widths, itemsize: int, kind: str) -> int:
     return _angular(widths, itemsize, kind) + streams + LOGIT_BYTES.get(kind, LOGIT_BYTES["cuda"])
 
 
+def _variance(widths: Widths, itemsize: int, kind: str) -> int:
+    """A block's input and output, and what each branch adds, beside a batch in flight."""
+    return _angular(widths, itemsize, kind) + TOKENS_AT_ONCE * 4 * 6 * widths.hidden
+
+
+def _gradnorm(widths: Widths, itemsize: int, kind: str) -> int:
+    """The least it can do with: the gradients of one block, and a batch whose blocks are run again."""
+    return 4 * widths.largest + TOKENS_AT_ONCE * gradient_token_bytes(widths, itemsize)[1]
+
+
+def gradient_token_bytes(widths: Widths, itemsize: int) -> tuple[int, int]:
+    """Return what a token in flight costs at most while gradients are taken.
+
+    Returns:
+        Bytes with everything kept that the backward pass needs, and with blocks run again in it.
+    """
+    block = itemsize * (24 * widths.hidden + 6 * widths.feedforward)
+    # Logits, their gradient and a copy of each while they are cut and joined.
+    logits = 4 * itemsize * widths.vocabulary
+    stream = itemsize * widths.layers * widths.hidden
+    return widths.layers * block + logits, stream + 2 * block + logits
+
+
 # command -> bytes beside the weights; a later command joins here
-WORKING: dict[str, Callable[[Widths, int, str], int]] = {"angular": _angular, "prune-sweep": _prune_sweep}
+WORKING: dict[str, Callable[[Widths, int, str], int]] = {
+    "prune-sweep": _prune_sweep,
+    "angular": _angular,
+    "gradnorm": _gradnorm,
+    "variance": _variance,
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +128,8 @@ def widths_of(config: PretrainedConfig, layers: int, hidden: int | None) -> Widt
     dense = _number(text, "intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size") or 4 * hidden
     expert = _number(text, "moe_intermediate_size")
     active = _number(text, "num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts") or 1
-    return Widths(layers, hidden, max(dense, (expert or dense) * active))
+    vocabulary = _number(text, "vocab_size") or 0
+    return Widths(layers, hidden, max(dense, (expert or dense) * active), vocabulary)
 
 
 def _number(config: Any, *names: str) -> int | None:

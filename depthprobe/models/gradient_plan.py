@@ -13,7 +13,7 @@ import torch
 from transformers import PretrainedConfig
 
 from depthprobe.errors import OptionError
-from depthprobe.models.footprint import room_on, widths_of
+from depthprobe.models.footprint import gradient_token_bytes, room_on, widths_of
 from depthprobe.models.parameters import Holding
 
 AUTO, WHOLE = "auto", "whole"
@@ -78,7 +78,7 @@ def plan_gradients(
     free = room_on(device).free if free_bytes is None else free_bytes
     usable = int(USABLE * free)
     layers = sum(holding.is_block for holding in holdings)
-    kept, rerun = _token_bytes(config, layers, hidden, dtype)
+    kept, rerun = gradient_token_bytes(widths_of(config, layers, hidden), dtype.itemsize)
     sizes = [gradient_bytes(holding) for holding in holdings]
     most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
     everything = sum(sizes)
@@ -127,13 +127,3 @@ def _pack(holdings: Sequence[Holding], sizes: Sequence[int], capacity: int) -> t
             left = capacity
         left -= sizes[place]
     return tuple(map(tuple, groups))
-
-
-def _token_bytes(config: PretrainedConfig, layers: int, hidden: int, dtype: torch.dtype) -> tuple[int, int]:
-    """Return what a token in flight costs at most: with all activations kept, and with blocks run again."""
-    widths = widths_of(config, layers, hidden)
-    block = dtype.itemsize * (24 * widths.hidden + 6 * widths.feedforward)
-    vocabulary = getattr(config.get_text_config(decoder=True), "vocab_size", None)
-    # Logits, their gradient and a copy of each while they are cut and joined.
-    logits = 4 * dtype.itemsize * (vocabulary if isinstance(vocabulary, int) else 0)
-    return layers * block + logits, layers * widths.hidden * dtype.itemsize + 2 * block + logits

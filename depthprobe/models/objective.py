@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from depthprobe.errors import MeasureError
@@ -20,6 +21,9 @@ NEXT_TOKEN, MASKED_TOKEN = "next token", "masked token"
 MASKED_SHARE = 0.15
 
 NOT_PREDICTED = -100
+
+# Logits in float32 at once.
+LOGITS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,20 @@ def summed_loss(
     logits = model(**inputs_of(model, input_ids, attention_mask)).logits
     if logits.dim() == 4:  # a code book each, of which text has one
         logits = logits[:, 0]
-    # Half precision would round the logarithms: the loss is always taken in float32 at least.
-    logits = logits[:, : targets.shape[1]].to(torch.promote_types(logits.dtype, torch.float32))
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1),
-        targets.to(logits.device).flatten(),
-        ignore_index=NOT_PREDICTED,
-        reduction="sum",
-    )
+    rows = logits[:, : targets.shape[1]].flatten(0, 1)
+    wanted = targets.to(rows.device).flatten()
+    size = max(LOGITS_AT_ONCE // rows.shape[-1], 1)
+    if len(rows) <= size:
+        return _cross_entropy(rows, wanted)
+    # Some tokens at a time, run again in the backward pass: else float32 logits would outweigh all else.
+    parts = zip(rows.split(size), wanted.split(size), strict=True)
+    return torch.stack([checkpoint(_cross_entropy, *part, use_reentrant=False) for part in parts]).sum()
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the loss summed over rows; half precision would round the logarithms, so float32 at least."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.nn.functional.cross_entropy(wide, targets, ignore_index=NOT_PREDICTED, reduction="sum")
 
 
 @torch.no_grad()

@@ -150,7 +150,10 @@ def _numbers(values: NDArray[np.float64], after: Sequence[float] = (), width: in
 def _title(run: Run | pd.DataFrame, title: str | None, what: str) -> str:
     if title is not None:
         return title
-    return f"{model_title(run)}: {what}" if isinstance(run, Run) else what[:1].upper() + what[1:]
+    if not isinstance(run, Run):
+        return what[:1].upper() + what[1:]
+    fresh = (run.manifest.get("model") or {}).get("initial_seed") is not None
+    return f"{model_title(run)}{', freshly initialised' if fresh else ''}: {what}"
 
 
 def _table(

@@ -76,11 +76,13 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--seq-len", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)  # on shared cores more of them only wait
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
     device, dtype = torch.device(given.device), getattr(torch, given.dtype)
 
+    torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=given.vocab, hidden_size=given.hidden, intermediate_size=round(given.hidden * 2.6875),

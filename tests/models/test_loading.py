@@ -78,6 +78,7 @@ def test_a_description_is_what_was_really_loaded(llama: Path) -> None:
         "quantisation": None,
         "adapter": None,
         "tower": None,
+        "initial_seed": None,
         "device": "cpu",
         "device_name": None,
         "device_map": None,

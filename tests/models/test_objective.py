@@ -98,3 +98,23 @@ def test_padding_is_felt_where_it_changes_the_loss():
         lambda module, args, output: output + output.mean(dim=1, keepdim=True)
     )
     assert loss_feels_padding(model, example, 1, device)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_taking_the_logits_some_tokens_at_a_time_changes_neither_loss_nor_gradient(family, monkeypatch):
+    from depthprobe.models import objective
+
+    model = tiny.build(family)
+    examples = (
+        next_token_examples(samples(9, 17, 5)) if family == "llama" else masked_examples(samples(9, 17), 4)
+    )
+    ids, mask = pad_batch([example.input_ids for example in examples], 1)
+    targets, _ = pad_batch([example.targets for example in examples], NOT_PREDICTED)
+    found = []
+    for at_once in (1 << 24, 300 * 4):
+        monkeypatch.setattr(objective, "LOGITS_AT_ONCE", at_once)
+        model.zero_grad()
+        loss = summed_loss(model, ids, mask, targets)
+        loss.backward()
+        found.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
