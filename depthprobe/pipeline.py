@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 import depthprobe
 from depthprobe.errors import OptionError
+from depthprobe.evaluation.journal import Journal
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading import (
@@ -29,6 +31,7 @@ from depthprobe.provenance import peak_memory, versions
 from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
+from depthprobe.resuming import open_in_turn, unfinished_of
 from depthprobe.texts import Samples, TextOptions, read_samples
 
 
@@ -149,18 +152,20 @@ def _measure(
         anatomy = describe_anatomy(model.model, model.tower)
     for note in (*model.notes, *anatomy.notes):
         watch.say(note)
-    mine = samples.facts["tokens"] // processes.count
-    with watch.stage("Measuring", mine, "tokens") as advance:
-        measurement = PROBES[request.probe].measure(
-            model,
-            anatomy,
-            samples,
-            batch_size=request.batch_size,
-            processes=processes,
-            advance=advance,
-            **request.options,
-            **request.means,
-        )
+    with _journal_of(request, place, samples, processes, watch) as kept:
+        mine = samples.facts["tokens"] // processes.count
+        with watch.stage("Measuring", mine, "tokens") as advance:
+            measurement = PROBES[request.probe].measure(
+                model,
+                anatomy,
+                samples,
+                batch_size=request.batch_size,
+                processes=processes,
+                advance=advance,
+                **({} if kept is None else {"journal": kept}),
+                **request.options,
+                **request.means,
+            )
     for note in measurement.facts.get("notes", ()):
         watch.say(note)
     if processes.rank:
@@ -170,10 +175,39 @@ def _measure(
     if processes.count > 1:
         manifest["options"]["processes"] = processes.count
     run = save(place, measurement, manifest)
+    if kept is not None:
+        shutil.rmtree(kept.directory.parent, ignore_errors=True)
     if run.directory != place.directory:
         watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
     processes.wait()
     return run
+
+
+@contextmanager
+def _journal_of(
+    request: Request, place: Place, samples: Samples, processes: Processes, watch: Watcher
+) -> Iterator[Journal | None]:
+    """Keep a journal of finished work while the body runs, for a probe that resumes; an empty one goes."""
+    if not PROBES[request.probe].resumes:
+        yield None
+        return
+    # Numbers of other texts or libraries must not be mixed.
+    settings = place.settings | {
+        "tokens_sha256": samples.facts["tokens_sha256"],
+        "versions": versions(),
+    }
+    unfinished, note = processes.first(lambda: unfinished_of(place, settings))
+    if note:
+        watch.say(note)
+    with open_in_turn(unfinished, settings, processes) as journal:
+        if journal.pieces:
+            watch.say(f"Continuing an interrupted run: {len(journal.pieces)} pieces are done.")
+        try:
+            yield journal
+        except BaseException:
+            if not journal.pieces:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            raise
 
 
 def manifest_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -16,18 +15,16 @@ import numpy as np
 
 from depthprobe.errors import LoadError, OptionError
 from depthprobe.evaluation.harness import Outcome, TaskOptions, build_work, check_checkpoint, find_tasks
-from depthprobe.evaluation.journal import Journal, read_settings
+from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import Variant
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.loading import load_model, open_checkpoint, resolve_model
 from depthprobe.pipeline import Request, Silent, Watcher, manifest_of
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import Processes
-from depthprobe.results.manifest import canonical
-from depthprobe.results.naming import differences
-from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
+from depthprobe.resuming import open_in_turn, unfinished_of
 from depthprobe.texts import read_samples
 
 # A change of these may move a number in the last digits, or a prompt.
@@ -87,7 +84,7 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
         return None if processes.rank else place.finished
     try:
-        unfinished, note = processes.first(lambda: _unfinished(place))
+        unfinished, note = processes.first(lambda: unfinished_of(place, place.settings))
         for news in filter(None, (place.note, note)):
             watch.say(news)
         checkpoint = open_checkpoint(source, wanted.load)
@@ -114,7 +111,7 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
             sweep = prune_sweep.prepare(model, anatomy, samples, work, variants)
         for news in (*model.notes, *anatomy.notes, *work.notes):
             watch.say(news)
-        with _open_in_turn(unfinished, place, processes) as journal:
+        with open_in_turn(unfinished, place.settings, processes) as journal:
             if len(journal.pieces) > 1:
                 watch.say(f"Continuing an interrupted sweep: {len(journal.pieces) - 1} pieces are done.")
             with watch.stage("Sweeping", sweep.answers(processes), "answers") as advance:
@@ -143,27 +140,6 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         raise
     finally:
         processes.part()
-
-
-def _open_in_turn(unfinished: Path, place: Place, processes: Processes) -> Journal:
-    """Return the journal, opened by the first process before the others."""
-    journal = Journal.open(unfinished, place.settings) if processes.rank == 0 else None
-    processes.wait()
-    return journal or Journal.open(unfinished, place.settings, writer=processes.rank)
-
-
-def _unfinished(place: Place) -> tuple[Path, str]:
-    """Return the directory of a place's unfinished work, and why it is not that of an earlier start."""
-    usual = place.directory.with_name(f".{place.directory.name}.unfinished")
-    there = read_settings(usual)
-    if there is None or canonical(there) == canonical(place.settings):
-        return usual, ""
-    changed = ", ".join(f"{key} {value}" for key, value in sorted(differences(there, place.settings).items()))
-    digest = hashlib.sha256(canonical(place.settings).encode()).hexdigest()[:8]
-    return (
-        usual.with_name(f".{place.directory.name}-{digest}.unfinished"),
-        f"An unfinished sweep with other settings ({changed}) stays in {usual}; this one starts anew.",
-    )
 
 
 def _items(outcomes: Mapping[Variant, Outcome]) -> bytes:

@@ -224,7 +224,7 @@ def test_other_settings_leave_an_unfinished_sweep_alone_and_say_so(place, tasks)
     with Journal.open(unfinished, {"block": 1}) as journal:
         journal.write("score/0", {"loglikelihoods": np.zeros(3)})
     done = run(place, command(place, tasks, "-o", "out", "--layers", "1,3-4"))
-    assert "An unfinished sweep with other settings" in done.stderr and unfinished.is_dir()
+    assert "An unfinished run with other settings" in done.stderr and unfinished.is_dir()
     frame = pd.read_csv(next((place / "out").rglob("prune_sweep.csv")))
     assert sorted(frame.layer.unique()) == [1, 3, 4]
 

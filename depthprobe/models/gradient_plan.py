@@ -6,7 +6,7 @@ pass down to their lowest block, and never hold more than one group's gradients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,7 @@ def plan_gradients(
     device: torch.device,
     memory: str | int = AUTO,
     free_bytes: int | None = None,
+    done: Collection[int] = (),
 ) -> GradientPlan:
     """Return how to take all gradients.
 
@@ -70,6 +71,7 @@ def plan_gradients(
         memory: ``auto`` takes all at once where gradients and activations fit; ``whole`` in any case; a
             number takes so many blocks a pass.
         free_bytes: What is free beside the weights; None asks the device.
+        done: Places of holdings that are not wanted.
 
     Raises:
         OptionError: if ``memory`` is something else.
@@ -79,22 +81,22 @@ def plan_gradients(
     usable = int(USABLE * free)
     layers = sum(holding.is_block for holding in holdings)
     kept, rerun = gradient_token_bytes(widths_of(config, layers, hidden), dtype.itemsize)
-    sizes = [gradient_bytes(holding) for holding in holdings]
+    sizes = [0 if place in done else gradient_bytes(holding) for place, holding in enumerate(holdings)]
     most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
     everything = sum(sizes)
     if memory == WHOLE or (memory == AUTO and everything + rerun * MOST_TOKENS_ELSEWHERE <= usable):
         checkpoint = everything + kept * MOST_TOKENS_ELSEWHERE > usable
         room = usable - everything
-        groups: tuple[tuple[int, ...], ...] = (tuple(place for place, size in enumerate(sizes) if size),)
+        together = tuple(place for place, size in enumerate(sizes) if size)
+        groups: tuple[tuple[int, ...], ...] = (together,) if together else ()
     else:
         checkpoint = True
         if isinstance(memory, int):
-            blocks = [size for holding, size in zip(holdings, sizes, strict=True) if holding.is_block]
-            capacity = memory * max(blocks)
+            capacity = memory * max(gradient_bytes(holding) for holding in holdings if holding.is_block)
         else:
             capacity = usable - rerun * MOST_TOKENS_ELSEWHERE
         groups = _pack(holdings, sizes, capacity)
-        room = usable - max(sum(sizes[place] for place in group) for group in groups)
+        room = usable - max((sum(sizes[place] for place in group) for group in groups), default=0)
     tokens = max(room // (rerun if checkpoint else kept), 1)
     return GradientPlan(groups, checkpoint, min(1 << (int(tokens).bit_length() - 1), most))
 

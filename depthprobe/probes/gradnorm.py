@@ -23,6 +23,7 @@ import torch
 
 from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
 from depthprobe.errors import MeasureError, OptionError
+from depthprobe.evaluation.journal import Journal
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.metrics.gradients import squared_norm
 from depthprobe.models.anatomy import Anatomy
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 ALL = "all"
 
+BROKEN = "Try --dtype float32 or bfloat16; if that does not help, the weights are broken."
+
 COLUMNS = (
     Column("layer", "", "0-based index of the block; -1 for the embedding, L for final_norm and head"),
     Column(
@@ -76,6 +79,7 @@ def measure(
     memory: str | int = AUTO,
     batch_size: int | None = None,
     processes: Processes = ALONE,
+    journal: Journal | None = None,
     advance: Callable[[float], None] = lambda count: None,
 ) -> Measurement:
     """Return the gradient norm of every layer and of its parts.
@@ -88,6 +92,7 @@ def measure(
         memory: ``auto``, ``whole``, or how many blocks' gradients are held at a time.
         batch_size: Samples a micro-batch; None fits them to the memory. It does not change the numbers.
         processes: Those among which the work is shared out.
+        journal: Where the norms of finished groups are kept; what it holds is not measured again.
         advance: Called with the number of tokens just done, of all passes together as many as there are.
 
     Raises:
@@ -104,33 +109,39 @@ def measure(
     _refuse_weights_elsewhere(model)
     holdings = holdings_of(model.model, anatomy)
     notes = _notes(model, anatomy, holdings)
-    plan = processes.first(
-        lambda: plan_gradients(
-            holdings, model.model.config, anatomy.hidden, model.model.dtype, model.device, memory
-        )
-    )
-    whole = list(range(len(examples)))
     size = per_batch or len(examples)
-    batches = [whole[start : start + size] for start in range(0, len(whole), size)]
+    batches = [range(start, min(start + size, len(examples))) for start in range(0, len(examples), size)]
     if len(batches) > 1 and len(batches[-1]) < size:
         batches.pop()  # a smaller batch is noisier: its norm is another quantity
+    # Several batches are shared out whole; one is shared out by its micro-batches.
+    one = len(batches) == 1
+    mine, together = (batches, processes) if one else (processes.mine(batches), ALONE)
+    found = _Found(_rows(holdings), len(mine), journal, f"{processes.rank}-of-{processes.count}")
+    missing = set[int]().union(*processes.gather(found.missing()))
+    plan = processes.first(
+        lambda: plan_gradients(
+            holdings,
+            model.model.config,
+            anatomy.hidden,
+            model.model.dtype,
+            model.device,
+            memory,
+            done=set(range(len(holdings))) - missing,
+        )
+    )
     shortest = min(examples, key=lambda example: len(example.input_ids))
     same_length = anatomy.feels_padding or loss_feels_padding(
         model.model, shortest, model.pad_token_id, model.device
     )
     work = _Work(model, anatomy, examples, holdings, plan, batch_size, same_length, advance)
-    rows = _rows(holdings)
-    # Several batches are shared out whole; one is shared out by its micro-batches.
-    mine, together = (batches, processes) if len(batches) == 1 else (processes.mine(batches), ALONE)
-    squares = np.zeros((len(mine), len(rows)))
-    losses = np.zeros(len(mine))
     for group in plan.groups:
         for number, batch in enumerate(mine):
-            losses[number] = _take(work, group, batch, together, rows, squares[number])
-    if together is ALONE:
-        gathered = processes.gather((squares, losses))
-        squares = np.concatenate([part for part, _ in gathered])
-        losses = np.concatenate([part for _, part in gathered])
+            if one or not found.has(number, group):
+                found.keep(number, *_take(work, group, batch, together))
+    parts = [found] if one else processes.gather(found.bare())
+    squares = np.concatenate([part.squares for part in parts])
+    losses = np.concatenate([part.losses for part in parts])
+    rows = found.rows
     facts = {
         "objective": objective,
         "loss_nats": float(losses.mean()),
@@ -171,23 +182,65 @@ def _rows(holdings: Sequence[Holding]) -> list[Row]:
     return rows
 
 
+class _Found:
+    """Squared norms ``[batch, row]`` and losses ``[batch]`` of this process, journalled as they come."""
+
+    def __init__(self, rows: list[Row], batches: int, journal: Journal | None, who: str) -> None:
+        self.rows, self.journal, self.who = rows, journal, who
+        self.squares = np.full((batches, len(rows)), np.nan)
+        self.losses = np.full(batches, np.nan)
+        if journal is None:
+            return
+        for number in range(batches):
+            for place in {place for place, _ in rows}:
+                if journal.done(self._piece(number, place)):
+                    kept = journal.read(self._piece(number, place))
+                    self.squares[number, self._columns(place)] = kept["squares"]
+                    self.losses[number] = kept["loss"]
+
+    def _piece(self, number: int, place: int) -> str:
+        return f"{self.who}/batch/{number}/part/{place}"
+
+    def _columns(self, place: int) -> list[int]:
+        return [index for index, row in enumerate(self.rows) if row[0] == place]
+
+    def missing(self) -> set[int]:
+        """Return the places of holdings that are not known for every batch."""
+        unknown = np.isnan(self.squares).any(axis=0)
+        return {place for (place, _), lacks in zip(self.rows, unknown, strict=True) if lacks}
+
+    def has(self, number: int, group: Sequence[int]) -> bool:
+        """Return whether a batch is known for all holdings of a group."""
+        return not any(np.isnan(self.squares[number, self._columns(place)]).any() for place in group)
+
+    def keep(self, number: int, squares: dict[Row, float], loss: float) -> None:
+        """Take a group's squared norms for one batch."""
+        self.losses[number] = loss
+        for index, row in enumerate(self.rows):
+            self.squares[number, index] = squares.get(row, self.squares[number, index])
+        if self.journal is not None:
+            for place in sorted({place for place, _ in squares}):
+                kept = {"squares": self.squares[number, self._columns(place)], "loss": loss}
+                self.journal.write(self._piece(number, place), kept)
+
+    def bare(self) -> _Found:
+        """Return the numbers alone, for other processes."""
+        other = _Found(self.rows, len(self.losses), None, self.who)
+        other.squares, other.losses = self.squares, self.losses
+        return other
+
+
 def _take(
-    work: _Work,
-    group: Sequence[int],
-    batch: Sequence[int],
-    processes: Processes,
-    rows: Sequence[Row],
-    squares: np.ndarray,
-) -> float:
-    """Write the squared norms of one group's rows for one batch into ``squares``; return the mean loss."""
+    work: _Work, group: Sequence[int], batch: Sequence[int], processes: Processes
+) -> tuple[dict[Row, float], float]:
+    """Return the squared norms of one group's rows for one batch, and the mean loss."""
     predicted = sum(work.examples[index].predicted for index in batch)
+    if not predicted:
+        raise MeasureError("No token of the text is predicted.", "Name another --dataset.")
     sums, loss = _sum(work, group, batch, processes)
     loss = math.fsum(processes.gather(loss)) / predicted
     if not math.isfinite(loss):
-        raise MeasureError(
-            f"The loss is {loss}.",
-            "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
-        )
+        raise MeasureError(f"The loss is {loss}.", BROKEN)
     # Each gradient is let go as soon as its square is known.
     each: dict[tuple[int, str], float] = {}
     for place in group:
@@ -197,20 +250,18 @@ def _take(
                 zero = torch.zeros(parameter.shape, dtype=torch.promote_types(parameter.dtype, torch.float32))
                 gradient = processes.add(zero if gradient is None else gradient)
             each[place, name] = 0.0 if gradient is None else squared_norm([gradient])
-    for index, (place, part) in enumerate(rows):
+    squares: dict[Row, float] = {}
+    for place, part in _rows(work.holdings):
         if place not in group:
             continue
         parts = work.holdings[place].parts
         names = [name for names in parts.values() for name in names] if part == ALL else parts[part]
-        squares[index] = math.fsum(each[place, name] for name in names) / predicted**2
-        if not math.isfinite(squares[index]):
+        squares[place, part] = math.fsum(each[place, name] for name in names) / predicted**2
+        if not math.isfinite(squares[place, part]):
             layer = work.holdings[place].layer
             where = f"layer {layer}" if part == ALL else f"{part} of layer {layer}"
-            raise MeasureError(
-                f"The gradient at {where} is NaN or infinite.",
-                "Try --dtype float32 or bfloat16; if that does not help, the weights are broken.",
-            )
-    return loss
+            raise MeasureError(f"The gradient at {where} is NaN or infinite.", BROKEN)
+    return squares, loss
 
 
 def _sum(

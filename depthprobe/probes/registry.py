@@ -9,11 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Probe:
-    """One probe. ``module`` has ``measure(model, anatomy, samples, **options) -> Measurement``."""
+    """One probe. ``module`` has ``measure(model, anatomy, samples, **options) -> Measurement``.
+
+    One that ``resumes`` takes a ``journal`` for what is finished; prune-sweep has a way of its own.
+    """
 
     name: str
     module: str
     question: str
+    resumes: bool = False
 
     def measure(self, *args: Any, **options: Any) -> Any:
         """Load the probe's module and measure."""
@@ -37,6 +41,7 @@ PROBES = {
             "gradnorm",
             "depthprobe.probes.gradnorm",
             "How strongly does the loss pull at the parameters of each layer?",
+            resumes=True,
         ),
         Probe(
             "variance",

@@ -196,3 +196,27 @@ def test_a_saved_profile_is_drawn_again_and_not_rescaled(place, model, text):
     assert done.exit_code == 0 and (directory / "variance.svg").exists()
     refused = run("plot", directory, "--normalize", "row")
     assert refused.exit_code == 2 and "--normalize" in refused.stderr
+
+
+def test_an_interrupted_gradnorm_continues_and_leaves_nothing_behind(place, model, text, monkeypatch):
+    from depthprobe.probes import gradnorm
+
+    options = ("gradnorm", model, "--dataset", text, "--format", "png", "--memory", 1)
+    assert run(*options, "-o", "whole").exit_code == 0
+    take, calls = gradnorm._take, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return take(*arguments)
+
+    monkeypatch.setattr(gradnorm, "_take", interrupted)
+    assert run(*options, "-o", "killed").exit_code == 130
+    left = place / "killed" / "tiny-llama"
+    assert [path.name for path in left.iterdir()] == [".gradnorm.unfinished"]
+    done = run(*options, "-o", "killed")
+    assert done.exit_code == 0 and "Continuing an interrupted run" in done.stderr
+    assert [path.name for path in left.iterdir()] == ["gradnorm"]
+    a, b = (place / output / "tiny-llama" / "gradnorm" / "gradnorm.csv" for output in ("whole", "killed"))
+    assert a.read_bytes() == b.read_bytes()

@@ -419,3 +419,30 @@ def test_a_masked_model_needs_a_mask_token():
 def test_arguments_that_mean_nothing_are_refused(wrong):
     with pytest.raises(OptionError):
         measure(tiny.build("llama"), make_samples([5]), **wrong)
+
+
+@pytest.mark.parametrize("per_batch", [None, 2])
+def test_an_interrupted_run_continues_where_it_was_and_ends_with_the_same_numbers(tmp_path, per_batch):
+    from depthprobe.evaluation.journal import Journal
+
+    model, samples = tiny.build("llama"), make_samples([9, 14, 6, 11])
+    options = {"memory": 1, "per_batch": per_batch}
+    calls = []
+    plain = measure(model, samples, **options, advance=calls.append)
+    whole = len(calls)
+
+    def interrupting(count):
+        calls.append(count)
+        if len(calls) == whole // 2 + 1:
+            raise KeyboardInterrupt
+
+    calls.clear()
+    with Journal.open(tmp_path, {}) as journal, pytest.raises(KeyboardInterrupt):
+        measure(model, samples, **options, journal=journal, advance=interrupting)
+    calls.clear()
+    with Journal.open(tmp_path, {}) as journal:
+        assert journal.pieces
+        found = measure(model, samples, **options, journal=journal, advance=calls.append)
+    assert 0 < len(calls) < whole - 1
+    assert found.frame.equals(plain.frame)
+    assert found.facts["loss_nats"] == plain.facts["loss_nats"]
