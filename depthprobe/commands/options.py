@@ -80,8 +80,8 @@ Initial = Annotated[
 Dataset = Annotated[
     Optional[str],
     typer.Option(
-        help="Hub data set id; a .jsonl, .parquet or .csv file (one sample a row); a .txt file (cut into "
-        "samples); or builtin (the Python standard library's held-out sources).",
+        help="Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample a "
+        "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out sources).",
         rich_help_panel=TEXT,
         show_default="allenai/c4; builtin for embedded models",
     ),

@@ -99,7 +99,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             _line(f"Error: The results cannot be printed: {error.strerror}. They are saved.")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            _line("Interrupted: nothing half-written is left; a sweep continues with the same command.")
+            _line(
+                "Interrupted: nothing half-written is left; the same command continues a sweep or a gradnorm."
+            )
             raise typer.Exit(130) from None
 
     return wrapper

@@ -7,7 +7,7 @@ import copy
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from depthprobe.errors import LoadError, OptionError
+from depthprobe.errors import LoadError
 from depthprobe.models import meta_llama
 from depthprobe.models.blueprint import build_on_meta
 from depthprobe.models.checkpoint import LOAD_EXCEPTIONS, Checkpoint, choose_class, errors_told
@@ -31,13 +31,8 @@ def build_initial(
 
     Raises:
         LoadError: If transformers cannot build it, or it does not fit the device.
-        OptionError: If an adapter is asked for, which belongs to trained weights.
     """
     source = checkpoint.source
-    if source.adapter is not None:
-        raise OptionError(
-            f"--adapter {source.adapter.name} and --initial contradict each other.", "Leave one of them out."
-        )
     config = _config_of(checkpoint)
     stored = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
     dtype, notes = choose_dtype(wanted, stored if isinstance(stored, torch.dtype) else torch.float32, device)

@@ -57,6 +57,11 @@ class LoadOptions:
                 "--device-map auto and --initial contradict each other: nothing is there to be split.",
                 "Leave one of them out.",
             )
+        if self.adapter is not None and self.initial_seed is not None:
+            raise OptionError(
+                f"--adapter {self.adapter} and --initial contradict each other: nothing was trained.",
+                "Leave one of them out.",
+            )
         if self.tower not in (None, *TOWERS):
             raise OptionError(f"Unknown tower {self.tower!r}.", f"Choose {' or '.join(TOWERS)}.")
 

@@ -109,10 +109,15 @@ def measure(
     _refuse_weights_elsewhere(model)
     holdings = holdings_of(model.model, anatomy)
     notes = _notes(model, anatomy, holdings)
+    if per_batch is not None and per_batch > len(examples):
+        raise OptionError(
+            f"--per-batch {per_batch} is more than the {len(examples)} samples.", "Ask for fewer a batch."
+        )
     size = per_batch or len(examples)
     batches = [range(start, min(start + size, len(examples))) for start in range(0, len(examples), size)]
     if len(batches) > 1 and len(batches[-1]) < size:
-        batches.pop()  # a smaller batch is noisier: its norm is another quantity
+        left = len(batches.pop())  # a smaller batch is noisier: its norm is another quantity
+        notes.append(f"The last {left} of {len(examples)} samples make no batch of {size} and are left out.")
     # Several batches are shared out whole; one is shared out by its micro-batches.
     one = len(batches) == 1
     mine, together = (batches, processes) if one else (processes.mine(batches), ALONE)
@@ -142,10 +147,12 @@ def measure(
     squares = np.concatenate([part.squares for part in parts])
     losses = np.concatenate([part.losses for part in parts])
     rows = found.rows
+    ordered = [batch for rank in range(len(parts)) for batch in batches[rank :: len(parts)]]
+    predicted = np.array([sum(examples[index].predicted for index in batch) for batch in ordered])
     facts = {
         "objective": objective,
-        "loss_nats": float(losses.mean()),
-        "predicted_tokens": sum(examples[index].predicted for batch in batches for index in batch),
+        "loss_nats": float(losses @ predicted / predicted.sum()),
+        "predicted_tokens": int(predicted.sum()),
         "per_batch": per_batch,
         "gradient_batches": len(batches),
         "passes": len(plan.groups),

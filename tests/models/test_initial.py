@@ -6,7 +6,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from depthprobe.errors import MachineError, OptionError
-from depthprobe.models import initial
 from depthprobe.models.loading import load_model
 
 
@@ -83,15 +82,7 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_built(directory,
 
 
 def test_splitting_and_adapters_belong_to_trained_weights(directory):
-    from dataclasses import replace
-
-    from depthprobe.models.checkpoint import open_checkpoint
-    from depthprobe.models.sources import AdapterSource
-
     with pytest.raises(OptionError, match="--device-map auto and --initial contradict"):
         load_model(str(directory), initial_seed=0, device_map="auto")
-    opened = open_checkpoint(str(directory))
-    adapter = AdapterSource("my-lora", "my-lora", None, None, None)
-    opened = replace(opened, source=replace(opened.source, adapter=adapter))
     with pytest.raises(OptionError, match="--adapter my-lora and --initial contradict"):
-        initial.build_initial(opened, 0, None, torch.device("cpu"))
+        load_model(str(directory), initial_seed=0, adapter="my-lora")

@@ -212,6 +212,9 @@ def test_per_batch_gives_mean_and_deviation_over_whole_batches():
     np.testing.assert_allclose(rows.grad_norm, np.mean(norms, axis=0), rtol=1e-5)
     np.testing.assert_allclose(rows["std"], np.std(norms, axis=0, ddof=1), rtol=1e-4)
     assert found.facts["gradient_batches"] == 2 and found.facts["per_batch"] == 2
+    assert "The last 1 of 5 samples make no batch of 2 and are left out." in found.facts["notes"]
+    four = Samples(samples.tokens[:4], samples.facts)
+    assert found.facts["loss_nats"] == pytest.approx(measure(model, four).facts["loss_nats"], rel=1e-6)
 
 
 TWO_PROCESSES = """
@@ -414,7 +417,15 @@ def test_a_masked_model_needs_a_mask_token():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"per_batch": 0}, {"per_batch": 1.5}, {"memory": "some"}, {"memory": 0}, {"batch_size": 0}]
+    "wrong",
+    [
+        {"per_batch": 0},
+        {"per_batch": 2},
+        {"per_batch": 1.5},
+        {"memory": "some"},
+        {"memory": 0},
+        {"batch_size": 0},
+    ],
 )
 def test_arguments_that_mean_nothing_are_refused(wrong):
     with pytest.raises(OptionError):
