@@ -11,8 +11,11 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from depthprobe.lab.configuration import LLAMA_FIELDS, DepthprobeConfig
 from depthprobe.lab.decoder import DepthprobeForCausalLM, PreBlock
 
-# Llama calls the norm before its feed-forward part by what stands before that norm.
-LLAMA_NAMES = {".pre_feedforward_layernorm.": ".post_attention_layernorm."}
+# Norm of a Pre-LN block -> its name in Llama, which calls the second by what stands before it.
+LLAMA_NAMES = {
+    "input_layernorm": "input_layernorm",
+    "pre_feedforward_layernorm": "post_attention_layernorm",
+}
 
 
 def build_model(sizes: LlamaConfig, norm: str = "pre", initialisation: str = "normal") -> LlamaForCausalLM:
@@ -29,7 +32,7 @@ def build_model(sizes: LlamaConfig, norm: str = "pre", initialisation: str = "no
     Raises:
         ValueError: If a name is unknown, or DeepNorm is to be scaled twice.
     """
-    fields = {name: getattr(sizes, name) for name in LLAMA_FIELDS}
+    fields = {name: copy.deepcopy(getattr(sizes, name)) for name in LLAMA_FIELDS}
     model = DepthprobeForCausalLM(DepthprobeConfig(norm=norm, initialisation=initialisation, **fields))
     return fold_lns(model) if norm == "pre" else model
 
@@ -50,17 +53,17 @@ def fold_lns(model: DepthprobeForCausalLM) -> LlamaForCausalLM:
     other = next((block for block in model.model.layers if not isinstance(block, PreBlock)), None)
     if other is not None:
         raise ValueError(f"A model with a {type(other).__name__} is no Llama; save it as it is.")
-    fields = {name: getattr(model.config, name) for name in LLAMA_FIELDS}
-    with torch.random.fork_rng():  # the weights drawn here are overwritten
+    fields = {name: copy.deepcopy(getattr(model.config, name)) for name in LLAMA_FIELDS}
+    # What is drawn here is overwritten: on the CPU, so that no generator moves.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         llama = LlamaForCausalLM._from_config(
             LlamaConfig(**fields), dtype=model.dtype, attn_implementation=model.config._attn_implementation
         )
     weights = model.state_dict()
     for number, block in enumerate(model.model.layers):
-        for name in ("input_layernorm", "pre_feedforward_layernorm"):
-            weights[f"model.layers.{number}.{name}.weight"] = getattr(block, name).gain()
-    for ours, theirs in LLAMA_NAMES.items():
-        weights = {name.replace(ours, theirs): tensor for name, tensor in weights.items()}
+        for ours, theirs in LLAMA_NAMES.items():
+            del weights[f"model.layers.{number}.{ours}.weight"]
+            weights[f"model.layers.{number}.{theirs}.weight"] = getattr(block, ours).gain()
     llama.to(model.device).load_state_dict(weights)
     llama.generation_config = copy.deepcopy(model.generation_config)
     return llama.train(model.training)
