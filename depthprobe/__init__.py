@@ -7,7 +7,7 @@ The package is a path, one folder a stage; each imports only what stands to its 
 ``models`` loads a model and finds its blocks by structure, ``texts`` and ``rows`` turn text into token
 samples, ``batches`` cuts them, ``processes`` shares them out, ``metrics`` holds the formulas, ``probes``
 ask the questions, ``results`` keeps the answers on disk, ``render`` draws them, ``lab`` trains the small
-models that ``builtin`` ships.
+models that ``builtin`` ships. ``registration`` makes transformers know the lab's own model type.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -27,6 +27,8 @@ from __future__ import annotations
 
 import importlib
 from typing import Any
+
+from depthprobe.registration import register_with_transformers
 
 __version__ = "0.1.0"
 
@@ -53,3 +55,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register_with_transformers()

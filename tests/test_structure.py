@@ -56,8 +56,9 @@ MAY_IMPORT = {
         "render",
         "lab",
     },
+    "registration": {"lab"},
     "__main__": {"commands"},
-    "__init__": set(),
+    "__init__": {"registration"},
 }
 
 # foreign library -> the rooms that are its door

@@ -103,8 +103,9 @@ def pretrain(
     """Train by the recipe, save the model to ``output``, return what it reached.
 
     A run that was killed continues from its last checkpoint when called again with the same recipe
-    and output. The saved checkpoint is a plain ``LlamaForCausalLM`` in bf16 with its tokenizer;
-    ``training.json`` beside it records recipe, data hash, versions and losses.
+    and output. The saved checkpoint is in bf16, with its tokenizer: a plain ``LlamaForCausalLM`` of ``pre``
+    and ``lns``, else a model of the lab's own type. ``training.json`` beside it records recipe, data hash,
+    versions and losses.
 
     Args:
         recipe: What to train.
@@ -117,7 +118,9 @@ def pretrain(
         The record that ``training.json`` holds; losses in nats a token.
     """
     import transformers
-    from transformers import LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from depthprobe.lab.building import build_model, fold_lns
 
     train_texts = [document.text for document in corpus.documents("train")]
     heldout_texts = [document.text for document in corpus.documents("heldout")]
@@ -130,7 +133,7 @@ def pretrain(
     say(f"bigram baseline: {baseline:.3f} nats a token held out")
 
     transformers.set_seed(recipe.seed)
-    model = LlamaForCausalLM(recipe.model_config())
+    model = build_model(recipe.model_config(), recipe.norm, recipe.initialisation)
     say(f"model: {sum(parameter.numel() for parameter in model.parameters()):,} parameters")
     probe = heldout[:: max(1, len(heldout) // 64)][:64]
 
@@ -174,7 +177,10 @@ def pretrain(
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(output / "checkpoints"))
 
-    model = model.to(torch.bfloat16).eval()
+    model = model.eval()
+    if recipe.norm == "lns":
+        model = fold_lns(model)
+    model = model.to(torch.bfloat16)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     reached = mean_loss(model, heldout)

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 class Recipe:
     """Everything that decides a training run, in the order in which it is used.
 
+    ``norm`` and ``initialisation`` are keys of :data:`depthprobe.lab.norms.NORMS` and ``INITIALISATIONS``.
     Sizes are counts; ``learning_rate`` is the peak, reached after ``warmup_steps`` and decayed by a
     cosine to ``final_learning_rate_share`` of it; one step sees ``batch_samples * context_tokens``
     tokens. The defaults are the recipe of ``builtin:pre-ln``.
     """
 
+    norm: str = "pre"
+    initialisation: str = "normal"
     vocab_size: int = 4096
     hidden: int = 128
     layers: int = 12
@@ -35,7 +38,7 @@ class Recipe:
     seed: int = 0
 
     def model_config(self) -> LlamaConfig:
-        """Return the architecture: LLaMA with Pre-LN (RMSNorm, SwiGLU, rotary positions), tied head."""
+        """Return the sizes: LLaMA (RMSNorm, SwiGLU, rotary positions), tied head."""
         from transformers import LlamaConfig
 
         return LlamaConfig(

@@ -87,3 +87,19 @@ def test_a_killed_run_continues_to_the_same_weights(small_corpus, tmp_path):
     pretraining.pretrain(SMALL, tmp_path / "killed", checkpoint_steps=2)
     whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("norm", ["post", "deepnorm", "mix", "lns", "sandwich"])
+def test_every_norm_placement_is_trained_and_saved_as_itself(small_corpus, tmp_path, norm):
+    from depthprobe.models.anatomy import describe_anatomy
+    from depthprobe.models.loading import load_model
+
+    record = pretraining.pretrain(replace(SMALL, norm=norm, layers=4), tmp_path)
+    assert record["recipe"]["norm"] == norm and math.isfinite(record["heldout_loss_nats"])
+    loaded = load_model(str(tmp_path), device="cpu")
+    assert type(loaded.model).__name__ == ("LlamaForCausalLM" if norm == "lns" else "DepthprobeForCausalLM")
+    placement = {"deepnorm": "post", "mix": "mixed", "lns": "pre"}.get(norm, norm)
+    assert describe_anatomy(loaded.model).norm_placement == placement
+    if norm == "lns":  # the factors went into the weights
+        gains = [block.input_layernorm.weight.mean().item() for block in loaded.model.model.layers]
+        assert gains == pytest.approx([1 / math.sqrt(layer) for layer in (1, 2, 3, 4)], rel=0.05)
