@@ -102,9 +102,9 @@ def run(request: Request, watch: Watcher | None = None) -> Run | None:
     appears under the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process
     measures its part; the first one saves and returns the run, the others return None.
     """
-    watch = watch or Silent()
     started = time.monotonic()
     processes = Processes.here()
+    watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     if request.load.device_map is not None and processes.count > 1:
         raise OptionError(
             "--device-map auto gives all GPUs to one model, and several processes each load one.",

@@ -124,7 +124,10 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["angular", "--help"], ["inspect", "--help"], ["plot", "--help"], ["pretrain", "--help"]],
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("angular", "gradnorm", "variance", "inspect", "plot", "pretrain")),
+    ],
 )
 def test_help_imports_nothing_heavy(arguments):
     code = (
