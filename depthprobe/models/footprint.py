@@ -86,8 +86,8 @@ def gradient_token_bytes(widths: Widths, itemsize: int) -> tuple[int, int]:
 
 # command -> bytes beside the weights; a later command joins here
 WORKING: dict[str, Callable[[Widths, int, str], int]] = {
-    "prune-sweep": _prune_sweep,
     "angular": _angular,
+    "prune-sweep": _prune_sweep,
     "gradnorm": _gradnorm,
     "variance": _variance,
 }
