@@ -105,11 +105,7 @@ def run(request: Request, watch: Watcher | None = None) -> Run | None:
     started = time.monotonic()
     processes = Processes.here()
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
-    if request.load.device_map is not None and processes.count > 1:
-        raise OptionError(
-            "--device-map auto gives all GPUs to one model, and several processes each load one.",
-            "Start a single process, or leave out --device-map.",
-        )
+    refuse_splitting(request.load, processes)
     try:
         source = resolve_model(request.model, request.load.revision, request.load.adapter)
         for note in source.notes:
@@ -130,6 +126,15 @@ def run(request: Request, watch: Watcher | None = None) -> Run | None:
             raise
     finally:
         processes.part()
+
+
+def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
+    """Raise an OptionError where several processes would each split a model over all GPUs."""
+    if load.device_map is not None and processes.count > 1:
+        raise OptionError(
+            "--device-map auto gives all GPUs to one model, and several processes each load one.",
+            "Start a single process, or leave out --device-map.",
+        )
 
 
 def _measure(

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from depthprobe.errors import LoadError, OptionError
+from depthprobe.errors import LoadError
 from depthprobe.evaluation.harness import Outcome, TaskOptions, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import Variant
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.loading import load_model, open_checkpoint, resolve_model
-from depthprobe.pipeline import Request, Silent, Watcher, manifest_of
+from depthprobe.pipeline import Request, Silent, Watcher, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import Processes
 from depthprobe.results.runs import Run
@@ -59,11 +59,7 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
     started = time.monotonic()
     processes = Processes.here()
     wanted = request.model
-    if wanted.load.device_map is not None and processes.count > 1:
-        raise OptionError(
-            "--device-map auto gives all GPUs to one model, and several processes each load one.",
-            "Start a single process, or leave out --device-map.",
-        )
+    refuse_splitting(wanted.load, processes)
     with watch.stage("Reading tasks", None, ""):
         tasks = find_tasks(request.tasks)
     for note in tasks.notes:

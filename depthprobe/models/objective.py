@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from depthprobe.errors import MeasureError
+from depthprobe.models.anatomy import part_of
 from depthprobe.models.checkpoint import is_masked
 from depthprobe.models.stream import inputs_of
 
@@ -48,11 +49,7 @@ def objective_of(model: PreTrainedModel) -> str:
     Raises:
         MeasureError: if it has no head that gives logits over its vocabulary.
     """
-    try:
-        head = model.get_output_embeddings()
-    except NotImplementedError:
-        head = None
-    if head is None:
+    if part_of(model, "get_output_embeddings") is None:
         raise MeasureError(
             f"{type(model).__name__} has no language-model head, so there is no loss to take a gradient of.",
             "Name a checkpoint with its head.",
