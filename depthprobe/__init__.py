@@ -40,6 +40,7 @@ _PUBLIC = {
     "gradnorm": "depthprobe.notebook",
     "variance": "depthprobe.notebook",
     "draw": "depthprobe.notebook",
+    "LayerLog": "depthprobe.lab.layer_log",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",
 }

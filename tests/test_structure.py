@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes"},
     "results": set(),
     "render": {"results"},
-    "lab": {"models", "metrics", "texts"},
+    "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
     "resuming": {"evaluation", "results", "processes"},
     "sweep": {"pipeline", "resuming", "probes", "evaluation", "models", "texts", "results", "processes"},
     "pipeline": {

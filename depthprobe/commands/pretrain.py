@@ -1,10 +1,11 @@
-"""``depthprobe pretrain``: train an embedded model from scratch by the project's recipe."""
+"""``depthprobe pretrain``: train a small model with any norm placement from scratch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -13,32 +14,175 @@ from depthprobe.commands.show import Watch, guarded, importing
 from depthprobe.errors import OptionError, RunError
 from depthprobe.lab.norms import INITIALISATIONS, NORMS
 
+if TYPE_CHECKING:
+    from depthprobe.lab.recipe import Recipe
+
+MODEL, TEXT, TRAINING = "Model", "Training text", "Training"
+
+
+class Precision(StrEnum):
+    """What the forward and backward pass compute in; weights and optimiser are float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
 
 @guarded
 def command(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of the model and its checkpoints.")
+        Path, typer.Option("--output", "-o", help="Directory of the model, its log and its checkpoints.")
     ] = Path("runs/pre-ln"),
-    norm: Annotated[str, typer.Option(help=f"Where the norms stand: {', '.join(NORMS)}.")] = "pre",
+    norm: Annotated[
+        str, typer.Option(help=f"Where the norms stand: {', '.join(NORMS)}.", rich_help_panel=MODEL)
+    ] = "pre",
     init: Annotated[
         str,
-        typer.Option(help="normal, or scaled: output projections drawn smaller by sqrt(2 x layers)."),
+        typer.Option(
+            help="normal, or scaled: output projections drawn smaller by sqrt(2 x layers).",
+            rich_help_panel=MODEL,
+        ),
     ] = "normal",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of 16 samples x 256 tokens.")] = 3000,
-    layers: Annotated[int, typer.Option(min=1, help="Blocks.")] = 12,
-    hidden: Annotated[int, typer.Option(min=8, help="Width of the residual stream; a multiple of 8.")] = 128,
-    seed: Annotated[int, typer.Option(help="Seed of the initial weights and the order of the data.")] = 0,
+    preset: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Shape and hyperparameters of the papers' models: 9m, 35m, 60m, 130m or 250m, on C4. "
+            "Other options change it.",
+            rich_help_panel=MODEL,
+            show_default="the recipe of the embedded models",
+        ),
+    ] = None,
+    layers: Annotated[
+        Optional[int], typer.Option(min=1, help="Blocks.", rich_help_panel=MODEL, show_default="12")
+    ] = None,
+    hidden: Annotated[
+        Optional[int],
+        typer.Option(
+            min=8,
+            help="Width of the residual stream, a multiple of 8; the feed-forward part gets 8/3 of it.",
+            rich_help_panel=MODEL,
+            show_default="128",
+        ),
+    ] = None,
+    heads: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Attention heads.",
+            rich_help_panel=MODEL,
+            show_default="4, or one a 64 from a width of 512 on",
+        ),
+    ] = None,
+    dataset: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Hub data set id (streamed), local file, or builtin (this Python's standard library).",
+            rich_help_panel=TEXT,
+            show_default="builtin",
+        ),
+    ] = None,
+    dataset_config: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Configuration of a hub data set.", rich_help_panel=TEXT, show_default="en for allenai/c4"
+        ),
+    ] = None,
+    split: Annotated[
+        Optional[str],
+        typer.Option(help="Split to train on.", rich_help_panel=TEXT, show_default="train"),
+    ] = None,
+    column: shared.Column = None,
+    tokenizer: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Model whose tokenizer is used, hub id or directory.",
+            rich_help_panel=TEXT,
+            show_default="one is trained on the text",
+        ),
+    ] = None,
+    vocab: Annotated[
+        Optional[int],
+        typer.Option(
+            min=258,
+            help="Entries of the tokenizer that is trained.",
+            rich_help_panel=TEXT,
+            show_default="4096",
+        ),
+    ] = None,
+    seq_len: Annotated[
+        Optional[int],
+        typer.Option(min=2, help="Tokens a sequence.", rich_help_panel=TEXT, show_default="256"),
+    ] = None,
+    steps: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Optimiser steps.", rich_help_panel=TRAINING, show_default="1200"),
+    ] = None,
+    batch: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Sequences a step, of all processes together.",
+            rich_help_panel=TRAINING,
+            show_default="16",
+        ),
+    ] = None,
+    micro_batch: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Sequences a process takes at once, at most; the rest of a step is accumulated.",
+            rich_help_panel=TRAINING,
+            show_default="16 on a CPU, else 64",
+        ),
+    ] = None,
+    lr: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, help="Peak learning rate.", rich_help_panel=TRAINING, show_default="0.002"),
+    ] = None,
+    warmup: Annotated[
+        Optional[int],
+        typer.Option(
+            min=0, help="Steps up to it.", rich_help_panel=TRAINING, show_default="a tenth of the steps"
+        ),
+    ] = None,
+    precision: Annotated[
+        Optional[Precision],
+        typer.Option(
+            help="What the passes compute in; the weights are trained in float32.",
+            rich_help_panel=TRAINING,
+            show_default="bfloat16",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of the initial weights and of the data's order.", rich_help_panel=TRAINING),
+    ] = 0,
+    log_every: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Steps between two logged ones; early ones come on top.", rich_help_panel=TRAINING
+        ),
+    ] = 100,
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints.", rich_help_panel=TRAINING)
+    ] = 250,
+    report_to: Annotated[
+        str,
+        typer.Option(
+            help="Where else the log goes: tensorboard, wandb or what else transformers' Trainer knows.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "none",
     device: shared.Device = "auto",
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
-    """Train a small Llama on this Python's standard library, the held-out modules left out.
+    """Train a small Llama with the norms where one of the papers has them, and log every layer.
 
-    The norms stand as one of the papers has them: pre, post, deepnorm, mix (Post-LN in the first quarter of
-    the blocks), lns (LayerNorm Scaling) or sandwich; pre and lns are saved as plain Llamas. The defaults are
-    the recipe of builtin:pre-ln. A run that was interrupted continues from its last checkpoint when started
-    again with the same options. Prints the held-out loss beside that of the best interpolated bigram model,
-    and a sample.
+    The norms: pre, post, deepnorm, mix (Post-LN in the first quarter of the blocks), lns (LayerNorm Scaling)
+    or sandwich; pre and lns are saved as plain Llamas. The defaults are the recipe of the embedded models, on
+    the standard library's sources. An interrupted run continues from its last checkpoint when started
+    again with the same options. OUTPUT/training holds the log: loss, held-out loss, and the output variance
+    and gradient norm of each layer, which depthprobe plot draws.
     """
     if norm not in NORMS:
         raise OptionError(f"--norm {norm} is no norm placement.", f"Choose {', '.join(NORMS)}.")
@@ -47,8 +191,31 @@ def command(
             f"--init {init} cannot be had with --norm {norm}.",
             "Choose normal or scaled; DeepNorm scales its initial weights itself.",
         )
-    if hidden % 8:
-        raise OptionError(f"--hidden {hidden} does not divide into heads.", "Give a multiple of 8.")
+    from depthprobe.lab.recipe import PRESETS, Recipe
+
+    if preset is not None and preset not in PRESETS:
+        raise OptionError(f"--preset {preset} is not known.", f"Choose {', '.join(PRESETS)}.")
+    asked = {
+        "norm": norm,
+        "initialisation": init,
+        "layers": layers,
+        "hidden": hidden,
+        "heads": heads,
+        "dataset": dataset,
+        "config": dataset_config,
+        "split": split,
+        "column": column,
+        "tokenizer": tokenizer,
+        "vocab_size": vocab,
+        "context_tokens": seq_len,
+        "steps": steps,
+        "batch_samples": batch,
+        "learning_rate": lr,
+        "warmup_steps": warmup,
+        "precision": None if precision is None else precision.value,
+        "seed": seed,
+    }
+    recipe = recipe_of(Recipe() if preset is None else PRESETS[preset], asked)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,18 +224,43 @@ def command(
 
     with importing():
         from depthprobe.lab.pretraining import pretrain, sample
-        from depthprobe.lab.recipe import Recipe
         from depthprobe.models.placement import choose_device
 
-    recipe = replace(
-        Recipe(),
-        norm=norm,
-        initialisation=init,
-        steps=steps,
-        layers=layers,
-        hidden=hidden,
-        feedforward=round(hidden * 8 / 3 / 8) * 8,
-        seed=seed,
+    record = pretrain(
+        recipe,
+        output,
+        device=choose_device(device).type,
+        checkpoint_steps=save_every,
+        log_steps=log_every,
+        micro_batch=micro_batch,
+        report_to=report_to,
+        say=watch.say,
     )
-    pretrain(recipe, output, device=choose_device(device).type, say=watch.say)
-    typer.echo(sample(output))
+    if record:  # of several processes the first one has it
+        typer.echo(sample(output))
+
+
+def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
+    """Return a recipe changed by what was asked for (None: nothing), and by what follows from that.
+
+    Raises:
+        OptionError: if the width does not divide into heads.
+    """
+    given = {name: value for name, value in asked.items() if value is not None}
+    if given.get("dataset", base.dataset) != base.dataset:
+        # Parts of another data set mean nothing for this one.
+        c4 = "en" if given["dataset"] == "allenai/c4" else None
+        given = {"config": c4, "split": None, "column": None} | given
+    if "hidden" in given and given["hidden"] != base.hidden:
+        width = given["hidden"]
+        of_64 = width >= 512 and width % 64 == 0
+        given = {"heads": width // 64 if of_64 else 4, "feedforward": round(width * 8 / 3 / 8) * 8} | given
+    if "steps" in given and "warmup_steps" not in given:
+        given["warmup_steps"] = given["steps"] // 10
+    recipe = replace(base, **given)
+    if recipe.hidden % (2 * recipe.heads):
+        raise OptionError(
+            f"--hidden {recipe.hidden} does not divide into {recipe.heads} heads of an even width.",
+            "Give another --hidden or --heads.",
+        )
+    return recipe

@@ -1,15 +1,14 @@
-"""Train a small model of Python code from scratch, in pieces if need be, and say what it reached.
+"""Train a small model from scratch, in pieces if need be, and say what it reached.
 
-transformers' ``Trainer`` does the training: its checkpoints make a killed run continue with the same
-loss curve. The data are the standard library's sources (:mod:`depthprobe.builtin.corpus`).
+transformers' ``Trainer`` does the training: in one process or, under ``accelerate launch`` or torchrun, in
+several; its checkpoints make a killed run continue with the same loss curve.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,57 +16,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from depthprobe.builtin import corpus
-from depthprobe.lab.bigram import bigram_loss
+from depthprobe.errors import MeasureError, OptionError, RunError
+from depthprobe.lab.building import build_model, fold_lns
+from depthprobe.lab.data import TrainingData, read_training_data
+from depthprobe.lab.divergence import DivergenceStop
+from depthprobe.lab.layer_log import LayerLog
 from depthprobe.lab.recipe import Recipe
+from depthprobe.provenance import versions
+from depthprobe.results.files import replace_file
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM
 
-BOS, EOS = "<s>", "</s>"
+RECIPE, RECORD, CHECKPOINTS, LOG = "recipe.json", "training.json", "checkpoints", "training"
 
+# Sequences a process takes at once, at most; the rest of its share of a step is accumulated.
+MICRO_BATCH = {"cpu": 16}
+MICRO_BATCH_ELSEWHERE = 64
 
-def train_tokenizer(texts: list[str], recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer of ``recipe.vocab_size`` entries that puts BOS first."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=recipe.vocab_size,
-            special_tokens=[BOS, EOS],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=EOS,
-        model_max_length=2 * recipe.context_tokens,
-    )
-
-
-def windows(texts: list[str], tokenizer: PreTrainedTokenizerFast, context_tokens: int) -> np.ndarray:
-    """Return training windows, ``[window, context_tokens]`` int32: BOS, then consecutive text.
-
-    Documents are joined with EOS between them; the incomplete last window is dropped.
-    """
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    stream = np.concatenate([np.array([*ids, tokenizer.eos_token_id], dtype=np.int32) for ids in encoded])
-    inside = context_tokens - 1
-    stream = stream[: len(stream) // inside * inside].reshape(-1, inside)
-    first = np.full((len(stream), 1), tokenizer.bos_token_id, dtype=np.int32)
-    return np.concatenate([first, stream], axis=1)
+LOGGED_WINDOWS = 32
+STEPS_A_LOSS = 50
 
 
 @torch.inference_mode()
@@ -98,116 +69,206 @@ def pretrain(
     output: Path,
     device: str = "cpu",
     checkpoint_steps: int = 250,
+    log_steps: int = 100,
+    micro_batch: int | None = None,
+    report_to: str = "none",
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train by the recipe, save the model to ``output``, return what it reached.
 
     A run that was killed continues from its last checkpoint when called again with the same recipe
     and output. The saved checkpoint is in bf16, with its tokenizer: a plain ``LlamaForCausalLM`` of ``pre``
-    and ``lns``, else a model of the lab's own type. ``training.json`` beside it records recipe, data hash,
-    versions and losses.
+    and ``lns``, else a model of the lab's own type. Beside it stand ``training.json`` (recipe, data hash,
+    versions, losses) and, in ``training/``, the log of every layer (:class:`LayerLog`).
 
     Args:
         recipe: What to train.
         output: Directory of the finished model; checkpoints go to ``checkpoints/`` in it.
         device: ``cpu``, ``cuda`` or ``mps``.
         checkpoint_steps: Steps between two checkpoints.
-        say: Called with each line of news.
+        log_steps: Steps between two logged ones.
+        micro_batch: Sequences a process takes at once; it does not change what a step is.
+        report_to: Where the Trainer reports to: ``none``, ``tensorboard``, ``wandb``, ...
+        say: Called with each line of news, in the first process only.
 
     Returns:
         The record that ``training.json`` holds; losses in nats a token.
+
+    Raises:
+        RunError: if ``output`` holds a run of another recipe.
+        MeasureError: if the training diverged; checkpoints and log stay.
+        OptionError: if a step does not divide among processes and micro-batches.
+        TextError, LoadError, MachineError: as :func:`read_training_data`.
     """
-    import transformers
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
-    from depthprobe.lab.building import build_model, fold_lns
-
-    train_texts = [document.text for document in corpus.documents("train")]
-    heldout_texts = [document.text for document in corpus.documents("heldout")]
-    output.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(train_texts, recipe)
-    train = windows(train_texts, tokenizer, recipe.context_tokens)
-    heldout = windows(heldout_texts, tokenizer, recipe.context_tokens)
-    say(f"train {train.size:,} tokens, held out {heldout.size:,} tokens, vocabulary {len(tokenizer):,}")
-    baseline = bigram_loss(train.flatten(), heldout.flatten(), len(tokenizer))
-    say(f"bigram baseline: {baseline:.3f} nats a token held out")
-
+    args = _arguments(recipe, output, device, checkpoint_steps, micro_batch, report_to)
+    first = args.process_index == 0
+    say = say if first else lambda line: None
+    _claim(recipe, output)
+    if (output / RECORD).is_file():
+        say(f"Already trained: {output}.")
+        return dict(json.loads((output / RECORD).read_text(encoding="utf-8")))
+    data = read_training_data(recipe)
+    size = len(data.tokenizer)
+    train_tokens = data.facts.get("train_tokens")
+    shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"
+    say(f"{shown}, held out {data.facts['heldout_tokens']:,} tokens, vocabulary {size:,}")
+    if data.baseline is not None:
+        say(f"bigram baseline: {data.baseline:.3f} nats a token held out")
     transformers.set_seed(recipe.seed)
-    model = build_model(recipe.model_config(), recipe.norm, recipe.initialisation)
+    sizes = recipe.model_config(size, data.tokenizer.bos_token_id, data.tokenizer.eos_token_id)
+    model = build_model(sizes, recipe.norm, recipe.initialisation)
     say(f"model: {sum(parameter.numel() for parameter in model.parameters()):,} parameters")
-    probe = heldout[:: max(1, len(heldout) // 64)][:64]
+    trained = _train(model, args, data, output, log_steps, say)
+    if not first:
+        return {}
+    record = _finish(trained, recipe, data, output)
+    reached, baseline = record["heldout_loss_nats"], data.baseline
+    than = f"; bigram baseline {baseline:.3f} (perplexity {math.exp(baseline):.1f})" if baseline else ""
+    say(f"held-out loss {reached:.3f} nats a token (perplexity {math.exp(reached):.1f}){than}")
+    return record
 
-    class Report(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                share = f"step {state.global_step}/{state.max_steps}"
-                say(f"{share}  loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.2e}")
 
-        def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-            model.eval()
-            say(f"step {state.global_step}  held-out loss {mean_loss(model, probe):.3f} (64 windows)")
-            model.train()
-
-    trainer = Trainer(
-        model=model,
-        args=TrainingArguments(
-            output_dir=str(output / "checkpoints"),
-            max_steps=recipe.steps,
-            per_device_train_batch_size=recipe.batch_samples,
-            learning_rate=recipe.learning_rate,
-            lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr_rate": recipe.final_learning_rate_share},
-            warmup_steps=recipe.warmup_steps,
-            weight_decay=recipe.weight_decay,
-            adam_beta2=recipe.adam_beta2,
-            max_grad_norm=recipe.clip_norm,
-            seed=recipe.seed,
-            data_seed=recipe.seed,
-            use_cpu=device == "cpu",
-            save_steps=checkpoint_steps,
-            save_total_limit=2,
-            logging_steps=50,
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=[{"input_ids": row, "labels": row} for row in torch.from_numpy(train).long()],
-        callbacks=[Report()],
+def _arguments(
+    recipe: Recipe,
+    output: Path,
+    device: str,
+    checkpoint_steps: int,
+    micro_batch: int | None,
+    report_to: str,
+) -> TrainingArguments:
+    """Return the Trainer's arguments; a step is the same whatever it is cut into."""
+    fixed = {
+        "output_dir": str(output / CHECKPOINTS),
+        "max_steps": recipe.steps,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": recipe.final_learning_rate_share},
+        "warmup_steps": recipe.warmup_steps,
+        "weight_decay": recipe.weight_decay,
+        "adam_beta2": recipe.adam_beta2,
+        "max_grad_norm": recipe.clip_norm,
+        "bf16": recipe.precision == "bfloat16",
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "use_cpu": device == "cpu",
+        "save_steps": checkpoint_steps,
+        "save_total_limit": 2,
+        "logging_steps": STEPS_A_LOSS,
+        "logging_nan_inf_filter": False,
+        "report_to": report_to,
+        "disable_tqdm": True,
+    }
+    world = TrainingArguments(output_dir=fixed["output_dir"], use_cpu=device == "cpu").world_size
+    share, rest = divmod(recipe.batch_samples, world)
+    largest = micro_batch or MICRO_BATCH.get(device, MICRO_BATCH_ELSEWHERE)
+    if rest or not share:
+        raise OptionError(
+            f"A step of {recipe.batch_samples} samples does not divide among {world} processes.",
+            "Start another number of processes, or give another --batch.",
+        )
+    micro = max(size for size in range(1, min(share, largest) + 1) if share % size == 0)
+    return TrainingArguments(
+        **fixed, per_device_train_batch_size=micro, gradient_accumulation_steps=share // micro
     )
+
+
+def _claim(recipe: Recipe, output: Path) -> None:
+    """Write the recipe into the run's directory, or hold it against the one that is there."""
+    path = output / RECIPE
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        wanted = asdict(recipe)
+        other = [name for name in wanted if known.get(name) != wanted[name]]
+        if other:
+            shown = ", ".join(f"{name} {known.get(name)} instead of {wanted[name]}" for name in other)
+            raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
+    elif (output / "config.json").is_file():
+        raise RunError(f"{output} holds a model that is no run of this recipe.", "Choose another --output.")
+    else:
+        replace_file(path, (json.dumps(asdict(recipe), indent=2) + "\n").encode("utf-8"))
+
+
+class _Report(TrainerCallback):
+    """Tells a person how the training goes."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Say the losses, as they come."""
+        share = f"step {state.global_step}/{state.max_steps}"
+        if logs and "loss" in logs:
+            self.say(f"{share}  loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.2e}")
+        elif logs and "layer_loss" in logs:
+            self.say(f"{share}  held-out loss {logs['layer_loss']:.3f} ({LOGGED_WINDOWS} windows)")
+
+
+def _train(
+    model: LlamaForCausalLM,
+    args: TrainingArguments,
+    data: TrainingData,
+    output: Path,
+    log_steps: int,
+    say: Callable[[str], None],
+) -> LlamaForCausalLM:
+    """Return the trained model, in evaluation mode and out of whatever the Trainer put around it."""
+    trainer = Trainer(model=model, args=args, train_dataset=data.train, processing_class=data.tokenizer)
     # Trainer's own log lines would go to stdout beside ours.
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(output / "checkpoints"))
+    stop = DivergenceStop()
+    texts = data.heldout[:: max(1, len(data.heldout) // LOGGED_WINDOWS)][:LOGGED_WINDOWS]
+    for callback in (
+        _Report(say),
+        stop,
+        LayerLog(
+            trainer,
+            every=log_steps,
+            output=output / LOG,
+            texts=list(texts),
+            samples=LOGGED_WINDOWS,
+            seq_len=data.heldout.shape[1],
+        ),
+    ):
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(output / CHECKPOINTS))
+    if stop.reason:
+        kept = last_checkpoint(output / CHECKPOINTS)
+        shown = f"{Path(kept).name} and the" if kept else "The"
+        raise MeasureError(
+            f"The training diverged. {stop.reason}",
+            f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup.",
+        )
+    return trainer.accelerator.unwrap_model(trainer.model).eval()
 
-    model = model.eval()
+
+def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output: Path) -> dict[str, Any]:
+    """Save the model with its tokenizer, and return the record of what the saved one reaches."""
     if recipe.norm == "lns":
         model = fold_lns(model)
-    model = model.to(torch.bfloat16)
+    for parameter in model.parameters():
+        # Not model.to: that would round the tables of the rotary positions too, which are no weights.
+        parameter.data = parameter.data.to(torch.bfloat16)
+    model.config.dtype = torch.bfloat16
     model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
-    reached = mean_loss(model, heldout)
+    data.tokenizer.save_pretrained(output)
+    device = next(model.parameters()).device
+    saved = transformers.AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32).to(device)
     record = {
         "recipe": asdict(recipe),
-        "train_tokens": int(train.size),
-        "heldout_tokens": int(heldout.size),
+        **data.facts,
         "tokens_seen": recipe.steps * recipe.batch_samples * recipe.context_tokens,
-        "data_sha256": hashlib.sha256(train.tobytes() + heldout.tobytes()).hexdigest(),
-        "bigram_loss_nats": baseline,
-        "heldout_loss_nats": reached,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "bigram_loss_nats": data.baseline,
+        "heldout_loss_nats": mean_loss(saved.eval(), data.heldout),
+        **versions(),
     }
-    (output / "training.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-    say(
-        f"held-out loss {reached:.3f} nats a token (perplexity {math.exp(reached):.1f}); "
-        f"bigram baseline {baseline:.3f} (perplexity {math.exp(baseline):.1f})"
-    )
+    # The record says that all is done, so it is written last.
+    replace_file(output / RECORD, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode("utf-8"))
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     return record
 
 
 def sample(directory: Path, prompt: str = "def parse(", tokens: int = 120, seed: int = 0) -> str:
     """Return ``prompt`` continued by the model in ``directory``, at temperature 0.8 with a fixed seed."""
-    import transformers
-
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     transformers.set_seed(seed)

@@ -95,7 +95,12 @@ class LoadedModel:
     def pad_token_id(self) -> int:
         """An id to fill batches with; it is masked, so any valid one will do where none is set."""
         return next(
-            (i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0
+            (
+                i
+                for i in (getattr(self.tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+                if i is not None
+            ),
+            0,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -179,6 +184,17 @@ def load_model(
     return LoadedModel(
         built.eval(), checkpoint.tokenizer, source, device, notes, quantisation, checkpoint.tower
     )
+
+
+def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> LoadedModel:
+    """Return a model that is in memory, such as one that is being trained, as the probes take it.
+
+    It stays as it is: put it into evaluation mode first. Only what draws or masks tokens needs a tokenizer.
+    """
+    name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
+    source = ModelSource(name, "in memory", revision=None, fingerprint=None, layout="transformers")
+    device = next(model.parameters()).device
+    return LoadedModel(model, tokenizer, source, device)  # type: ignore[arg-type]
 
 
 def context_limit(model: PreTrainedModel) -> int | None:

@@ -10,11 +10,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from depthprobe.errors import OptionError, RunError
-from depthprobe.render import gradients, variances
+from depthprobe.render import gradients, training, variances
 from depthprobe.render.angular import NORMALIZATIONS, draw_angular
 from depthprobe.render.drops import draw_drops
 from depthprobe.render.profiles import draw_gradnorm, draw_variance
 from depthprobe.render.style import style
+from depthprobe.render.training import draw_training
 from depthprobe.results.files import replace_file
 from depthprobe.results.runs import Run
 
@@ -59,6 +60,19 @@ def _variance(run: Run, normalize: str, title: str) -> Figure:
     return draw_variance(frame, title=title, caption=_joined(quantity, data_caption(run)))
 
 
+def _training(run: Run, normalize: str, title: str) -> Figure:
+    _as_measured(normalize, training.WHAT)
+    data = run.manifest.get("data") or {}
+    texts = f"{data.get('samples')} samples of up to {data.get('seq_len')} tokens"
+    words = f"measured on {texts}, {data.get('dataset')}"
+    return draw_training(
+        run.tables[training.STEM],
+        run.tables.get(training.LOSS_STEM, run.tables[training.STEM]),
+        title=title,
+        caption=words if data else "",
+    )
+
+
 def _as_measured(normalize: str, what: str) -> None:
     """Refuse to rescale what no paper rescales."""
     if normalize != "none":
@@ -77,6 +91,7 @@ DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
     "prune-sweep": _drops,
     "gradnorm": _gradnorm,
     "variance": _variance,
+    "training": _training,
 }
 
 

@@ -57,21 +57,29 @@ def canonical(settings: dict[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """A manifest as the bytes of its file: sorted keys, indented, LF, UTF-8.
+
+    Raises:
+        RunError: if the manifest holds NaN, an infinity or a type JSON does not know.
+    """
+    ready = plain(manifest)
+    text = json.dumps(ready, sort_keys=True, allow_nan=False, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        # File names that are no valid Unicode reach Python as lone surrogates; \uXXXX can hold them.
+        return (json.dumps(ready, sort_keys=True, allow_nan=False, indent=2) + "\n").encode("ascii")
+
+
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest to a file that does not exist yet: sorted keys, indented, LF, UTF-8.
+    """Write a manifest to a file that does not exist yet.
 
     Raises:
         RunError: if the manifest holds NaN, an infinity or a type JSON does not know.
         OSError: if the file cannot be written.
     """
-    ready = plain(manifest)
-    text = json.dumps(ready, sort_keys=True, allow_nan=False, indent=2, ensure_ascii=False) + "\n"
-    try:
-        content = text.encode("utf-8")
-    except UnicodeEncodeError:
-        # File names that are no valid Unicode reach Python as lone surrogates; \uXXXX can hold them.
-        content = (json.dumps(ready, sort_keys=True, allow_nan=False, indent=2) + "\n").encode("ascii")
-    write_through(path, content)
+    write_through(path, manifest_bytes(manifest))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

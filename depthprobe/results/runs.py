@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from depthprobe.errors import RunError
+from depthprobe.measurement import Table
 from depthprobe.results.files import machine_error
 from depthprobe.results.manifest import MANIFEST_NAME, read_manifest
 
@@ -61,6 +62,24 @@ def column_type(series: pd.Series) -> str:
     if pd.api.types.is_string_dtype(series) or all(isinstance(value, str) for value in series):
         return "text"
     raise RunError(f"Column {series.name!r} holds {series.dtype}, which a run's CSV cannot hold.")
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """A frame as the bytes of its CSV: full precision, no index, LF."""
+    return bytes(frame.to_csv(index=False, lineterminator="\n").encode("utf-8"))
+
+
+def declared(table: Table) -> list[dict[str, str]]:
+    """A table's columns as a manifest declares them: name, type, unit and meaning."""
+    return [
+        {
+            "name": column.name,
+            "type": column_type(table.frame[column.name]),
+            "unit": column.unit,
+            "meaning": column.meaning,
+        }
+        for column in table.columns
+    ]
 
 
 def read_table(path: Path, columns: list[dict[str, str]], rows: int) -> pd.DataFrame:

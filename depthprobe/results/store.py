@@ -18,7 +18,7 @@ from depthprobe.results.files import aside, flush_directory, machine_error, writ
 from depthprobe.results.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from depthprobe.results.naming import run_directory_name
 from depthprobe.results.places import Place, free_directory, reserve
-from depthprobe.results.runs import Run, column_type, read_run
+from depthprobe.results.runs import Run, csv_bytes, declared, read_run
 
 __all__ = ["Place", "Run", "read_manifest", "read_run", "reserve", "run_directory_name", "save"]
 
@@ -59,19 +59,11 @@ def save(
         files: dict[str, Any] = {}
         for table in measurement.tables:
             name = f"{table.stem}.csv"
-            content = table.frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+            content = csv_bytes(table.frame)
             write_through(temporary / name, content)
             digest = hashlib.sha256(content).hexdigest()
             files[table.stem] = {"name": name, "rows": len(table.frame), "sha256": digest}
-            columns[table.stem] = [
-                {
-                    "name": column.name,
-                    "type": column_type(table.frame[column.name]),
-                    "unit": column.unit,
-                    "meaning": column.meaning,
-                }
-                for column in table.columns
-            ]
+            columns[table.stem] = declared(table)
         for name, content in (extra or {}).items():
             write_through(temporary / name, content)
         known = {"probe": measurement.probe, "settings": place.settings, "columns": columns, "files": files}

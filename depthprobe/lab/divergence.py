@@ -1,0 +1,52 @@
+"""When a training run is over before its time: the loss is no number, or long worse than it began."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+# So many logged losses in a row above the first one; a spike of a few logs is no divergence.
+PATIENCE = 10
+
+
+class DivergenceStop(TrainerCallback):
+    """Stops a training whose loss is NaN or infinite, or for :data:`PATIENCE` logs above its first.
+
+    ``reason`` says in a sentence what was seen, None as long as all is well. The Trainer must log such losses
+    as they are (``logging_nan_inf_filter=False``).
+    """
+
+    def __init__(self, patience: int = PATIENCE) -> None:
+        self.patience = patience
+        self.reason: str | None = None
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Judge the losses so far; those before a checkpoint are in the state that it holds."""
+        losses = [
+            (int(entry["step"]), float(entry["loss"])) for entry in state.log_history if "loss" in entry
+        ]
+        if not losses or "loss" not in (logs or {}):
+            return
+        (first_step, first), (step, last) = losses[0], losses[-1]
+        late = losses[1:][-self.patience :]
+        if not math.isfinite(last):
+            self.reason = f"The loss is {last} at step {step}."
+        elif len(late) == self.patience and all(loss > first for _, loss in late):
+            self.reason = (
+                f"The loss has been above its start ({first:.3f} at step {first_step}) since step "
+                f"{late[0][0]}: {last:.3f} at step {step}."
+            )
+        if self.reason:
+            control.should_training_stop = True

@@ -1,0 +1,263 @@
+"""What training does to every layer, logged as it goes: a callback for any ``Trainer``.
+
+On a fixed handful of texts, before the first update and every so many steps, the probes of this package
+measure the variance of each block's output and the gradient norm of each block's parameters. Both mean what
+``depthprobe variance`` and ``depthprobe gradnorm`` mean by them: they depend neither on the batch a step
+happened to see nor on clipping, accumulation or mixed precision.
+
+Source: the output variance of each layer during training, The Curse of Depth (2502.05795); the gradient norm
+of each layer, Mix-LN (2412.13795).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import TrainerCallback
+
+from depthprobe.errors import DepthprobeError, MeasureError, OptionError
+from depthprobe.measurement import Column, Table
+from depthprobe.models.anatomy import Anatomy, describe_anatomy
+from depthprobe.models.loading import LoadedModel, already_loaded
+from depthprobe.probes import gradnorm, variance
+from depthprobe.provenance import versions
+from depthprobe.results.growing import known_run, write_run
+from depthprobe.texts import Samples
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+PROBE = "training"
+
+# Steps that are logged beside every so-manieth: early on much happens in few of them.
+EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)
+
+LAYER_COLUMNS = (
+    Column("step", "", "optimiser steps done; 0 is before the first"),
+    Column("layer", "", "0-based index l of the block"),
+    Column("variance", "activation^2", "of x^{l+1}, the block's output, over hidden; mean over tokens"),
+    Column("grad_norm", "nats", "L2 norm over the block's parameters of the gradient of the held-out loss"),
+)
+LOSS_COLUMNS = (
+    Column("step", "", "optimiser steps done"),
+    Column("data", "", "train (mean over the steps since the last such row), heldout (the fixed texts)"),
+    Column("loss_nats", "nats", "mean loss a predicted token"),
+)
+
+LayerRow = tuple[int, int, float, float]
+LossRow = tuple[int, str, float]
+
+
+class LayerLog(TrainerCallback):
+    """Logs loss and held-out loss and, layer by layer, output variance and gradient norm.
+
+    The log is a run directory: ``training.csv`` (step, layer, variance, grad_norm), ``loss.csv`` (step, data,
+    loss_nats) and ``manifest.json``, whole after every logged step, so ``depthprobe plot`` draws it at any
+    time. The same numbers go to whatever the Trainer reports to, as ``layer_variance/LAYER``,
+    ``layer_grad_norm/LAYER`` and ``layer_loss``. A resumed training continues the log at its checkpoint. Of
+    several processes the first measures; models whose parameters are split among processes (FSDP, DeepSpeed
+    stage 3) are not measured. Training itself is not touched: no random number is drawn, no gradient left.
+
+    Args:
+        trainer: The Trainer that this is added to.
+        every: Steps between two logged ones; the first few are logged beside them.
+        output: Directory of the run; ``training`` in the Trainer's output directory by default.
+        texts: Token ids to measure on, one sequence a sample. By default the first ``samples`` of the
+            Trainer's evaluation data, or of its training data where it has none.
+        samples: How many of these.
+        seq_len: Tokens a sample, at most.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        every: int = 100,
+        output: str | Path | None = None,
+        texts: Iterable[Sequence[int]] | None = None,
+        samples: int = 16,
+        seq_len: int = 256,
+    ) -> None:
+        if every < 1 or samples < 1 or seq_len < 2:
+            raise OptionError(
+                f"every={every}, samples={samples}, seq_len={seq_len} leave nothing to log.",
+                "Use 1 or more, and 2 tokens or more.",
+            )
+        self.trainer, self.every = trainer, every
+        self.directory = Path(output or Path(trainer.args.output_dir) / "training")
+        found = _texts_of(trainer) if texts is None else texts
+        tokens = tuple(
+            np.asarray(ids, dtype=np.int64)[:seq_len] for ids in islice(found, samples) if len(ids) > 1
+        )
+        if not tokens:
+            raise OptionError("LayerLog has no text to measure on.", "Give texts=, sequences of token ids.")
+        held_out = texts is not None or trainer.eval_dataset is not None
+        facts = {
+            "dataset": "held out" if held_out else "of the training data",
+            "samples": len(tokens),
+            "tokens": sum(map(len, tokens)),
+            "seq_len": max(map(len, tokens)),
+        }
+        self.samples = Samples(tokens, facts)
+        self.layers: list[LayerRow] = []
+        self.losses: list[LossRow] = []
+        self.described: dict[str, Any] = {}
+        self.measures = True
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Take up the log where the checkpoint stands; before the first step, measure."""
+        split = args.deepspeed is not None or getattr(self.trainer, "is_fsdp_enabled", False)
+        self.measures = state.is_world_process_zero and not split
+        if split and state.is_world_process_zero:
+            _say("Not logged: the model's parameters are split among processes.")
+        before = known_run(self.directory) if self.measures and state.global_step else None
+        if before is not None and {PROBE, "loss"} <= before.tables.keys():
+            rows = before.tables[PROBE].itertuples(index=False, name=None)
+            self.layers = [row for row in rows if row[0] <= state.global_step]
+            lines = before.tables["loss"].itertuples(index=False, name=None)
+            self.losses = [row for row in lines if row[0] <= state.global_step]
+        if state.global_step == 0:
+            self._log(0, control)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Measure, where the step is one to be logged."""
+        step = state.global_step
+        if step % self.every == 0 or step in EARLY_STEPS or step == state.max_steps:
+            self._log(step, control)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take the training loss that the Trainer logs."""
+        loss = (logs or {}).get("loss")
+        if loss is not None and np.isfinite(float(loss)):
+            row = (state.global_step, "train", float(loss))
+            if row[:2] not in {known[:2] for known in self.losses}:
+                self.losses.append(row)
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Write the last training loss, which came after the last measurement."""
+        if self.measures and self.layers:
+            self._write()
+
+    def _log(self, step: int, control: TrainerControl) -> None:
+        if not self.measures:
+            return
+        try:
+            values, loss = self._measure()
+        except DepthprobeError as error:
+            # A diverged model, or one that cannot be looked into, is no reason to end somebody's training.
+            _say(f"Step {step} is not logged: {error}")
+            return
+        known = {row[0] for row in self.layers}
+        if step not in known:
+            self.layers += [(step, layer, *pair) for layer, pair in enumerate(values)]
+            self.losses.append((step, "heldout", loss))
+            self._write()
+        reported = {"layer_loss": loss}
+        for layer, (spread, norm) in enumerate(values):
+            reported |= {f"layer_variance/{layer:02d}": spread, f"layer_grad_norm/{layer:02d}": norm}
+        due = control.should_log  # logging takes the Trainer's own turn for done
+        self.trainer.log(reported)
+        control.should_log = due
+
+    def _measure(self) -> tuple[list[tuple[float, float]], float]:
+        """Return variance and gradient norm of every layer, and the loss."""
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        training = {module: module.training for module in model.modules()}
+        devices = [self.trainer.args.device] if self.trainer.args.device.type == "cuda" else []
+        try:
+            model.eval()
+            with torch.random.fork_rng(devices=devices):
+                loaded = already_loaded(model, self.trainer.processing_class)
+                self.samples.check_fits(loaded.context_tokens, loaded.vocabulary)
+                return self._look(loaded, describe_anatomy(model))
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+    def _look(self, loaded: LoadedModel, anatomy: Anatomy) -> tuple[list[tuple[float, float]], float]:
+        pulled = gradnorm.measure(loaded, anatomy, self.samples, memory="whole")
+        grown = variance.measure(loaded, anatomy, self.samples)
+        if not self.described:
+            self.described = {**loaded.describe(), **anatomy.describe()}
+        norms = pulled.frame[pulled.frame.part == gradnorm.ALL].set_index("layer").grad_norm
+        stream = grown.frame[grown.frame.point == variance.STREAM].set_index("layer").variance
+        missing = [layer for layer in range(anatomy.layers) if layer not in norms.index]
+        if missing:
+            raise MeasureError(f"Layers {missing} have no parameters that take a gradient.")
+        pairs = [(float(stream[layer + 1]), float(norms[layer])) for layer in range(anatomy.layers)]
+        return pairs, float(pulled.facts["loss_nats"])
+
+    def _write(self) -> None:
+        names = [column.name for column in LAYER_COLUMNS]
+        layers = pd.DataFrame(sorted(self.layers), columns=names)
+        order = sorted(self.losses, key=lambda row: row[:2])
+        losses = pd.DataFrame(order, columns=[column.name for column in LOSS_COLUMNS])
+        args = self.trainer.args
+        options = {
+            "every": self.every,
+            "learning_rate": args.learning_rate,
+            "batch_samples": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "seed": args.seed,
+            "max_steps": self.trainer.state.max_steps,
+        }
+        manifest = {
+            "model": self.described,
+            "data": self.samples.facts,
+            "options": options,
+            "versions": versions(),
+        }
+        tables = (Table(PROBE, layers, LAYER_COLUMNS), Table("loss", losses, LOSS_COLUMNS))
+        write_run(self.directory, PROBE, tables, manifest)
+
+
+def _texts_of(trainer: Trainer) -> Iterable[Sequence[int]]:
+    """Yield the token ids of a Trainer's evaluation data, or training data, without drawing a number."""
+    data = trainer.eval_dataset or trainer.train_dataset
+    if isinstance(data, dict):
+        data = next(iter(data.values()))
+    if data is None:
+        return
+    rows = (data[index] for index in range(len(data))) if hasattr(data, "__getitem__") else iter(data)
+    for row in rows:
+        ids = row.get("input_ids") if hasattr(row, "get") else None
+        if ids is None:
+            return
+        mask = row.get("attention_mask")
+        kept = [token for token, there in zip(ids, mask, strict=True) if there] if mask is not None else ids
+        yield kept
+
+
+def _say(news: str) -> None:
+    sys.stderr.write(f"depthprobe: {news}\n")
