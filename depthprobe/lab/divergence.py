@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 # So many logged losses in a row above the first one; a spike of a few logs is no divergence.
 PATIENCE = 10
+# In nats. Losses of single batches differ by so much where nothing has been learned yet.
+MARGIN = 0.2
 
 
 class DivergenceStop(TrainerCallback):
-    """Stops a training whose loss is NaN or infinite, or for :data:`PATIENCE` logs above its first.
+    """Stops a training whose loss is NaN or infinite, or for :data:`PATIENCE` logs clearly above its first.
 
     ``reason`` says in a sentence what was seen, None as long as all is well. The Trainer must log such losses
     as they are (``logging_nan_inf_filter=False``).
@@ -43,7 +45,7 @@ class DivergenceStop(TrainerCallback):
         late = losses[1:][-self.patience :]
         if not math.isfinite(last):
             self.reason = f"The loss is {last} at step {step}."
-        elif len(late) == self.patience and all(loss > first for _, loss in late):
+        elif len(late) == self.patience and all(loss > first + MARGIN for _, loss in late):
             self.reason = (
                 f"The loss has been above its start ({first:.3f} at step {first_step}) since step "
                 f"{late[0][0]}: {last:.3f} at step {step}."

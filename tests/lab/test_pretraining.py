@@ -15,7 +15,15 @@ from depthprobe.lab.bigram import bigram_loss
 from depthprobe.lab.recipe import Recipe
 
 SMALL = replace(
-    Recipe(), vocab_size=300, hidden=32, layers=2, feedforward=64, context_tokens=16, steps=6, warmup_steps=2
+    Recipe(),
+    vocab_size=300,
+    hidden=32,
+    layers=2,
+    feedforward=64,
+    context_tokens=16,
+    steps=6,
+    warmup_steps=2,
+    precision="float32",
 )
 
 
@@ -41,14 +49,6 @@ def test_the_bigram_baseline_is_the_best_mixture_of_counts():
 
     best = min(loss(w2, w0) for w2 in np.linspace(0.3, 0.95, 27) for w0 in (0.001, 0.003, 0.01, 0.03))
     assert bigram_loss(train, heldout, 7) == pytest.approx(best, abs=1e-12)
-
-
-def test_windows_are_consecutive_text_behind_a_bos():
-    tokenizer, texts = tiny.tokenizer(), tiny.sentences(9)
-    cut = pretraining.windows(texts, tokenizer, 16)
-    assert cut.shape[1] == 16 and (cut[:, 0] == tokenizer.bos_token_id).all()
-    stream = [t for text in texts for t in [*tokenizer(text, add_special_tokens=False)["input_ids"], 1]]
-    assert cut[:, 1:].flatten().tolist() == stream[: len(cut) * 15] and len(stream) - cut[:, 1:].size < 15
 
 
 def test_mean_loss_is_transformers_own_whatever_the_batch():
@@ -78,7 +78,7 @@ def test_a_killed_run_continues_to_the_same_weights(small_corpus, tmp_path):
     pretraining.pretrain(SMALL, tmp_path / "whole", checkpoint_steps=2)
 
     def die(line):
-        if line.startswith("step 4 "):
+        if line.startswith("step 5/"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
