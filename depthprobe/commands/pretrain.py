@@ -237,7 +237,7 @@ def command(
         say=watch.say,
     )
     if record:  # of several processes the first one has it
-        typer.echo(sample(output))
+        typer.echo(sample(output, "def parse(" if recipe.dataset == "builtin" else "The"))
 
 
 def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:

@@ -110,6 +110,8 @@ class LayerLog(TrainerCallback):
         self.losses: list[LossRow] = []
         self.described: dict[str, Any] = {}
         self.measures = True
+        self.anatomy: Anatomy | None = None
+        self.said: set[str] = set()
 
     def on_train_begin(
         self,
@@ -177,7 +179,9 @@ class LayerLog(TrainerCallback):
             values, loss = self._measure()
         except DepthprobeError as error:
             # A diverged model, or one that cannot be looked into, is no reason to end somebody's training.
-            _say(f"Step {step} is not logged: {error}")
+            if str(error) not in self.said:
+                _say(f"Step {step} is not logged: {error}")
+            self.said.add(str(error))
             return
         known = {row[0] for row in self.layers}
         if step not in known:
@@ -201,7 +205,9 @@ class LayerLog(TrainerCallback):
             with torch.random.fork_rng(devices=devices):
                 loaded = already_loaded(model, self.trainer.processing_class)
                 self.samples.check_fits(loaded.context_tokens, loaded.vocabulary)
-                return self._look(loaded, describe_anatomy(model))
+                # Once: with the NaNs of a diverged model no block would be found to hand on what it got.
+                self.anatomy = self.anatomy or describe_anatomy(model)
+                return self._look(loaded, self.anatomy)
         finally:
             for module, mode in training.items():
                 module.training = mode

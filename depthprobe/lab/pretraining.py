@@ -153,7 +153,7 @@ def _arguments(
         "use_cpu": device == "cpu",
         "save_steps": checkpoint_steps,
         "save_total_limit": 2,
-        "logging_steps": STEPS_A_LOSS,
+        "logging_steps": max(min(STEPS_A_LOSS, recipe.steps // 4), 1),
         "logging_nan_inf_filter": False,
         "report_to": report_to,
         "disable_tqdm": True,
@@ -231,11 +231,13 @@ def _train(
     ):
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=last_checkpoint(output / CHECKPOINTS))
-    if stop.reason:
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    reason = stop.reason or (f"{broken[0]} holds NaN or infinite values." if broken else None)
+    if reason:
         kept = last_checkpoint(output / CHECKPOINTS)
         shown = f"{Path(kept).name} and the" if kept else "The"
         raise MeasureError(
-            f"The training diverged. {stop.reason}",
+            f"The training diverged. {reason}",
             f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup.",
         )
     return trainer.accelerator.unwrap_model(trainer.model).eval()

@@ -66,7 +66,8 @@ class Recipe:
             tie_word_embeddings=self.tie_embeddings,
             bos_token_id=bos,
             eos_token_id=eos,
-            pad_token_id=eos,
+            # EOS fills batches, but as the model's padding token its embedding would stay zero for ever.
+            pad_token_id=None,
         )
 
 
