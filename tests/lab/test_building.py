@@ -25,7 +25,7 @@ from depthprobe.lab.recipe import Recipe
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.intervene import delete_blocks
 
-SIZES = replace(Recipe(), vocab_size=2000).model_config()
+SIZES = Recipe().model_config(2000)
 OUTPUTS = ("o_proj", "down_proj")
 
 
