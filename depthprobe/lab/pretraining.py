@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from depthprobe.errors import MeasureError, OptionError, RunError
 from depthprobe.lab.building import build_model, fold_lns
@@ -97,17 +98,20 @@ def pretrain(
     Raises:
         RunError: if ``output`` holds a run of another recipe.
         MeasureError: if the training diverged; checkpoints and log stay.
-        OptionError: if a step does not divide among processes and micro-batches.
+        OptionError: if a step does not divide among processes, or nothing can be reported where asked.
         TextError, LoadError, MachineError: as :func:`read_training_data`.
     """
     args = _arguments(recipe, output, device, checkpoint_steps, micro_batch, report_to)
     first = args.process_index == 0
     say = say if first else lambda line: None
-    _claim(recipe, output)
+    _refuse_unknown_reporter(report_to)
+    _refuse_other_run(recipe, output)
     if (output / RECORD).is_file():
         say(f"Already trained: {output}.")
         return dict(json.loads((output / RECORD).read_text(encoding="utf-8")))
     data = read_training_data(recipe)
+    # Not before: a text that is not there is no reason to hold a directory to its recipe.
+    replace_file(output / RECIPE, (json.dumps(asdict(recipe), indent=2) + "\n").encode("utf-8"))
     size = len(data.tokenizer)
     train_tokens = data.facts.get("train_tokens")
     shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"
@@ -172,8 +176,19 @@ def _arguments(
     )
 
 
-def _claim(recipe: Recipe, output: Path) -> None:
-    """Write the recipe into the run's directory, or hold it against the one that is there."""
+def _refuse_unknown_reporter(report_to: str) -> None:
+    """Raise where the Trainer could not report there: it would say so when all data are read."""
+    if report_to == "none":
+        return
+    try:
+        for callback in get_reporting_integration_callbacks([report_to]):
+            callback()
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise OptionError(f"--report-to {report_to} cannot be had: {error}") from error
+
+
+def _refuse_other_run(recipe: Recipe, output: Path) -> None:
+    """Raise where a directory holds another run, or a model that is none."""
     path = output / RECIPE
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -184,8 +199,6 @@ def _claim(recipe: Recipe, output: Path) -> None:
             raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
     elif (output / "config.json").is_file():
         raise RunError(f"{output} holds a model that is no run of this recipe.", "Choose another --output.")
-    else:
-        replace_file(path, (json.dumps(asdict(recipe), indent=2) + "\n").encode("utf-8"))
 
 
 class _Report(TrainerCallback):

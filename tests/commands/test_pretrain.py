@@ -85,12 +85,14 @@ def test_a_diverged_training_is_one_sentence_and_keeps_its_log(tmp_path, text, m
         (("--preset", "7b"), "--preset 7b is not known. Choose 9m, 35m, 60m, 130m, 250m."),
         (("--hidden", 40, "--heads", 3), "--hidden 40 does not divide into 3 heads"),
         (("--dataset", "nowhere.txt"), "nowhere.txt"),
+        (("--report-to", "nowhere"), "--report-to nowhere cannot be had"),
     ],
 )
 def test_what_cannot_be_trained_is_told_in_one_line(tmp_path, arguments, message):
     failed = run("pretrain", *arguments, "-o", tmp_path / "model")
     assert failed.exit_code in (1, 2) and message in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "model" / "recipe.json").exists()
 
 
 def test_presets_and_widths_decide_what_follows_from_them():
