@@ -109,7 +109,7 @@ def draw_lines(
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
     """
-    axis = _axis(curves, band, logarithmic)
+    axis = y_axis(curves, band, logarithmic)
     ticks_in = max(width_in(label, TICK_PT, mathematics=True) for label in axis.labels)
     left = _EDGE + text_height([y_label], LABEL_PT) + _LABEL_GAP + ticks_in + _TICK_ROOM
     layers = last + 2 * _SIDE
@@ -130,8 +130,8 @@ def draw_lines(
         FigureCanvasAgg(figure)
         axes = figure.add_axes((left / width, _BOTTOM / total, inside / width, _HEIGHT_IN / total))
         axes.set_xlim(-_SIDE, last + _SIDE)
-        _set_axis(axes, axis, logarithmic)
-        signs: list[Artist] = [_draw_curve(axes, curve, layer_pt) for curve in curves]
+        set_axis(axes, axis, logarithmic)
+        signs: list[Artist] = [draw_curve(axes, curve, layer_pt) for curve in curves]
         if band:
             low = np.maximum(band.low, axis.low)
             axes.fill_between(band.x, low, band.high, color=band.color, linewidth=0, zorder=1)
@@ -149,7 +149,7 @@ def draw_lines(
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Where the y axis ends, and its ticks; the small ones have no label."""
 
     low: float
@@ -159,7 +159,7 @@ class _Axis:
     small: list[float]
 
 
-def _axis(curves: Sequence[Curve], band: Band | None, logarithmic: bool) -> _Axis:
+def y_axis(curves: Sequence[Curve], band: Band | None, logarithmic: bool) -> Axis:
     """An axis that holds every curve, and the band as far as it lies above 0."""
     values = np.concatenate([curve.y for curve in curves])
     values = values[np.isfinite(values)]
@@ -167,7 +167,7 @@ def _axis(curves: Sequence[Curve], band: Band | None, logarithmic: bool) -> _Axi
     if not logarithmic:
         high = high * (1 + _PAD) if high else 1.0
         places = even_ticks(0, high)
-        return _Axis(0.0, high, places, tick_labels(places), [])
+        return Axis(0.0, high, places, tick_labels(places), [])
     low = float(values[values > 0].min())
     if band and (band.low > low / 10).any():
         low = min(low, float(band.low[band.low > low / 10].min()))
@@ -176,10 +176,10 @@ def _axis(curves: Sequence[Curve], band: Band | None, logarithmic: bool) -> _Axi
     low, high = (low * high / reach) ** 0.5, (low * high * reach) ** 0.5
     pad = reach**_PAD
     found = log_ticks(low / pad, high * pad)
-    return _Axis(low / pad, high * pad, found.places, found.labels, found.small)
+    return Axis(low / pad, high * pad, found.places, found.labels, found.small)
 
 
-def _set_axis(axes: Axes, axis: _Axis, logarithmic: bool) -> None:
+def set_axis(axes: Axes, axis: Axis, logarithmic: bool) -> None:
     axes.set_yscale("log" if logarithmic else "linear")
     axes.set_ylim(axis.low, axis.high)
     axes.set_yticks(axis.places, labels=axis.labels)
@@ -188,7 +188,7 @@ def _set_axis(axes: Axes, axis: _Axis, logarithmic: bool) -> None:
     axes.tick_params(axis="y", which="minor", length=1.2, width=0.4)
 
 
-def _draw_curve(axes: Axes, curve: Curve, layer_pt: float) -> Line2D:
+def draw_curve(axes: Axes, curve: Curve, layer_pt: float) -> Line2D:
     """A curve on the axes; its sign in the key."""
     look = curve.look
     main = look.filled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from depthprobe.errors import OptionError
@@ -45,6 +46,12 @@ def run_directory_name(model: str) -> str:
         return _safe(re.sub("[/:]", "--", model), _LONGEST_MODEL)
     parts = [part for part in re.split(r"[/\\]", model) if part not in ("", ".", "..")]
     return _safe(parts[-1] if parts else "", _LONGEST_MODEL)
+
+
+def comparison_name(models: Sequence[str]) -> str:
+    """The directory of a comparison: ``compare-`` and each model's own name, without its owner."""
+    names = [re.split(r"[/\\:]", model.rstrip("/\\"))[-1] for model in models]
+    return _safe("-".join(["compare", *names]), _LONGEST_MODEL)
 
 
 def checked_name(name: str) -> str:

@@ -118,7 +118,9 @@ def _try_writing(directory: Path) -> tuple[Path, ...]:
     return tuple(created)
 
 
-def reserve(output: Path, model: str, probe: str, settings: dict[str, Any], name: str | None = None) -> Place:
+def reserve(
+    output: Path, model: str | None, probe: str, settings: dict[str, Any], name: str | None = None
+) -> Place:
     """The place for a run, or the finished run with equal settings that is already there.
 
     The run goes to ``<output>/<model>/<probe>/``, or to ``<output>/<model>/<name>/`` if the user chose a
@@ -127,7 +129,7 @@ def reserve(output: Path, model: str, probe: str, settings: dict[str, Any], name
 
     Args:
         output: The directory of all runs.
-        model: The model's id or path.
+        model: The model's id or path; None for what lies beside the models, in ``output`` itself.
         probe: The default name of the run's directory, which starts with the probe's name.
         settings: Everything that decides the numbers, as JSON values.
         name: A name for the directory, chosen by the user.
@@ -138,7 +140,7 @@ def reserve(output: Path, model: str, probe: str, settings: dict[str, Any], name
         MachineError: if the place cannot be written.
     """
     settings = plain(settings, "settings")
-    parent = Path(output) / run_directory_name(model)
+    parent = Path(output) if model is None else Path(output) / run_directory_name(model)
     try:
         parent.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,0 +1,104 @@
+"""The whole way of a comparison: sides -> do they agree -> tables -> reserve a place -> save."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import depthprobe
+from depthprobe.comparing.agreement import check_agreement
+from depthprobe.comparing.sides import Side, labelled
+from depthprobe.comparing.tables import comparison_tables, layers_of
+from depthprobe.measurement import Measurement
+from depthprobe.provenance import versions
+from depthprobe.results.naming import comparison_name
+from depthprobe.results.runs import Run
+from depthprobe.results.store import reserve, save
+
+# What the figures and tables of drops need to know of each sweep.
+_SWEEP_FACTS = ("tasks", "headline", "higher_is_better", "chance", "detectable", "block", "num_fewshot", "limit")
+
+
+def compare(
+    sides: Sequence[Side],
+    probes: Sequence[str],
+    *,
+    output: Path = Path("reports"),
+    name: str | None = None,
+    say: Callable[[str], None] = lambda news: None,
+) -> Run:
+    """Return the saved comparison of finished runs, or the one that is already there.
+
+    Args:
+        sides: What is compared, each with a run of every probe; the first is what the others differ from.
+        probes: The probes compared.
+        output: Where ``compare-NAMES/`` goes.
+        name: Its name instead of that.
+        say: Told one line of news at a time.
+
+    Raises:
+        RunError: if the runs were not measured alike, or lack a table.
+    """
+    sides = labelled(sides)
+    for note in dict.fromkeys(note for probe in probes for note in check_agreement(sides, probe)):
+        say(note)
+    if len({layers_of(side.runs[probes[0]]) for side in sides}) > 1:
+        depths = ", ".join(f"{side.label} {layers_of(side.runs[probes[0]])}" for side in sides)
+        say(f"The depths differ ({depths} layers): layers are set side by side by relative depth l/L.")
+    # Made before the place is reserved: what cannot be compared leaves nothing behind.
+    tables = tuple(table for probe in probes for table in comparison_tables(sides, probe))
+    place = reserve(
+        output, None, name or comparison_name([side.label for side in sides]), _settings(sides, probes), name
+    )
+    if place.finished is not None:
+        say(f"Already compared: {place.finished.directory} (--name compares again).")
+        return place.finished
+    if place.note:
+        say(place.note)
+    try:
+        measurement = Measurement("compare", tables, {})
+        return save(place, measurement, _manifest(sides, probes))
+    except BaseException:
+        place.abandon()
+        raise
+
+
+def _settings(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
+    """What decides the tables: the tables of the runs, in their order."""
+    runs = [
+        {
+            "model": side.label,
+            **{
+                probe: {stem: file.get("sha256") for stem, file in side.runs[probe].manifest["files"].items()}
+                for probe in probes
+            },
+        }
+        for side in sides
+    ]
+    return {"probes": list(probes), "runs": runs, "depthprobe": depthprobe.__version__}
+
+
+def _manifest(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
+    compared = []
+    for side in sides:
+        runs = {}
+        for probe in probes:
+            run = side.runs[probe]
+            options = run.manifest.get("options") or {}
+            kept = _SWEEP_FACTS if probe == "prune-sweep" else tuple(options)
+            runs[probe] = {
+                "run": run.directory.name,
+                "data": run.manifest.get("data") or {},
+                "options": {key: options[key] for key in kept if key in options},
+            }
+        model = next(iter(side.runs.values())).manifest.get("model") or {}
+        layers = layers_of(next(iter(side.runs.values())))
+        compared.append({"label": side.label, "model": {**model, "layers": layers}, "runs": runs})
+    return {
+        "compared": compared,
+        "options": {"probes": list(probes)},
+        "command": ["depthprobe", *sys.argv[1:]],
+        "versions": versions(),
+    }
