@@ -54,7 +54,9 @@ def read_items(run: Run) -> Items | None:
             arrays = {name: file[name] for name in file.files}
         layers = tuple(int(variant[0]) for variant in arrays["variants"][1:])
     except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
-        raise RunError(f"{path} cannot be read: {error}.", "Run the sweep again, or remove the file.") from error
+        raise RunError(
+            f"{path} cannot be read: {error}.", "Run the sweep again, or remove the file."
+        ) from error
     return Items(
         layers,
         {name.removesuffix(".docs"): value for name, value in arrays.items() if name.endswith(".docs")},
@@ -85,8 +87,11 @@ def drop_differences(first: Run, other: Run, rows: pd.DataFrame, theirs: pd.Data
     for mine, its in zip(rows.itertuples(), theirs.itertuples(), strict=True):
         number = f"{mine.task}/{mine.metric}/{mine.filter}"
         changes = None
-        if ours and their_items and mine.task in same and np.array_equal(
-            ours.docs.get(number, ()), their_items.docs.get(number, ())
+        if (
+            ours
+            and their_items
+            and mine.task in same
+            and np.array_equal(ours.docs.get(number, ()), their_items.docs.get(number, ()))
         ):
             before = ours.changes(number, mine.layer, mine.baseline, mine.pruned)
             after = their_items.changes(number, its.layer, its.baseline, its.pruned)

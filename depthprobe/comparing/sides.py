@@ -17,7 +17,13 @@ from depthprobe.results.runs import Run, read_run
 COMPARED = ("angular", "variance", "gradnorm", "prune-sweep")
 _MODEL_FILES = ("config.json", "params.json", "adapter_config.json")
 # What may tell two runs of one model apart, with the word that is put before its value.
-_TELLING = {"commit": "commit", "dtype": "", "adapter": "adapter", "tower": "", "initial_seed": "initial, seed"}
+_TELLING = {
+    "commit": "commit",
+    "dtype": "",
+    "adapter": "adapter",
+    "tower": "",
+    "initial_seed": "initial, seed",
+}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,16 @@ from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 
 # What the figures and tables of drops need to know of each sweep.
-_SWEEP_FACTS = ("tasks", "headline", "higher_is_better", "chance", "detectable", "block", "num_fewshot", "limit")
+_SWEEP_FACTS = (
+    "tasks",
+    "headline",
+    "higher_is_better",
+    "chance",
+    "detectable",
+    "block",
+    "num_fewshot",
+    "limit",
+)
 
 
 def compare(

@@ -100,7 +100,8 @@ def _table(source: Source, labels: Sequence[str], runs: Sequence[Run]) -> Table:
         frames = [common.merge(frame, on=names, how="left") for frame in frames]
     if any(frame.empty for frame in frames):
         raise RunError(
-            f"The runs of {source.probe} share no row of {source.stem}.", "Measure them with the same options."
+            f"The runs of {source.probe} share no row of {source.stem}.",
+            "Measure them with the same options.",
         )
     shown = [column for column in _declared(source, runs[0]) if all(column.name in frame for frame in frames)]
     values = [column for column in shown if column.name not in names]

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -136,8 +137,11 @@ def draw_angular(
         figure = Figure(figsize=(layout.width, layout.height), facecolor="white")
         FigureCanvasAgg(figure)
         axes = figure.add_axes(layout.box(_LEFT, _BOTTOM, layout.side, layout.side))
-        mesh = _draw_cells(axes, matrix if normalize == "none" else rescale_rows(matrix), normalize, cell_pt)
-        _mark_best(axes, frame, layers, cell_pt)
+        shown, limits = matrix, colour_limits(float(matrix.min()), float(matrix.max()))
+        if normalize == "row":
+            shown, limits = rescale_rows(matrix), (0.0, 1.0)
+        mesh = draw_cells(axes, shown, limits, cell_pt)
+        mark_best(axes, frame, layers, cell_pt)
         axes.set(xlim=(-0.5, layers - 0.5), ylim=(0.5, layers + 0.5))
         axes.set_xticks(ticks(0, layers - 1))
         axes.set_yticks(ticks(1, layers))
@@ -147,26 +151,37 @@ def draw_angular(
         bar_left = _LEFT + layout.side + _BAR_GAP
         bar_axes = figure.add_axes(layout.box(bar_left, _BOTTOM, _BAR_WIDTH, layout.side))
         bar = figure.colorbar(mesh, cax=bar_axes)
-        bar.outline.set_visible(False)
-        bar.locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
-        bar.update_ticks()
-        if normalize == "none":
-            bar.set_label(RAW_LABEL)
-        else:
-            # Longer than a single-column map is high in the size of the other labels.
-            bar.set_label(ROW_LABEL, size=TICK_PT)
+        label_bar(bar, normalize)
         _write_head(figure, layout)
     return figure
 
 
-def _draw_cells(axes: Axes, values: np.ma.MaskedArray, normalize: str, cell_pt: float) -> QuadMesh:
+def label_bar(bar: Colorbar, normalize: str) -> None:
+    """Ticks and words of a colour bar."""
+    bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
+    bar.update_ticks()
+    if normalize == "none":
+        bar.set_label(RAW_LABEL)
+    else:
+        # Longer than a single-column map is high in the size of the other labels.
+        bar.set_label(ROW_LABEL, size=TICK_PT)
+
+
+def colour_limits(low: float, high: float) -> tuple[float, float]:
+    """The ends of a colour scale: equal values would leave the colour bar without one."""
+    if high - low < _NARROWEST_SCALE:
+        middle = (low + high) / 2
+        return max(0.0, middle - _NARROWEST_SCALE / 2), min(1.0, middle + _NARROWEST_SCALE / 2)
+    return low, high
+
+
+def draw_cells(
+    axes: Axes, values: np.ma.MaskedArray, limits: tuple[float, float], cell_pt: float
+) -> QuadMesh:
     """Square cells with thin white edges; neither colour nor edge outside the triangle."""
     layers = len(values)
-    low, high = (0.0, 1.0) if normalize == "row" else (float(values.min()), float(values.max()))
-    if high - low < _NARROWEST_SCALE:
-        # Equal values would leave the colour bar without a scale.
-        middle = (low + high) / 2
-        low, high = max(0.0, middle - _NARROWEST_SCALE / 2), min(1.0, middle + _NARROWEST_SCALE / 2)
+    low, high = limits
     mesh = axes.pcolormesh(
         np.arange(layers + 1) - 0.5,
         np.arange(layers + 1) + 0.5,
@@ -181,8 +196,8 @@ def _draw_cells(axes: Axes, values: np.ma.MaskedArray, normalize: str, cell_pt: 
     return mesh
 
 
-def _mark_best(axes: Axes, frame: pd.DataFrame, layers: int, cell_pt: float) -> None:
-    """A dot in the nearest cell of every row, explained in the empty triangle."""
+def mark_best(axes: Axes, frame: pd.DataFrame, layers: int, cell_pt: float, explained: bool = True) -> None:
+    """A dot in the nearest cell of every row, explained in the empty triangle if asked for."""
     if layers == 1:
         return  # one cell: nothing to choose, and no empty triangle to say so in
     best = best_blocks(frame)
@@ -196,6 +211,8 @@ def _mark_best(axes: Axes, frame: pd.DataFrame, layers: int, cell_pt: float) -> 
         "markeredgewidth": size_pt * 0.14,
     }
     axes.plot(best["layer"], best["n"], markersize=size_pt, clip_on=False, label=MARK_LABEL, **look)
+    if not explained:
+        return
     axes.legend(
         handles=[Line2D([], [], markersize=max(size_pt, 3.0), **look)],
         labels=[MARK_LABEL],

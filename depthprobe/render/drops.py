@@ -62,11 +62,11 @@ _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
 _PANEL_GAP, _HEAD_GAP = 0.14, 0.05
 _EDGE, _TICK_ROOM, _LABEL_GAP = 0.03, 0.07, 0.05
-_SIGN_IN = 6.5 / 72
+SIGN_IN = 6.5 / 72
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """One task, ready to be drawn: where its axis ends, and what stands on it and above it."""
 
     drops: Drops
@@ -132,7 +132,7 @@ def _axis_label(drops: Drops, room: float) -> tuple[float, list[str]]:
     return min(choices, key=lambda choice: (len(choice[1]), -choice[0]))
 
 
-def _plan(drops: Drops, height: float) -> _Panel:
+def plan_panel(drops: Drops, height: float) -> Panel:
     """The panel of a task: its axis holds every bar and interval, except the few that are cut."""
     ends = drops.rows[["ci_low", "ci_high", "drop"]].to_numpy(dtype="float64")
     lows, highs = np.minimum(ends.min(axis=1), 0), np.maximum(ends.max(axis=1), 0)
@@ -151,10 +151,10 @@ def _plan(drops: Drops, height: float) -> _Panel:
     shown = even_ticks(low, high)
     # A label may stand out a little over its axis.
     size_pt, label = _axis_label(drops, height + 0.2)
-    return _Panel(drops, low, high, cut, shown, tick_labels(shown), label, size_pt)
+    return Panel(drops, low, high, cut, shown, tick_labels(shown), label, size_pt)
 
 
-def _notes(panel: _Panel, room: float) -> tuple[list[str], list[str]]:
+def panel_notes(panel: Panel, room: float) -> tuple[list[str], list[str]]:
     """The lines above a panel: the task, and in small type the whole model and what was cut."""
     drops = panel.drops
     name = drops.task if drops.filter == "none" else f"{drops.task} ({drops.filter})"
@@ -209,7 +209,7 @@ def draw_drops(
         caption = f"{caption}; {more}" if caption else more
         tasks = [*tasks[: MOST_PANELS - 1], tasks[-1]]  # the last one is the calibration loss
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)
-    panels = [_plan(drops_of(frame, task, options), height) for task in tasks]
+    panels = [plan_panel(drops_of(frame, task, options), height) for task in tasks]
     block = panels[0].drops.block
     last = max(int(panel.drops.rows["layer"].max()) for panel in panels)
     last = last if layers is None else max(last, layers - block)
@@ -220,8 +220,8 @@ def draw_drops(
     inside, room = width - left - right, width - left - _TOP
     title_pt, title_lines = fit_title(title, room)
     caption_lines = fit(caption, NOTE_PT, room)
-    key_rows, key_columns = key_grid(KEYS, room, _SIGN_IN)
-    heads = [_notes(panel, room) for panel in panels]
+    key_rows, key_columns = key_grid(KEYS, room, SIGN_IN)
+    heads = [panel_notes(panel, room) for panel in panels]
     heads_in = [text_height(name, TICK_PT) + text_height(notes, NOTE_PT) for name, notes in heads]
     above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
     above += text_height([""] * key_rows, NOTE_PT) + 3 * _HEAD_GAP
@@ -232,7 +232,7 @@ def draw_drops(
         FigureCanvasAgg(figure)
         top = write_lines(figure, left, total - _TOP, title_lines, title_pt, weight="bold")
         top = write_lines(figure, left, top, caption_lines, NOTE_PT, color=FAINT) - _HEAD_GAP
-        _draw_keys(figure, left, top, key_columns)
+        draw_keys(figure, left, top, key_columns)
         top -= text_height([""] * key_rows, NOTE_PT) + 2 * _HEAD_GAP
         for panel, (name, notes) in zip(panels, heads, strict=True):
             top = write_lines(figure, left, top, name, TICK_PT, weight="bold")
@@ -240,7 +240,7 @@ def draw_drops(
             box = (left / width, top / total, inside / width, height / total)
             axes = figure.add_axes(box)
             axes.set_xlim(-0.5 - _SIDE, last + 0.5 + _SIDE)
-            _draw_panel(axes, panel, inside / (last + 1 + 2 * _SIDE), (_EDGE - left) / inside)
+            draw_panel(axes, panel, inside / (last + 1 + 2 * _SIDE), (_EDGE - left) / inside)
             top -= _PANEL_GAP
             axes.set_xticks(ticks(0, last), labels=None if panel is panels[-1] else [])
         axes.set_xlabel(
@@ -249,11 +249,21 @@ def draw_drops(
     return figure
 
 
-def _draw_panel(axes: Axes, panel: _Panel, layer_in: float, label_x: float) -> None:
-    """Bars, intervals and zero line of one task; downward is harm."""
+def draw_panel(axes: Axes, panel: Panel, layer_in: float, label_x: float, layers: int | None = None) -> None:
+    """Bars, intervals and zero line of one task; downward is harm.
+
+    Args:
+        axes: Where.
+        panel: What.
+        layer_in: Inches a layer.
+        label_x: Where the axis label ends, in widths of the axes.
+        layers: The model's, if layers stand at their relative depth; None puts them at their index.
+    """
     drops = panel.drops
     x, drop = drops.rows["layer"].to_numpy(), drops.rows["drop"].to_numpy(dtype="float64")
     bar = min(0.78, _WIDEST_BAR_IN / layer_in)
+    if layers is not None:
+        x, bar = x / layers, bar / layers
     thin = float(np.clip(layer_in * 72 * 0.12, 0.4, 0.8))
     axes.bar(
         x,
@@ -299,7 +309,7 @@ def _draw_panel(axes: Axes, panel: _Panel, layer_in: float, label_x: float) -> N
     axes.yaxis.set_label_coords(label_x, 0.5)
 
 
-def _break(axes: Axes, layer: int, bar: float, end: float) -> None:
+def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
     """Two short lines across a bar near the end of the axis: it goes on."""
     ends = layer - 0.65 * bar, layer + 0.65 * bar
     heights = np.array([0.84, 0.89]) * end
@@ -308,11 +318,11 @@ def _break(axes: Axes, layer: int, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def _draw_keys(figure: Figure, left: float, top: float, columns: int) -> None:
+def draw_keys(figure: Figure, left: float, top: float, columns: int) -> None:
     """What filled, hollow and the thin line mean, once for all panels."""
     signs = [
         Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
         Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
         Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
     ]
-    write_keys(figure, left, top, KEYS, signs, columns, _SIGN_IN)
+    write_keys(figure, left, top, KEYS, signs, columns, SIGN_IN)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from depthprobe.errors import OptionError, RunError
 from depthprobe.render import gradients, training, variances
 from depthprobe.render.angular import NORMALIZATIONS, draw_angular
+from depthprobe.render.comparison import COMPARISONS
 from depthprobe.render.drops import draw_drops
 from depthprobe.render.profiles import draw_gradnorm, draw_variance
 from depthprobe.render.style import style
@@ -27,6 +28,8 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 FORMATS = tuple(_METADATA)
 _DOTS_PER_INCH = 300
+# What a comparison's manifest calls its probe; it has a figure for each of its tables.
+COMPARE = "compare"
 
 
 def _angular(run: Run, normalize: str, title: str) -> Figure:
@@ -150,12 +153,27 @@ def figure_of(run: Run, *, normalize: str = "none", title: str | None = None) ->
     if normalize not in NORMALIZATIONS:
         raise OptionError(f"--normalize is {normalize!r}.", f"Use one of: {', '.join(NORMALIZATIONS)}.")
     probe = str(run.manifest.get("probe"))
+    if probe == COMPARE:
+        return next(iter(_comparison(run, normalize, title).values()))
     if probe not in DRAWINGS or _stem(run) not in run.tables:
         drawn = ", ".join(DRAWINGS)
         raise RunError(
             f"{run.directory} is a run of {probe!r}, which has no figure.", f"Drawn are runs of: {drawn}."
         )
     return DRAWINGS[probe](run, normalize, model_title(run) if title is None else title)
+
+
+def _comparison(run: Run, normalize: str, title: str | None) -> dict[str, Figure]:
+    """The figures of a comparison by the names of their files; of all its tables, or of those rescaled."""
+    stems = [stem for stem in COMPARISONS if stem in run.tables]
+    if normalize != "none":
+        stems = [stem for stem in stems if stem == "compare_angular"]
+    if not stems:
+        raise OptionError(
+            f"--normalize is {normalize!r}, and {run.directory} compares nothing that is rescaled.",
+            "Leave --normalize out.",
+        )
+    return {stem: COMPARISONS[stem](run, normalize, title or "") for stem in stems}
 
 
 def _stem(run: Run) -> str:
@@ -171,7 +189,7 @@ def draw_run(
     title: str | None = None,
     output: Path | None = None,
 ) -> list[Path]:
-    """The figure files drawn from a saved run, in the order of ``formats``.
+    """The figure files drawn from a saved run, in the order of ``formats``; of a comparison several figures.
 
     Args:
         run: The run, as read from its directory.
@@ -189,11 +207,18 @@ def draw_run(
     if unknown or not formats:
         asked = ", ".join(map(repr, unknown)) or "nothing"
         raise OptionError(f"--format is {asked}.", f"Use one or more of: {', '.join(FORMATS)}.")
-    figure = figure_of(run, normalize=normalize, title=title)
-    stem = _stem(run) if normalize == "none" else f"{_stem(run)}-{normalize}"
+    if run.manifest.get("probe") == COMPARE and normalize in NORMALIZATIONS:
+        figures = _comparison(run, normalize, title)
+    else:
+        figures = {_stem(run): figure_of(run, normalize=normalize, title=title)}
+    ending = "" if normalize == "none" else f"-{normalize}"
     directory = run.directory if output is None else Path(output)
     # All are drawn before the first is written: a failing one leaves no half set behind.
-    contents = [(directory / f"{stem}.{name}", render_bytes(figure, name)) for name in dict.fromkeys(formats)]
+    contents = [
+        (directory / f"{stem}{ending}.{name}", render_bytes(figure, name))
+        for stem, figure in figures.items()
+        for name in dict.fromkeys(formats)
+    ]
     for path, content in contents:
         replace_file(path, content)
     return [path for path, _ in contents]
