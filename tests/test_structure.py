@@ -44,7 +44,11 @@ MAY_IMPORT = {
         "resuming",
     },
     "notebook": {"probes", "models", "texts", "results", "render"},
+    "comparing": {"evaluation", "results", "provenance"},  # of evaluation the statistics, which need no torch
+    "measuring_many": {"comparing", "pipeline", "sweep", "evaluation", "models", "texts"},
     "commands": {
+        "comparing",
+        "measuring_many",
         "pipeline",
         "sweep",
         "evaluation",
@@ -126,7 +130,10 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
     "arguments",
     [
         ["--help"],
-        *([name, "--help"] for name in ("angular", "gradnorm", "variance", "inspect", "plot", "pretrain")),
+        *(
+            [name, "--help"]
+            for name in ("angular", "gradnorm", "variance", "compare", "inspect", "plot", "pretrain")
+        ),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import depthprobe
-from depthprobe.commands import angular, gradnorm, plot, pretrain, prune_sweep, variance
+from depthprobe.commands import angular, compare, gradnorm, plot, pretrain, prune_sweep, variance
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for name, command in (
     ("prune-sweep", prune_sweep.command),
     ("gradnorm", gradnorm.command),
     ("variance", variance.command),
+    ("compare", compare.command),
     ("inspect", inspect_model.command),
     ("plot", plot.command),
     ("pretrain", pretrain.command),

@@ -41,8 +41,8 @@ def check_agreement(sides: Sequence[Side], probe: str) -> list[str]:
             )
         if not same_tokens:
             notes.append(
-                f"{side.label}: the same {probe} text as for {first[0].label} is other tokens to it, since its "
-                f"tokenizer differs ({_tokens(theirs)} against {_tokens(mine)})."
+                f"{side.label} and {first[0].label} cut the same {probe} text into other tokens "
+                f"({_tokens(theirs)} and {_tokens(mine)})."
             )
     for key in _TOLD_OF_THE_MODEL:
         values = {side.label: (side.runs[probe].manifest.get("model") or {}).get(key) for side in sides}

@@ -180,6 +180,7 @@ def y_axis(curves: Sequence[Curve], band: Band | None, logarithmic: bool) -> Axi
 
 
 def set_axis(axes: Axes, axis: Axis, logarithmic: bool) -> None:
+    """Give the axes this y axis."""
     axes.set_yscale("log" if logarithmic else "linear")
     axes.set_ylim(axis.low, axis.high)
     axes.set_yticks(axis.places, labels=axis.labels)

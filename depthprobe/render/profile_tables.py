@@ -49,7 +49,7 @@ def gradnorm_table(
     frame, options = table_and_options(run, options, GRADNORM, GRADIENT_NORMS)
     norms = grad_norms(frame)
     layers = len(norms.norm)
-    shown = _shown(layers, [norms.norm])
+    shown = shown_layers(layers, [norms.norm])
     ends = list(norms.outside)
     # All columns there can be need narrow ones.
     width = _NARROW if norms.varies and len(norms.parts) == len(PARTS) else _WIDE
@@ -71,7 +71,7 @@ def gradnorm_table(
     caption = [
         f"Norm: L2, {gradnorm_quantity(norms, options)}. Share: a block's squared norm in the sum of squared "
         "norms over the blocks.",
-        *_left_out(layers, shown, GRADNORM),
+        *left_out(layers, shown, GRADNORM),
     ]
     return _table(_title(run, title, "gradient norm of every layer"), caption, columns, after=len(shown))
 
@@ -104,7 +104,7 @@ def variance_table(
         names = {"block_influence": "Block\nInfluence", "contribution_ratio": "contri-\nbution\nratio"}
         extra = [(head, ordered[name].to_numpy(dtype="float64")) for name, head in names.items()]
         marks.append(extra[0][1])
-    shown = _shown(layers, marks)
+    shown = shown_layers(layers, marks)
     behind = [0, *(layer + 1 for layer in shown)]
     columns = [
         ("layer\n(0-based)", ["embedding", *map(str, shown)]),
@@ -116,7 +116,7 @@ def variance_table(
     columns += [(head, ["", *_numbers(values[shown])]) for head, values in extra]
     caption = [
         f"The stream behind each layer, x^(l+1): {variance_quantity(found)}.",
-        *_left_out(layers, shown, VARIANCE),
+        *left_out(layers, shown, VARIANCE),
     ]
     return _table(_title(run, title, "variance of the residual stream"), caption, columns, after=1)
 
@@ -126,7 +126,7 @@ def _two_lines(head: str) -> str:
     return head.replace("-", "-\n")
 
 
-def _shown(layers: int, marks: Iterable[NDArray[np.float64]]) -> list[int]:
+def shown_layers(layers: int, marks: Iterable[NDArray[np.float64]]) -> list[int]:
     """The layers to show: all, or both ends, every so-manieth between, and the extremes of ``marks``."""
     if layers <= _ALL_SHOWN:
         return list(range(layers))
@@ -137,7 +137,8 @@ def _shown(layers: int, marks: Iterable[NDArray[np.float64]]) -> list[int]:
     return sorted(shown)
 
 
-def _left_out(layers: int, shown: Sequence[int], stem: str) -> list[str]:
+def left_out(layers: int, shown: Sequence[int], stem: str) -> list[str]:
+    """A sentence on how many layers are not shown; none if all are."""
     left = layers - len(shown)
     return [f"{left} of {layers} layers are not shown; {stem}.csv has all."] if left else []
 

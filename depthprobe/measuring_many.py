@@ -1,0 +1,127 @@
+"""Several models measured for a comparison: one text, all checked, then each as its own command would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from depthprobe.comparing.agreement import settings_that_differ
+from depthprobe.comparing.sides import Side
+from depthprobe.errors import OptionError
+from depthprobe.evaluation.options import TaskOptions
+from depthprobe.models.checkpoint import open_checkpoint
+from depthprobe.models.options import LoadOptions
+from depthprobe.models.sources import resolve_model
+from depthprobe.pipeline import Request, Watcher, run
+from depthprobe.sweep import SweepRequest, run_sweep
+from depthprobe.texts import PAPER_LENGTH, TextOptions, default_options
+
+# The options that the single commands have by default and that decide their numbers.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "angular": {"tokens": "last"},
+    "variance": {},
+    "gradnorm": {"per_batch": None},
+}
+_MEANS: dict[str, dict[str, Any]] = {"gradnorm": {"memory": "auto"}}
+
+
+def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> TextOptions:
+    """Return the one text for all: the one named, else that of finished runs, else a default for all.
+
+    The default is the built-in text as soon as one model is embedded, since those read nothing else.
+
+    Raises:
+        OptionError: if a finished run was measured on another text.
+    """
+    finished = [side for side in sides if not side.is_model]
+    wanted = dict(given)
+    known = (finished[0].runs[probe].manifest["settings"].get("text") or {}) if finished else {}
+    if wanted.get("dataset") is None and known:
+        if "sha256" in known:
+            raise OptionError(
+                f"{finished[0].argument} was measured on the local text {known.get('dataset')}.",
+                "Name that text with --dataset, so that the models are measured on it too.",
+            )
+        wanted |= {key: known.get(key) for key in ("dataset", "config", "split", "column", "seed")}
+        wanted |= {key: known.get(key) for key in ("samples", "seq_len") if wanted.get(key) is None}
+    embedded = any(side.argument.startswith("builtin:") for side in sides if side.is_model)
+    text = default_options(embedded=embedded, **wanted)
+    for side in finished:
+        differing = settings_that_differ(side.runs[probe].manifest["settings"], text.settings())
+        if differing:
+            raise OptionError(
+                f"{side.argument} was measured on another text than is asked for: {'; '.join(differing)}.",
+                "Ask for the same text, or measure it again.",
+            )
+    return text
+
+
+def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, watch: Watcher) -> int | None:
+    """Return the tokens a sample that all models take, if one takes fewer than asked for; else None.
+
+    Every model is looked up and its configuration and tokenizer read before the first one is measured.
+
+    Raises:
+        LoadError: if a model cannot be found or used.
+        TextError: if ``--seq-len`` is beyond one of them.
+    """
+    limits = {}
+    for side in sides:
+        if side.is_model:
+            checkpoint = open_checkpoint(resolve_model(side.argument, None, None), load)
+            limits[side.argument] = text.length(checkpoint.context_tokens)
+    shortest = min(limits, key=lambda name: limits[name])
+    if limits[shortest] >= (text.seq_len or PAPER_LENGTH):
+        return None
+    watch.say(f"{shortest} takes {limits[shortest]} tokens, so samples of all are cut there.")
+    return limits[shortest]
+
+
+def measure_sides(
+    sides: Sequence[Side],
+    texts: Mapping[str, TextOptions],
+    sweep: Mapping[str, Any],
+    load: LoadOptions,
+    batch_size: int | None,
+    output: Path,
+    watch: Watcher,
+) -> list[Side] | None:
+    """Return the sides with a run of every probe, measured now or found; None where another process has them.
+
+    Args:
+        sides: Those that are models are measured.
+        texts: The text of every probe.
+        sweep: tasks, num_fewshot and limit of prune-sweep.
+        load: How models are loaded.
+        batch_size: Samples a batch; None fits the device.
+        output: The directory of the runs.
+        watch: Told how it goes.
+    """
+    measured: list[Side] = []
+    for side in sides:
+        if not side.is_model:
+            measured.append(side)
+            continue
+        watch.say(f"Model: {side.argument}.")
+        runs = {}
+        for probe, text in texts.items():
+            request = Request(
+                probe=probe,
+                model=side.argument,
+                text=text,
+                load=load,
+                options=_DEFAULTS.get(probe, {}),
+                means=_MEANS.get(probe, {}),
+                batch_size=batch_size,
+                output=output,
+            )
+            if probe == "prune-sweep":
+                found = run_sweep(SweepRequest(model=request, tasks=TaskOptions(**sweep)), watch)
+            else:
+                found = run(request, watch)
+            if found is not None:
+                runs[probe] = found
+        measured.append(replace(side, runs=runs))
+    return measured if all(not side.is_model for side in measured) else None
