@@ -16,7 +16,7 @@ from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import resolve_model
 from depthprobe.pipeline import Request, Watcher, run
 from depthprobe.sweep import SweepRequest, run_sweep
-from depthprobe.texts import PAPER_LENGTH, TextOptions, default_options
+from depthprobe.texts import TextOptions, default_options
 
 # The options that the single commands have by default and that decide their numbers.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> 
 
 
 def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, watch: Watcher) -> int | None:
-    """Return the tokens a sample that all models take, if one takes fewer than asked for; else None.
+    """Return the tokens a sample that all models take, where one takes fewer than others; else None.
 
     Every model is looked up and its configuration and tokenizer read before the first one is measured.
 
@@ -72,9 +72,10 @@ def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, wa
         if side.is_model:
             checkpoint = open_checkpoint(resolve_model(side.argument, None, None), load)
             limits[side.argument] = text.length(checkpoint.context_tokens)
-    shortest = min(limits, key=lambda name: limits[name])
-    if limits[shortest] >= (text.seq_len or PAPER_LENGTH):
+    # Where all take the same, each cuts its samples there by itself, and its runs stay what they are.
+    if len(set(limits.values())) == 1:
         return None
+    shortest = min(limits, key=lambda name: limits[name])
     watch.say(f"{shortest} takes {limits[shortest]} tokens, so samples of all are cut there.")
     return limits[shortest]
 

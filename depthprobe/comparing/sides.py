@@ -81,12 +81,14 @@ def _side(argument: str, probes: Sequence[str] | None) -> Side:
             )
         return Side(argument, {probe: run})
     runs: dict[str, Run] = {}
+    others: set[str] = set()
     for manifest in sorted(path.glob(f"*/{MANIFEST_NAME}")):
         if manifest.parent.name.startswith("."):
             continue
         run = read_run(manifest.parent)
         probe = str(run.manifest["probe"])
         if probe not in COMPARED or (probes and probe not in probes):
+            others.add(probe)
             continue
         if probe in runs and runs[probe].directory.name == probe:
             continue  # the run with the default settings lies under the probe's own name
@@ -97,11 +99,15 @@ def _side(argument: str, probes: Sequence[str] | None) -> Side:
                 "Name the run directories themselves.",
             )
         runs[probe] = run
+    if not runs and others:
+        raise RunError(
+            f"{argument} holds runs of {', '.join(sorted(others))}, and none of "
+            f"{', '.join(probes or COMPARED)}.",
+            "Measure it first, or choose others with --probe.",
+        )
     if not runs:
         raise RunError(
-            f"{argument} is neither a run, nor a directory of runs"
-            + (f" of {', '.join(probes)}" if probes else "")
-            + ", nor a model.",
+            f"{argument} is neither a run, nor a directory of runs, nor a model.",
             "Give a run such as reports/MODEL/angular, a directory such as reports/MODEL, or a model.",
         )
     return Side(argument, runs)

@@ -23,7 +23,7 @@ class Compared:
         label: How it is called.
         layers: How many it has.
         frame: Its rows, with the differences.
-        options, data: What its run's manifest says of them.
+        options, data, model: What its run's manifest says of them.
     """
 
     label: str
@@ -31,6 +31,7 @@ class Compared:
     frame: pd.DataFrame
     options: Mapping[str, Any]
     data: Mapping[str, Any]
+    model: Mapping[str, Any]
 
 
 def compared_of(run: Run, stem: str) -> list[Compared]:
@@ -51,7 +52,7 @@ def compared_of(run: Run, stem: str) -> list[Compared]:
             kept = side["runs"][probe]
             rows = frame[frame["model"] == side["label"]].reset_index(drop=True)
             layers = int(side["model"]["layers"])
-            found.append(Compared(side["label"], layers, rows, kept["options"], kept["data"]))
+            found.append(Compared(side["label"], layers, rows, kept["options"], kept["data"], side["model"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"The manifest in {run.directory} does not say what was compared.", "Compare the runs again."

@@ -320,6 +320,7 @@ def _caption(sides: list[Compared]) -> str:
     data = sides[0].data
     if not data.get("dataset"):
         return ""
+    dtypes = {side.model.get("dtype") for side in sides}
     words = [
         str(data["dataset"]).rsplit("/", 1)[-1]
         if str(data["dataset"]).startswith(("/", ".", "~"))
@@ -327,6 +328,7 @@ def _caption(sides: list[Compared]) -> str:
     ]
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
+    words += [str(dtype) for dtype in dtypes if dtype and len(dtypes) == 1]
     return ", ".join(words)
 
 

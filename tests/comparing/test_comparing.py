@@ -1,0 +1,189 @@
+"""Runs side by side: what stands in the tables, and what is refused."""
+
+import re
+import subprocess
+import sys
+
+import compare_sides
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from depthprobe.comparing.items import combined
+from depthprobe.comparing.sides import find_sides, labelled, probes_to_compare
+from depthprobe.comparing.story import compare
+from depthprobe.errors import DepthprobeError, OptionError, RunError
+
+PROBES = ("angular", "variance", "gradnorm", "prune-sweep")
+
+
+@pytest.fixture
+def save_run(tmp_path):
+    return lambda *given, **options: compare_sides.save_run(tmp_path / "runs", *given, **options)
+
+
+def side_by_side(tmp_path, runs, **options):
+    sides = find_sides([str(run.directory) for run in runs], None)
+    return compare(sides, probes_to_compare(sides, None), output=tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("probe", "stem", "quantity", "keys"),
+    [
+        ("angular", "angular", "distance", ["layer", "n"]),
+        ("variance", "variance", "variance", ["layer", "point"]),
+        ("variance", "influence", "block_influence", ["layer"]),
+        ("gradnorm", "gradnorm", "grad_norm", ["layer", "part"]),
+        ("prune-sweep", "prune_sweep", "drop", ["task", "metric", "filter", "layer"]),
+    ],
+)
+def test_every_row_has_its_difference_to_the_first_model(tmp_path, save_run, probe, stem, quantity, keys):
+    runs = [save_run(f"org/m{seed}", probe, seed=seed) for seed in range(3)]
+    found = side_by_side(tmp_path, runs).tables[f"compare_{stem}"]
+    # Independently: looked up row by row in the runs' own tables.
+    values = [{tuple(row[keys]): row[quantity] for _, row in run.tables[stem].iterrows()} for run in runs]
+    assert found.model.drop_duplicates().tolist() == ["org/m0", "org/m1", "org/m2"]
+    for _, row in found.iterrows():
+        key, which = tuple(row[keys]), int(row.model[-1])
+        assert row[quantity] == values[which][key]
+        assert row.difference == values[which][key] - values[0][key]
+        assert row.relative_depth == row.layer / 4
+
+
+def test_models_of_other_depth_have_relative_depth_and_no_difference(tmp_path, save_run):
+    runs = [save_run("a/four", "variance", 4), save_run("b/six", "variance", 6)]
+    news = []
+    found = side_by_side(tmp_path, runs, say=news.append).tables["compare_variance"]
+    assert "difference" not in found
+    stream = found[found.point == "stream"]
+    assert stream.groupby("model").relative_depth.agg(["min", "max"]).to_numpy().tolist() == [[0, 1]] * 2
+    assert any("a/four 4, b/six 6 layers" in line for line in news)
+
+
+def test_drops_of_the_same_items_are_paired_item_by_item(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed) for seed in range(2)]
+    found = side_by_side(tmp_path, runs).tables["compare_prune_sweep"]
+    other = found[found.model == "org/m1"].reset_index(drop=True)
+    assert set(other.pairing) == {"paired items"}
+    scores = [np.load(run.directory / "items.npz")["quiz/acc/none.scores"] for run in runs]
+    for layer, row in other.iterrows():
+        change = (scores[1][layer + 1] - scores[1][0]) - (scores[0][layer + 1] - scores[0][0])
+        assert row.difference == pytest.approx(change.mean(), abs=1e-12)
+        normal = 1.96 * change.std(ddof=1) / np.sqrt(len(change))
+        width = (row.difference_high - row.difference_low) / 2
+        assert normal < width < 1.15 * normal  # a t interval, a little wider for changes not seen
+
+
+def test_drops_without_items_are_combined_as_independent(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed, items=False) for seed in range(2)]
+    found = side_by_side(tmp_path, runs).tables["compare_prune_sweep"]
+    first, other = (found[found.model == f"org/m{seed}"].reset_index(drop=True) for seed in range(2))
+    assert set(other.pairing) == {"independent"} and set(first.pairing) == {"itself"}
+    low = np.sqrt((other["drop"] - other.ci_low) ** 2 + (first.ci_high - first["drop"]) ** 2)
+    assert np.allclose(other.difference - other.difference_low, low)
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=2, max_size=2),
+    st.lists(st.floats(1e-3, 1), min_size=4, max_size=4),
+)
+def test_the_combined_interval_leaves_out_zero_just_where_p_is_below_5_percent(drops, reach):
+    from types import SimpleNamespace as Row
+
+    mine = Row(drop=drops[0], ci_low=drops[0] - reach[0], ci_high=drops[0] + reach[1])
+    its = Row(drop=drops[1], ci_low=drops[1] - reach[2], ci_high=drops[1] + reach[3])
+    low, high, p_value = combined(mine, its)
+    assert low <= its.drop - mine.drop <= high
+    if abs(p_value - 0.05) > 1e-6:
+        assert (p_value < 0.05) == (low > 0 or high < 0)
+    back = combined(its, mine)
+    assert back == pytest.approx((-high, -low, p_value))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"text": compare_sides.TEXT | {"samples": 9}, "tokens": "u"}, "samples 8 and 9"),
+        ({"text": compare_sides.TEXT | {"dataset": "c4"}, "tokens": "u"}, "dataset builtin and c4"),
+        ({"tokens_compared": "all"}, "tokens compared None and all"),
+    ],
+)
+def test_runs_of_other_data_or_options_are_refused(tmp_path, save_run, changed, message):
+    runs = [save_run("a/one", "angular"), save_run("b/two", "angular", **changed)]
+    with pytest.raises(RunError, match=f"a/one and b/two were not measured alike by angular: .*{message}"):
+        side_by_side(tmp_path, runs)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_tokens_of_the_same_text_are_told_and_not_refused(tmp_path, save_run):
+    runs = [save_run("a/one", "angular"), save_run("b/two", "angular", tokens="u")]
+    news = []
+    side_by_side(tmp_path, runs, say=news.append)
+    assert any("cut the same angular text into other tokens" in line for line in news)
+
+
+def test_a_directory_of_runs_gives_every_probe_that_all_share(tmp_path, save_run):
+    for probe in PROBES:
+        save_run("a/one", probe)
+    for probe in PROBES[:2]:
+        save_run("b/two", probe, seed=1)
+    sides = find_sides([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
+    assert probes_to_compare(sides, None) == ["angular", "variance"]
+    with pytest.raises(RunError, match="b--two holds no run of gradnorm"):
+        probes_to_compare(sides, ["gradnorm"])
+
+
+def test_the_same_comparison_again_is_found(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "angular", seed=seed) for seed in range(2)]
+    first, news = side_by_side(tmp_path, runs), []
+    assert first.directory.name == "compare-m0-m1"
+    assert side_by_side(tmp_path, runs, say=news.append).directory == first.directory
+    assert any("Already compared" in line for line in news)
+    assert side_by_side(tmp_path, runs, name="again").directory.name == "again"
+
+
+def test_two_runs_of_one_model_are_told_apart_by_what_differs(tmp_path, save_run):
+    runs = [compare_sides.save_run(tmp_path / str(i), "a/one", "angular", seed=i) for i in range(2)]
+    runs[1].manifest["model"]["dtype"] = "bfloat16"
+    sides = find_sides([str(run.directory) for run in runs], None)
+    assert [side.label for side in labelled(sides)] == [
+        "a/one (0/a--one/angular)",
+        "a/one (1/a--one/angular)",
+    ]
+    sides[1].runs["angular"].manifest["model"]["dtype"] = "bfloat16"
+    assert [side.label for side in labelled(sides)] == ["a/one (float32)", "a/one (bfloat16)"]
+
+
+def test_what_cannot_be_compared_is_one_clear_line(tmp_path, save_run):
+    run = str(save_run("a/one", "angular").directory)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    wrong = [
+        ([run], "nothing to compare .* with"),
+        ([run, run], "is named twice"),
+        ([run, str(empty)], "neither a run, nor a directory of runs, nor a model"),
+        ([run, str(save_run("b/two", "variance").directory)], "share no probe"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(DepthprobeError) as caught:
+            probes_to_compare(find_sides(arguments, None), None)
+        assert re.search(message, caught.value.problem) and caught.value.hint
+    with pytest.raises(OptionError, match="--probe is foo"):
+        probes_to_compare(find_sides([run, "org/model"], None), ["foo"])
+
+
+def test_finished_runs_are_compared_and_drawn_without_torch(tmp_path, save_run):
+    runs = [str(save_run(f"org/m{seed}", "angular", seed=seed).directory) for seed in range(2)]
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "from depthprobe.__main__ import main\n"
+        f"sys.argv = ['depthprobe', 'compare', *{runs!r}, '-o', {str(tmp_path / 'out')!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "out" / "compare-m0-m1").iterdir())
+    assert names == ["compare_angular.csv", "compare_angular.pdf", "compare_angular.png", "manifest.json"]
+    assert "Side by side" in done.stdout and "org/m1" in done.stdout
