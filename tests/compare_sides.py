@@ -48,8 +48,11 @@ def save_run(root, model, probe, layers=4, seed=0, items=True, text=TEXT, tokens
     if probe == "angular":
         frames = {"angular": angular(layers, seed)}
     elif probe == "variance":
-        frames = {"variance": profile_frames.rising(layers, seed),
-                  "influence": profile_frames.influence(np.linspace(0.5, 0.1, layers) + seed / 100)}  # fmt: skip
+        least = np.linspace(0.5, 0.1, layers) + seed / 100
+        frames = {
+            "variance": profile_frames.rising(layers, seed),
+            "influence": profile_frames.influence(least),
+        }
     elif probe == "gradnorm":
         frames = {"gradnorm": profile_frames.falling(layers, seed)}
     else:

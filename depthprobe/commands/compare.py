@@ -171,11 +171,11 @@ def _measured(
 
 def _show(run: Run, formats: tuple[str, ...]) -> None:
     """Print the tables, draw the figures, and say where everything is."""
-    from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_table
+    from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables
     from depthprobe.render.figures import draw_run
 
     console = result_console()
-    for line in (summary_table(run), *layer_tables(run), comparison_reading(run)):
+    for line in (*summary_tables(run), *layer_tables(run), comparison_reading(run)):
         if line:
             console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
     figures = draw_run(run, formats=formats)

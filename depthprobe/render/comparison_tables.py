@@ -23,7 +23,7 @@ from depthprobe.results.runs import Run
 
 # Beyond so many models a row a layer with all differences is wider than a terminal.
 _MOST_WITH_DIFFERENCES = 4
-_NAME_WIDTH, _HEAD_WIDTH = 26, 14
+_NAME_WIDTH, _NARROW_NAME, _HEAD_WIDTH = 26, 16, 14
 # What each table's row of a layer shows, and what its numbers are called.
 _BY_LAYER = {
     "angular": ("n", 1, "distance", "angular distance across each layer (angle / pi)"),
@@ -40,38 +40,45 @@ def thirds(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
     return float(np.mean(values[:third])), float(np.mean(values[len(values) - third :]))
 
 
-def summary_table(run: Run) -> Table:
-    """A table with a row a model: layers, and what every probe says of its shallow and its deep third.
+def summary_tables(run: Run) -> list[Table]:
+    """Tables with a row a model: layers, and what every probe says of its shallow and its deep third.
+
+    One for the profiles and one for the measured drops.
 
     Raises:
         RunError: if the run is no comparison, or a table in it is damaged.
     """
-    stems = [
-        stem for stem in ("angular", "variance", "gradnorm", "prune_sweep") if PREFIX + stem in run.tables
-    ]
-    columns: list[tuple[str, list[str]]] = []
-    sides: list[Compared] = []
-    for stem in stems:
-        sides = compared_of(run, stem)
-        columns += _SUMMARIES[stem](sides)
+    found = []
+    for title, stems in _SUMMARIES:
+        columns: list[tuple[str, list[str]]] = []
+        sides: list[Compared] = []
+        for stem, columns_of in stems.items():
+            if PREFIX + stem in run.tables:
+                sides = compared_of(run, stem)
+                columns += columns_of(sides)
+        if columns:
+            found.append(_summary(title, sides, columns))
+    return found
+
+
+def _summary(title: str, sides: Sequence[Compared], columns: list[tuple[str, list[str]]]) -> Table:
     table = Table(
-        title=Text("Side by side"),
-        caption=Text(
-            "shallow, deep: means over the first and the last third of the layers; layers are 0-based."
-        ),
+        title=Text(title),
+        caption=Text("shallow, deep: mean over the first and the last third of the layers"),
         box=box.HORIZONTALS,
         collapse_padding=True,
         pad_edge=False,
         title_style="bold",
         caption_style="dim",
     )
-    table.add_column("model", style="bold", overflow="fold", max_width=_NAME_WIDTH)
+    # All has to fit into 80 columns.
+    width = _NAME_WIDTH if len(columns) < 6 else _NARROW_NAME
+    table.add_column("model", style="bold", no_wrap=True)
     for head, _ in [("layers", []), *columns]:
         table.add_column(head, justify="right", no_wrap=True)
     for index, side in enumerate(sides):
-        table.add_row(
-            Text(_broken(side.label, _NAME_WIDTH)), str(side.layers), *(cells[index] for _, cells in columns)
-        )
+        cells = [column[index] for _, column in columns]
+        table.add_row(Text(_broken(side.label, width)), str(side.layers), *cells)
     return table
 
 
@@ -87,11 +94,11 @@ def _variance(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
     for side in sides:
         stream = _by_layer(side, "variance")
         growths.append(significant(stream[-1] / stream[1]) if stream[1] > 0 else "-")
-    return [("variance\nlast/first", growths)]
+    return [("variance\nx^L/x^1", growths)]
 
 
 def _gradnorm(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
-    return _two("gradient", [thirds(_by_layer(side, "gradnorm")) for side in sides])
+    return _two("grad", [thirds(_by_layer(side, "gradnorm")) for side in sides])
 
 
 def _prune_sweep(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
@@ -103,10 +110,13 @@ def _prune_sweep(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
         deep = ["-" if pair is None else spoken(pair[1], 3, signed=True) for pair in means]
         name = "loss" if task == CALIBRATION else _short(task)
         columns += [(f"{name}\nshallow", words), (f"{name}\ndeep", deep)]
-    return columns[:4]  # two tasks; more are in the tables below
+    return columns[:6]  # three tasks; more are in the tables below
 
 
-_SUMMARIES = {"angular": _angular, "variance": _variance, "gradnorm": _gradnorm, "prune_sweep": _prune_sweep}
+_SUMMARIES = (
+    ("Side by side", {"angular": _angular, "variance": _variance, "gradnorm": _gradnorm}),
+    ("Side by side: measured drop without a layer", {"prune_sweep": _prune_sweep}),
+)
 
 
 def _two(what: str, means: Sequence[tuple[float, float] | None]) -> list[tuple[str, list[str]]]:

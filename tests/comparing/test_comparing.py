@@ -176,7 +176,11 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, save_run):
 def test_finished_runs_are_compared_and_drawn_without_torch(tmp_path, save_run):
     runs = [str(save_run(f"org/m{seed}", "angular", seed=seed).directory) for seed in range(2)]
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('torch', 'transformers'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
         "from depthprobe.__main__ import main\n"
         f"sys.argv = ['depthprobe', 'compare', *{runs!r}, '-o', {str(tmp_path / 'out')!r}]\n"
         "try: main()\n"

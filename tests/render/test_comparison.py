@@ -9,7 +9,7 @@ from depthprobe.comparing.sides import find_sides, probes_to_compare
 from depthprobe.comparing.story import compare
 from depthprobe.errors import OptionError
 from depthprobe.render.comparison import COMPARISONS
-from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_table, thirds
+from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables, thirds
 from depthprobe.render.figures import draw_run, figure_of
 from depthprobe.results.store import read_run
 
@@ -102,8 +102,9 @@ def test_thirds_are_the_means_of_both_ends():
 
 def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):
     run = compared(*TWO)
-    summary = printed(summary_table(run))
-    assert "a/one" in summary and "0-based" in summary
+    profiles, drops = (printed(table) for table in summary_tables(run))
+    assert "a/one" in profiles and "a/one" in drops
+    assert "\N{HORIZONTAL ELLIPSIS}" not in profiles + drops  # nothing is cut at 80 columns
     tables = [printed(table) for table in layer_tables(run)]
     assert len(tables) == 4
     frame = run.tables["compare_prune_sweep"]
