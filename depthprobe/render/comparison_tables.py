@@ -189,7 +189,7 @@ def _drop_table(sides: Sequence[Compared], task: str) -> Table:
     layers = first.rows["layer"].to_numpy()
     notes = [f"difference: to {sides[0].label}; *: p < {ALPHA} (Holm over {len(layers)})."]
     if any((drops.rows["pairing"] == "independent").any() for drops in found[1:]):
-        notes.append("Intervals of both were combined as if independent: no common items were kept.")
+        notes.append("Intervals are combined as if independent where no common items were kept.")
     return _plain(f"{task}: {change} of {first.words} without each layer", notes, "layer", layers, columns)
 
 
