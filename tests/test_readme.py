@@ -120,7 +120,7 @@ def test_every_option_of_the_command_stands_in_the_readme():
     commands = typer.main.get_command(app).commands
     options = {
         name
-        for command in ("angular", "prune-sweep", "gradnorm", "variance", "plot", "inspect", "pretrain")
+        for command in commands
         for parameter in commands[command].params
         for name in parameter.opts
         if name.startswith("--")
