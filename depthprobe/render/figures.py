@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,13 @@ from depthprobe.render import gradients, training, variances
 from depthprobe.render.angular import NORMALIZATIONS, draw_angular
 from depthprobe.render.comparison import COMPARISONS
 from depthprobe.render.drops import draw_drops
+from depthprobe.render.encoding import FORMATS, render_bytes
+from depthprobe.render.presets import drawn_for
 from depthprobe.render.profiles import draw_gradnorm, draw_variance
-from depthprobe.render.style import style
 from depthprobe.render.training import draw_training
 from depthprobe.results.files import replace_file
 from depthprobe.results.runs import Run
 
-# What each kind of file must not say, so that drawing twice gives the same bytes: when, and by which version.
-_METADATA: dict[str, dict[str, Any]] = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    "svg": {"Date": None, "Creator": None},
-}
-FORMATS = tuple(_METADATA)
-_DOTS_PER_INCH = 300
 # What a comparison's manifest calls its probe; it has a figure for each of its tables.
 COMPARE = "compare"
 
@@ -131,13 +123,6 @@ def _shown(name: str) -> str:
     return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name
 
 
-def render_bytes(figure: Figure, file_format: str) -> bytes:
-    """A figure as the bytes of a ``png`` (300 dpi), ``pdf`` or ``svg`` file; the same ones every time."""
-    with io.BytesIO() as buffer, style():
-        figure.savefig(buffer, format=file_format, dpi=_DOTS_PER_INCH, metadata=_METADATA[file_format])
-        return buffer.getvalue()
-
-
 def figure_of(run: Run, *, normalize: str = "none", title: str | None = None) -> Figure:
     """The figure of a run; nothing is written.
 
@@ -188,6 +173,7 @@ def draw_run(
     normalize: str = "none",
     title: str | None = None,
     output: Path | None = None,
+    style: str = "auto",
 ) -> list[Path]:
     """The figure files drawn from a saved run, in the order of ``formats``; of a comparison several figures.
 
@@ -197,9 +183,10 @@ def draw_run(
         normalize: ``none`` or ``row``; rescaled figures are named so, as in ``angular-row.png``.
         title: Above the figure; the model's id if None, nothing if empty.
         output: The directory to write into; the run's own if None.
+        style: For what they are made: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
 
     Raises:
-        OptionError: if a format or ``normalize`` is unknown, or the probe's figure is not rescaled.
+        OptionError: if a format, ``style`` or ``normalize`` is unknown, or the figure is not rescaled.
         RunError: if there is no figure for this run's probe, its table is missing, or ``output`` is a file.
         MachineError: if the files cannot be written.
     """
@@ -207,18 +194,19 @@ def draw_run(
     if unknown or not formats:
         asked = ", ".join(map(repr, unknown)) or "nothing"
         raise OptionError(f"--format is {asked}.", f"Use one or more of: {', '.join(FORMATS)}.")
-    if run.manifest.get("probe") == COMPARE and normalize in NORMALIZATIONS:
-        figures = _comparison(run, normalize, title)
-    else:
-        figures = {_stem(run): figure_of(run, normalize=normalize, title=title)}
     ending = "" if normalize == "none" else f"-{normalize}"
     directory = run.directory if output is None else Path(output)
-    # All are drawn before the first is written: a failing one leaves no half set behind.
-    contents = [
-        (directory / f"{stem}{ending}.{name}", render_bytes(figure, name))
-        for stem, figure in figures.items()
-        for name in dict.fromkeys(formats)
-    ]
+    with drawn_for(style):
+        if run.manifest.get("probe") == COMPARE and normalize in NORMALIZATIONS:
+            figures = _comparison(run, normalize, title)
+        else:
+            figures = {_stem(run): figure_of(run, normalize=normalize, title=title)}
+        # All are drawn before the first is written: a failing one leaves no half set behind.
+        contents = [
+            (directory / f"{stem}{ending}.{name}", render_bytes(figure, name))
+            for stem, figure in figures.items()
+            for name in dict.fromkeys(formats)
+        ]
     for path, content in contents:
         replace_file(path, content)
     return [path for path, _ in contents]
