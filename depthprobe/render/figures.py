@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,18 @@ DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
 def data_caption(run: Run) -> str:
     """On what and how a run was measured, in a few words; empty if its manifest does not say."""
     data = run.manifest.get("data", {})
-    words = [_shown(str(data["dataset"]))] if data.get("dataset") else []
+    words = [data_name(data)] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    return ", ".join([*words, *_precision(run.manifest.get("model") or {})])
+    return ", ".join([*words, *precision(run.manifest.get("model") or {})])
 
 
-def _precision(model: dict[str, Any]) -> list[str]:
+def data_name(data: Mapping[str, Any]) -> str:
+    """The name of a data set; of a file of one's own without the directories that it lies in."""
+    return _shown(str(data["dataset"]))
+
+
+def precision(model: Mapping[str, Any]) -> list[str]:
     """In which form a model's weights were: dtype, quantisation, adapter, tower, untrained."""
     words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
     adapter = model.get("adapter")
