@@ -1,10 +1,11 @@
-"""What has to stand below a figure in a paper: the model, the data, how it was measured, what was rescaled."""
+"""What stands below a figure in a paper: the model, the data, how it was measured, what was rescaled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from depthprobe.render.escapes import plain
 from depthprobe.render.figures import data_name, model_title, precision
 from depthprobe.render.words import counted
 from depthprobe.results.runs import Run
@@ -12,24 +13,19 @@ from depthprobe.results.runs import Run
 _DIGITS_OF_A_HASH = 12
 
 
-def one_line(text: str) -> str:
-    """The text on one line, without control characters."""
-    return "".join(character if character.isprintable() else " " for character in " ".join(text.split()))
-
-
 def model_words(run: Run) -> str:
     """The model of a run in a sentence: its id, commit or weights hash, layers, precision and device."""
     model: Mapping[str, Any] = run.manifest.get("model") or {}
-    words = [one_line(model_title(run))]
+    words = [plain(model_title(run))]
     if model.get("commit"):
         words.append(f"commit {str(model['commit'])[:_DIGITS_OF_A_HASH]}")
     elif model.get("fingerprint"):
         words.append(f"weights hash {str(model['fingerprint'])[:_DIGITS_OF_A_HASH]}")
     if model.get("layers"):
         words.append(counted(model["layers"], "layer"))
-    words += [one_line(word) for word in precision(model)]
+    words += [plain(word) for word in precision(model)]
     if model.get("device"):
-        words.append(f"on {one_line(str(model['device']))}")
+        words.append(f"on {plain(str(model['device']))}")
     return ", ".join(words)
 
 
@@ -38,8 +34,8 @@ def data_words(run: Run) -> str:
     data: Mapping[str, Any] = run.manifest.get("data") or {}
     if not data.get("dataset"):
         return ""
-    parts = [one_line(data_name(data))]
-    parts += [f"split {one_line(str(data['split']))}"] if data.get("split") else []
+    parts = [plain(data_name(data))]
+    parts += [f"split {plain(str(data['split']))}"] if data.get("split") else []
     if data.get("samples"):
         up_to = f" of up to {counted(data['seq_len'], 'token')}" if data.get("seq_len") else ""
         parts.append(f"{counted(data['samples'], 'sample')}{up_to}")
@@ -51,7 +47,7 @@ def data_words(run: Run) -> str:
 def task_words(run: Run) -> str:
     """The tasks of a sweep in a sentence; empty for other runs."""
     options: Mapping[str, Any] = run.manifest.get("options") or {}
-    tasks = [one_line(str(task)) for task in options.get("tasks") or []]
+    tasks = [plain(str(task)) for task in options.get("tasks") or []]
     if not tasks:
         return ""
     shots, limit = options.get("num_fewshot"), options.get("limit")

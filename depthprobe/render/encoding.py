@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
 import re
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
@@ -38,6 +44,37 @@ def render_bytes(figure: Figure, file_format: str) -> bytes:
         figure.savefig(buffer, format=file_format, metadata=_METADATA[file_format], **options)
         content = buffer.getvalue()
     return _magnified_svg(content, factor) if factor != 1 and file_format == "svg" else content
+
+
+def drawn_bytes(figures: Sequence[Figure]) -> list[dict[str, bytes]]:
+    """For every figure the bytes of its files by format, drawn at the same time where there are cores.
+
+    Most of the time goes into cutting fonts for PDFs. The processes are copies of this one, which is safe only
+    while it has no threads: with torch in it, or on a system that makes no copies, one figure follows another.
+    """
+    copies = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    workers = min(len(os.sched_getaffinity(0)) if copies else 1, len(figures))
+    if workers < 2 or "torch" in sys.modules or threading.active_count() > 1:
+        return [_all_formats(figure) for figure in figures]
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, context, _inherit, (figures,)) as pool:
+        return list(pool.map(_of_inherited, range(len(figures))))
+
+
+_inherited: list[Figure] = []
+
+
+def _inherit(figures: Sequence[Figure]) -> None:
+    """Keep the figures that came with the copy; figures cannot be sent."""
+    _inherited[:] = figures
+
+
+def _of_inherited(index: int) -> dict[str, bytes]:
+    return _all_formats(_inherited[index])
+
+
+def _all_formats(figure: Figure) -> dict[str, bytes]:
+    return {kind: render_bytes(figure, kind) for kind in FORMATS}
 
 
 def _magnified_pdf(figure: Figure, factor: float) -> bytes:

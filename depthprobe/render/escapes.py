@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-# In the fonts that LaTeX begins with (OT1), some characters of a keyboard stand only in mathematics or typewriter.
+# The fonts that LaTeX begins with (OT1) have some characters of a keyboard in mathematics or typewriter only.
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: rf"\{character}" for character in "{}$&%#_"},
@@ -28,17 +28,24 @@ _NOT_COMPOSED = "\xd0\xde\xf0\xfe\xf7"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&$^=:])")
 
 
+def printed(line: str) -> str:
+    """A line with a replacement character for each that cannot be printed."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+
+
 def plain(text: str) -> str:
     """The text on one line; what cannot be printed becomes a replacement character."""
-    text = " ".join(str(text).split())
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
+    return printed(" ".join(str(text).split()))
 
 
 def in_html(text: str) -> str:
     """The text as it may stand in a page, between tags or inside a quoted attribute."""
     return html.escape(plain(text), quote=True)
+
+
+def block_in_html(text: str) -> str:
+    """Lines of text as they may stand in ``<pre>``: their indentation stays."""
+    return "\n".join(html.escape(printed(line), quote=True) for line in text.splitlines())
 
 
 def in_latex(text: str) -> str:
@@ -59,7 +66,7 @@ def in_markdown(text: str) -> str:
 
 
 def in_code(text: str) -> str:
-    """The text as a piece of code in Markdown: a fence longer than any in it; never across a table's cells."""
+    """The text as a piece of code in Markdown, in a fence that is longer than any in it."""
     text = plain(text)
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text or not text else f"{fence}{text}{fence}"

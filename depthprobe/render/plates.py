@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from depthprobe.render.captions import caption, one_line, task_words
+from depthprobe.render.captions import caption, task_words
 from depthprobe.render.drop_tables import ALPHA, drops_of, headline_tasks
+from depthprobe.render.escapes import plain
 from depthprobe.render.figures import figure_of
 from depthprobe.render.gradients import grad_norms, gradnorm_quantity
 from depthprobe.render.sheets import unique_names
@@ -35,8 +36,8 @@ class Plate:
 
 
 _ROWS = (
-    "the colours, row by row (each row clipped to its 1st to 99th percentile, then to 0 to 1); the marked blocks "
-    "are those of the distances as measured"
+    "the colours, row by row (each row clipped to its 1st to 99th percentile, then to 0 to 1); the marked "
+    "blocks are those of the distances as measured"
 )
 
 
@@ -49,9 +50,9 @@ def run_plates(study: Study) -> Iterator[Plate]:
     if ANGULAR in study.runs:
         run = study.runs[ANGULAR]
         what = (
-            "Angular distance between the residual stream before layer l and behind layer l+n-1 (arccos of the "
-            "cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest distance "
-            "at each block size n. Layers are 0-based."
+            "Angular distance between the residual stream before layer l and behind layer l+n-1 (arccos of "
+            "the cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest "
+            "distance at each block size n. Layers are 0-based."
         )
         yield Plate("angular", "Angular distance", caption(what, [run]), figure_of(run))
         yield Plate(
@@ -73,16 +74,16 @@ def run_plates(study: Study) -> Iterator[Plate]:
         run = study.runs[GRADNORM]
         quantity = gradnorm_quantity(grad_norms(run.tables[GRADNORM]), run.manifest.get("options") or {})
         what = (
-            f"Gradient norm of every layer: L2 norm over a block's parameters of the {quantity}; whole blocks and "
-            "their parts. Layers are 0-based."
+            f"Gradient norm of every layer: L2 norm over a block's parameters of the {quantity}; whole "
+            "blocks and their parts. Layers are 0-based."
         )
         yield Plate("gradnorm", "Gradient norms", caption(what, [run]), figure_of(run))
     if VARIANCE in study.runs:
         run = study.runs[VARIANCE]
         what = (
             f"The residual stream at every boundary x^0 to x^{study.layers}: "
-            f"{variance_quantity(variances(run.tables[VARIANCE]))}; and of what each branch adds to it. Fits are "
-            "least squares of log variance over x^1 and later."
+            f"{variance_quantity(variances(run.tables[VARIANCE]))}; and of what each branch adds to it. Fits "
+            "are least squares of log variance over x^1 and later."
         )
         yield Plate("variance", "Variance of the stream", caption(what, [run]), figure_of(run))
 
@@ -94,7 +95,7 @@ def _drops_shown(run: Run) -> str:
         drops = drops_of(run, task)
         change = "drop" if drops.higher_is_better else "increase"
         removed = "each layer" if drops.block == 1 else f"each block of {drops.block} layers"
-        said.append(f"{one_line(task)}: {change} of {drops.words} without {removed}")
+        said.append(f"{plain(task)}: {change} of {drops.words} without {removed}")
     return (
         f"{'; '.join(said)}, against the whole model; one at a time, without fine-tuning. Lines: paired 95% "
         f"intervals; filled: detectable (Holm-adjusted p < {ALPHA}). Downward is worse. Layers are 0-based."

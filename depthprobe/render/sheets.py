@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from depthprobe.render.captions import caption, one_line
+from depthprobe.render.captions import caption
 from depthprobe.render.drop_tables import ALPHA, Drops, p_text
+from depthprobe.render.escapes import plain
 from depthprobe.render.gradients import PARTS, grad_norms
 from depthprobe.render.reading import best_blocks
 from depthprobe.render.study import ANGULAR, GRADNORM, PROXIES, VARIANCE, Study, layer_frame
@@ -74,7 +75,7 @@ def _texts(column: pd.Series, name: str) -> list[str]:
     if pd.api.types.is_integer_dtype(column.dtype):
         return [f"{value:,}".replace("-", MINUS) for value in column]
     if not pd.api.types.is_float_dtype(column.dtype):
-        return [NOTHING if value is None or value != value else one_line(str(value)) for value in column]
+        return [NOTHING if value is None or value != value else plain(str(value)) for value in column]
     values = column.to_numpy(dtype="float64")
     known = np.isfinite(values)
     sizes = np.abs(values[known & (values != 0)])
@@ -136,7 +137,7 @@ def _layers(study: Study) -> Sheet:
     frame = layer_frame(study)
     heads = {"layer": "layer", **PROXIES}
     for drops in study.drops:
-        task = one_line(drops.task)
+        task = plain(drops.task)
         heads |= {
             f"drop_{drops.task}": f"{_change(drops)}, {task}",
             f"ci_low_{drops.task}": f"95% from, {task}",
@@ -144,8 +145,8 @@ def _layers(study: Study) -> Sheet:
             f"p_adjusted_{drops.task}": f"p (Holm), {task}",
         }
     what = (
-        "Every quantity that was measured of a layer. Layers are 0-based; a drop is the metric without the layer "
-        "minus that of the whole model."
+        "Every quantity that was measured of a layer. Layers are 0-based; a drop is the metric without the "
+        "layer minus that of the whole model."
     )
     return Sheet("layers", "All quantities by layer", caption(what, study.all_runs), frame, heads)
 
@@ -154,8 +155,9 @@ def _blocks(study: Study) -> Sheet:
     run = study.runs[ANGULAR]
     frame = best_blocks(run.tables["angular"])[["n", "removed", "distance", "std", "samples"]]
     what = (
-        "The best block to remove by angular distance, for every block size n: the n consecutive layers (0-based, "
-        "inclusive) between whose ends the stream turns least, and that distance as a fraction of pi."
+        "The best block to remove by angular distance, for every block size n: the n consecutive layers "
+        "(0-based, inclusive) between whose ends the stream turns least, and that distance as a fraction of "
+        "pi."
     )
     heads = {"removed": "layers removed"}
     return Sheet("best-blocks", "Best block of each size", caption(what, [run]), frame, heads)
@@ -171,11 +173,11 @@ def _drops(study: Study, drops: Drops, name: str) -> Sheet:
     if drops.flips is None:
         frame = frame.drop(columns="flips")
     frame = frame.assign(detectable=drops.detected)
-    task = one_line(drops.task)
+    task = plain(drops.task)
     worse = "lower" if drops.higher_is_better else "higher"
     what = (
-        f"{task}: {drops.words} without each layer in turn, one at a time ({worse} is worse), with paired 95% "
-        f"intervals and p-values adjusted over {len(rows)} layers (Holm); detectable: p < {ALPHA}."
+        f"{task}: {drops.words} without each layer in turn, one at a time ({worse} is worse), with paired "
+        f"95% intervals and p-values adjusted over {len(rows)} layers (Holm); detectable: p < {ALPHA}."
     )
     heads = {
         "pruned": "without",
@@ -196,8 +198,8 @@ def _gradnorm(study: Study) -> Sheet:
     columns = {"layer": range(len(norms.norm)), "grad_norm": norms.norm, "share": norms.share, **norms.parts}
     heads = {"grad_norm": "whole block", **PARTS}
     what = (
-        "L2 norm over the parameters of each block of the gradient of the mean loss in nats, the share of a block's "
-        "squared norm in the sum over the blocks, and the norms over its parts."
+        "L2 norm over the parameters of each block of the gradient of the mean loss in nats, the share of a "
+        "block's squared norm in the sum over the blocks, and the norms over its parts."
     )
     return Sheet("gradnorm", "Gradient norms", caption(what, [run]), pd.DataFrame(columns), heads)
 
