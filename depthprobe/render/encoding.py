@@ -49,8 +49,9 @@ def render_bytes(figure: Figure, file_format: str) -> bytes:
 def drawn_bytes(figures: Sequence[Figure]) -> list[dict[str, bytes]]:
     """For every figure the bytes of its files by format, drawn at the same time where there are cores.
 
-    Most of the time goes into cutting fonts for PDFs. The processes are copies of this one, which is safe only
-    while it has no threads: with torch in it, or on a system that makes no copies, one figure follows another.
+    Most of the time goes into cutting fonts for PDFs. The processes are copies of this one, which is safe
+    only while it has no threads: with torch in it, or on a system that makes no copies, one figure follows
+    another.
     """
     copies = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
     workers = min(len(os.sched_getaffinity(0)) if copies else 1, len(figures))
