@@ -70,7 +70,7 @@ def measure_all(battery: Battery, watch: Watcher | None = None) -> list[Run]:
     runs: list[Run] = []
     failed: DepthprobeError | None = None
     for name, measure in battery.measurements(watch, bench).items():
-        watch.say(f"{name}:")
+        watch.say(f"Measuring {name}.")
         try:
             measured = measure()
         except DepthprobeError as error:
