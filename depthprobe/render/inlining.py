@@ -25,6 +25,9 @@ def inline_svg(content: bytes, name: str, label: str) -> str:
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s*<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    # The empty half of a map: cells without colour or edge, half of the page of a deep model.
+    text = re.sub(r'\s*<path d="[^"]*"(?: clip-path="[^"]*")? style="fill: none"/>', "", text)
+    text = re.sub(r"\s*\n\s*", "\n", text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'((?:xlink:)?href="|url\()#', rf"\g<1>#{name}-", text)
     head, _, body = text.partition(">")

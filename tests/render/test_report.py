@@ -13,6 +13,7 @@ import pytest
 from report_runs import GALLERY, Page, copied
 
 from depthprobe.errors import OptionError, RunError
+from depthprobe.render import encoding
 from depthprobe.render.assembly import write_report
 from depthprobe.render.study import read_study
 
@@ -55,8 +56,8 @@ def test_every_figure_has_three_formats_and_a_caption_that_says_what_a_paper_nee
             "samples of up to 256",
         ):
             assert fact in caption
-        rescaled = "row by row" if name == "angular-row" else "nothing"
-        assert f"Rescaled: {rescaled}" in caption or "Rescaled: the colours, row by row" in caption
+        rescaled = "the colours, row by row" if name == "angular-row" else "nothing"
+        assert f"Rescaled: {rescaled}" in caption
 
 
 def test_a_csv_holds_the_numbers_of_the_run_and_a_page_shows_them(report):
@@ -156,24 +157,20 @@ def test_a_disk_that_fails_leaves_the_report_before(tmp_path, report, monkeypatc
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_path, report):
+def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_path, report, monkeypatch):
+    monkeypatch.setattr(encoding, "FORMATS", ("svg",))  # the others say nothing about escaping, and cost most
     runs = copied(tmp_path / "runs", model=name, dataset=name, task=name)
     folder = tmp_path / "deep" / "down" / "report"
     write_report(read_study([runs]), folder)
 
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     plain = Page((report / "report.html").read_text(encoding="utf-8"))
-    outside = [
-        tag for tag, _ in page.elements if tag in ("script", "img", "a", "th", "td", "meta", "section")
-    ]
-    expected = [
-        tag for tag, _ in plain.elements if tag in ("script", "img", "a", "th", "td", "meta", "section")
-    ]
-    assert outside == expected
+    kinds = ("script", "img", "a", "th", "td", "meta", "section")
+    found, expected = ([tag for tag, _ in read.elements if tag in kinds] for read in (page, plain))
+    assert found == expected
     assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
-    visible = "".join(
-        "\N{REPLACEMENT CHARACTER}" if not sign.isprintable() else sign for sign in " ".join(name.split())
-    )
+    line = " ".join(name.split())
+    visible = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
     tail = visible.rpartition("/")[2] if name.startswith(".") else visible
     assert page.inside["h1"] == [tail]
 
@@ -191,11 +188,8 @@ def check_latex(text):
     r"""Outside comments, a tabular of rows with one & fewer than columns, and no command but ours."""
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     columns = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])[1]
-    assert (
-        lines[1] == r"\toprule"
-        and lines[3] == r"\midrule"
-        and lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
-    )
+    assert (lines[1], lines[3]) == (r"\toprule", r"\midrule")
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
     for row in [lines[2], *lines[4:-2]]:
         assert row.endswith(r" \\")
         body = row.removesuffix(r" \\")
