@@ -43,6 +43,8 @@ class Preset:
 
 # Widescreen slides are 13.33 x 7.5 inches; there the labels of 8 points become 18.
 _SLIDE_WIDTH_IN, _SLIDE_HEIGHT_IN, _SLIDE_MAGNIFIED = 13.33, 7.5, 2.25
+# Narrower pages have no room for panels beside each other.
+_NARROW_IN = 5.0
 _SLIDE_IN = _SLIDE_WIDTH_IN / _SLIDE_MAGNIFIED
 
 PRESETS = {
@@ -93,7 +95,16 @@ def page_width(wanted_in: float) -> float:
     return float(np.clip(wanted_in, here().narrowest, here().widest))
 
 
-def magnification(width_in: float, height_in: float) -> float:
-    """By how much a figure of such a size is magnified, so that it stays on its page."""
+def broad_width() -> float:
+    """The width in inches of a figure with panels beside each other: the widest, two columns at least.
+
+    Such a figure is cramped in one column, so it stands across both.
+    """
+    widest = here().widest
+    return widest if widest > _NARROW_IN else PRESETS["paper-double"].widest
+
+
+def magnification(height_in: float) -> float:
+    """By how much a figure of such a height is magnified, so that it stays on its page."""
     chosen = here()
-    return min(chosen.magnified, chosen.widest * chosen.magnified / width_in, chosen.highest / height_in)
+    return min(chosen.magnified, chosen.highest / height_in)
