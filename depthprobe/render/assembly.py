@@ -13,7 +13,9 @@ from depthprobe.render.plates import run_plates
 from depthprobe.render.presets import drawn_for
 from depthprobe.render.report import Report, provenance
 from depthprobe.render.sheets import sheets_of
+from depthprobe.render.snippets import snippets_of
 from depthprobe.render.study import Study
+from depthprobe.render.verdict import verdict
 from depthprobe.results.folders import check_replaceable, replace_folder
 
 FOLDER = "report"
@@ -29,13 +31,13 @@ def report_of(study: Study) -> Report:
     return Report(
         model=study.model,
         subtitle=f"{model_words(study.all_runs[0])}.",
-        verdict=[],
+        verdict=verdict(study),
         overview=[],
         plates=list(run_plates(study)),
         trust=[],
         trust_plates=[],
         trust_sheets=[],
-        snippets=[],
+        snippets=snippets_of(study),
         sheets=sheets_of(study),
         notes=list(study.notes),
         runs=[(run.directory.name, provenance(run)) for run in study.all_runs],

@@ -23,7 +23,7 @@ def markdown(report: Report) -> str:
             "How far the cheap measurements can be trusted",
             [_list(report.trust), *map(_table, report.trust_sheets), *map(_figure, report.trust_plates)],
         ),
-        *_part("Lists to copy", map(_snippet, report.snippets)),
+        *_part("Lists to copy", [_snippet(snippet) for snippet in report.snippets if snippet.shown]),
         *_part("Tables", map(_table, report.sheets)),
         *_part("How it was measured", [_list(report.notes), *map(_run, report.runs)]),
     ]

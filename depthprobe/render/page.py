@@ -95,7 +95,11 @@ def _sections(report: Report, svgs: Mapping[str, bytes]) -> list[tuple[str, str,
             "\n".join([_sentences(report.trust), *map(_table, report.trust_sheets)]).strip()
             + _figures(report.trust_plates, svgs),
         ),
-        ("lists", "Lists to copy", "\n".join(map(_snippet, report.snippets))),
+        (
+            "lists",
+            "Lists to copy",
+            "\n".join(_snippet(snippet) for snippet in report.snippets if snippet.shown),
+        ),
         ("tables", "Tables", "\n".join(map(_table, report.sheets))),
         ("runs", "How it was measured", _sentences(report.notes) + _runs(report)),
     ]

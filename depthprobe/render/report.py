@@ -18,12 +18,13 @@ NUMBERING = "Layers are counted from 0. Every number comes from the CSV files of
 
 @dataclass(frozen=True)
 class Snippet:
-    """A list to be copied: what it is, the text, and how to name its file."""
+    """A list to be copied: the name of its file, what it is, its text; and whether the page shows it."""
 
     name: str
     heading: str
     note: str
     text: str
+    shown: bool = True
 
 
 @dataclass(frozen=True)
