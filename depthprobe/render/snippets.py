@@ -37,10 +37,13 @@ def snippets_of(study: Study) -> list[Snippet]:
 
 def _layers(removals: Sequence[Removal]) -> Snippet:
     lines = [
-        f"n = {len(removal.layers)}: {', '.join(map(str, removal.layers))} (distance {significant(removal.value)})"
-        for removal in removals
+        f"n = {len(best.layers)}: {', '.join(map(str, best.layers))} (distance {significant(best.value)})"
+        for best in removals
     ]
-    note = "The layers of the best block of each size by angular distance, 0-based. A proxy, not a measured drop."
+    note = (
+        "The layers of the best block of each size by angular distance, 0-based. It is a proxy, not a "
+        "measured drop."
+    )
     return Snippet("best-blocks.txt", "Best block of each size", note, _text(lines))
 
 
@@ -58,8 +61,8 @@ def _mergekit(study: Study, removals: Sequence[Removal]) -> list[Snippet]:
         Snippet(
             f"mergekit-{len(removal.layers):0{digits}}.yaml",
             f"mergekit, without layers {_span(removal)}",
-            "A passthrough merge that keeps all other layers; layer_range ends before its second number. If the "
-            "model is a directory, put its path in the place of the name.",
+            "A passthrough merge that keeps all other layers; layer_range ends before its second number. If "
+            "the model is a directory, put its path in the place of the name.",
             mergekit_yaml(study.model, study.layers, removal.layers),
             shown=len(removal.layers) in shown,
         )
@@ -76,8 +79,8 @@ def _cheapest(drops: Drops, name: str) -> Snippet:
     task, change = plain(drops.task), "drop" if drops.higher_is_better else "increase"
     ordered = ", ".join(str(removal.layers[0]) for removal in cheapest_layers(drops))
     note = (
-        f"Single layers by measured {change} of {drops.words} on {task}, cheapest first. Each was removed alone: "
-        "what several cost together was not measured."
+        f"Single layers by measured {change} of {drops.words} on {task}, cheapest first. Each was removed "
+        "alone: what several cost together was not measured."
     )
     return Snippet(f"{name}.txt", f"Cheapest single layers: {task}", note, _text([ordered]))
 

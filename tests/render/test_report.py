@@ -10,6 +10,7 @@ import sys
 
 import pandas as pd
 import pytest
+import yaml
 from report_runs import GALLERY, Page, copied
 
 from depthprobe.errors import OptionError, RunError
@@ -179,6 +180,10 @@ def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_pa
         assert path.is_relative_to(folder) or path.is_relative_to(runs) or path in folder.parents
     assert all(re.fullmatch(r"[\w./-]+", path) for path in files_of(folder))
 
+    for path in (folder / "lists").glob("*.yaml"):
+        slices = yaml.safe_load(path.read_text(encoding="utf-8"))["slices"]
+        (named,) = {source["model"] for piece in slices for source in piece["sources"]}
+        assert " ".join(named.split()).endswith(line.rpartition("/")[2])
     for path in (folder / "tables").glob("*.tex"):
         check_latex(path.read_text(encoding="utf-8"))
     check_markdown((folder / "report.md").read_text(encoding="utf-8"))
@@ -204,7 +209,8 @@ def check_markdown(text):
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
-    without_code = re.sub(r"(`+).*?\1", "", text)
+    without_code = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    without_code = re.sub(r"(`+).*?\1", "", without_code)
     links = re.findall(r"(?<!\\)\[[^\n]*?(?<!\\)\]\(([^)]*)\)", without_code)
     assert links and all(link.startswith("figures/") for link in links)
     assert not re.search(r"(?<!\\)<", without_code)
