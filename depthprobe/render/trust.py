@@ -35,10 +35,11 @@ def trust_frame(study: Study) -> pd.DataFrame:
 
     1 is a proxy that orders the layers exactly by what their removal costs, 0 one that says nothing, -1 one
     that has them the wrong way round. Harm is the drop with its sign turned so that worse is larger.
-    Intervals are 95% percentile intervals over resampled layers (with replacement, 2000 times, the same for all). They
-    say how much a correlation leans on single layers. Layers of one model are no independent draws, and the
-    error of each measured drop is in them only as far as it shows in the drops: another sample of items, or
-    another model, may differ by more. Resamples in which one of the two has only one value are left out.
+    Intervals are 95% percentile intervals over resampled layers (with replacement, 2000 times, the same for
+    all). They say how much a correlation leans on single layers. Layers of one model are no independent
+    draws, and the error of each measured drop is in them only as far as it shows in the drops: another sample
+    of items, or another model, may differ by more. Resamples in which one of the two has only one value are
+    left out.
 
     Returns:
         Columns task, metric, proxy (a key of PROXIES), spearman, kendall (tau-b), each with low and high, and
