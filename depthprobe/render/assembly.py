@@ -15,6 +15,8 @@ from depthprobe.render.report import Report, provenance
 from depthprobe.render.sheets import sheets_of
 from depthprobe.render.snippets import snippets_of
 from depthprobe.render.study import Study
+from depthprobe.render.trust import trust_reading
+from depthprobe.render.trust_sheets import trust_sheets
 from depthprobe.render.verdict import verdict
 from depthprobe.results.folders import check_replaceable, replace_folder
 
@@ -34,9 +36,9 @@ def report_of(study: Study) -> Report:
         verdict=verdict(study),
         overview=[],
         plates=list(run_plates(study)),
-        trust=[],
+        trust=trust_reading(study),
         trust_plates=[],
-        trust_sheets=[],
+        trust_sheets=trust_sheets(study),
         snippets=snippets_of(study),
         sheets=sheets_of(study),
         notes=list(study.notes),
