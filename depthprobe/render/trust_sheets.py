@@ -63,8 +63,8 @@ def _picks(study: Study) -> list[Sheet]:
     columns = ["task", "proxy", "layers", "harm", "cheapest", "harm_of_cheapest", "harm_of_all"]
     what = (
         "The quarter of the layers that each cheap measurement would remove first, and the mean measured "
-        "harm of removing one of them alone, in the unit of the task's metric; beside it the cheapest layers by "
-        "measurement and the mean over all layers. Harm does not add up over layers."
+        "harm of removing one of them alone, in the unit of the task's metric; beside it the cheapest layers "
+        "by measurement and the mean over all layers. Harm does not add up over layers."
     )
     heads = {
         "proxy": "measurement",
