@@ -10,7 +10,7 @@ from depthprobe.render.lists import Removal, best_removals, cheapest_layers, mer
 from depthprobe.render.report import Snippet
 from depthprobe.render.sheets import unique_names
 from depthprobe.render.study import ANGULAR, Study
-from depthprobe.render.words import significant
+from depthprobe.render.words import layers_named, significant
 
 # Blocks larger than this share of a model are no candidates; the tables have all.
 _LARGEST = 0.5
@@ -60,7 +60,7 @@ def _mergekit(study: Study, removals: Sequence[Removal]) -> list[Snippet]:
     return [
         Snippet(
             f"mergekit-{len(removal.layers):0{digits}}.yaml",
-            f"mergekit, without layers {_span(removal)}",
+            f"mergekit, without {layers_named(removal.layers)}",
             "A passthrough merge that keeps all other layers; layer_range ends before its second number. If "
             "the model is a directory, put its path in the place of the name.",
             mergekit_yaml(study.model, study.layers, removal.layers),
@@ -68,11 +68,6 @@ def _mergekit(study: Study, removals: Sequence[Removal]) -> list[Snippet]:
         )
         for removal in removals
     ]
-
-
-def _span(removal: Removal) -> str:
-    first, last = removal.layers[0], removal.layers[-1]
-    return str(first) if first == last else f"{first} to {last}"
 
 
 def _cheapest(drops: Drops, name: str) -> Snippet:

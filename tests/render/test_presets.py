@@ -11,7 +11,11 @@ import profile_frames as frames
 import pytest
 from drawn import check_text
 from PIL import Image
+from report_runs import GALLERY
+from typer.testing import CliRunner
 
+from depthprobe.commands import options
+from depthprobe.commands.app import app
 from depthprobe.errors import OptionError
 from depthprobe.render.angular import draw_angular
 from depthprobe.render.encoding import render_bytes
@@ -111,6 +115,21 @@ def test_no_preset_outlives_its_body_and_none_changes_the_users_matplotlib():
         raise RuntimeError
     assert here() is PRESETS["auto"]
     assert dict(matplotlib.rcParams) == before
+
+
+def test_the_command_line_knows_the_presets_without_importing_them():
+    assert options.STYLES == tuple(PRESETS)
+
+
+def test_plot_draws_in_a_style_and_refuses_an_unknown_one(tmp_path):
+    run = str(GALLERY / "gradnorm")
+    for style, status in (("paper-double", 0), ("poster", 2)):
+        done = CliRunner().invoke(
+            app, ["plot", run, "-o", str(tmp_path), "--format", "pdf", "--style", style]
+        )
+        assert done.exit_code == status
+    assert "--style is 'poster'" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert pdf_size_in((tmp_path / "gradnorm.pdf").read_bytes())[0] == pytest.approx(6.75)
 
 
 def test_an_unknown_style_is_one_line_with_the_known_ones():

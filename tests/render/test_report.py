@@ -260,6 +260,15 @@ def test_runs_are_reported_where_torch_cannot_be_imported(tmp_path, report):
     assert files_of(folder) == files_of(report)
 
 
+def test_a_report_lies_beside_its_runs_and_is_none_of_them(tmp_path):
+    runs = copied(tmp_path / "runs", probes=["gradnorm"])
+    for _ in range(2):
+        done = depthprobe("report", runs)
+        assert done.returncode == 0, done.stderr
+    assert (runs / "report" / "report.html").is_file()
+    assert sorted(path.name for path in runs.iterdir()) == ["gradnorm", "report"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
