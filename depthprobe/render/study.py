@@ -105,7 +105,10 @@ def read_study(directories: Sequence[Path]) -> Study:
         RunError: if there is no run, a run is damaged, or two runs are not of one model in one form.
         MachineError: if a file cannot be read.
     """
+    given = {Path(directory).resolve() for directory in directories}
     runs = [read_run(directory) for directory in _run_directories(directories)]
+    # A model's directory also holds what no report is made of, such as the log of its training.
+    runs = [run for run in runs if run.manifest["probe"] in PROBES or run.directory.resolve() in given]
     for run in runs:
         if run.manifest["probe"] not in PROBES:
             raise RunError(

@@ -208,3 +208,12 @@ def test_hidden_directories_are_not_runs(output):
     directory = write_model(output, 4)
     shutil.copytree(directory / "angular", directory / ".angular.half")
     assert read_study([directory]).notes == ()
+
+
+def test_other_runs_beside_those_of_a_model_are_passed_over_unless_named(tmp_path):
+    directory = write_model(tmp_path, 12)
+    log = pd.DataFrame({"step": [0], "layer": [0], "variance": [1.0], "grad_norm": [1.0]})
+    other = write_run(tmp_path, "training", {"training": log}, 12)
+    assert other.parent == directory and "training" not in read_study([directory]).runs
+    with pytest.raises(RunError, match="'training', which a report cannot use"):
+        read_study([directory, other])
