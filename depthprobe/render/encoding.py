@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
@@ -58,8 +59,12 @@ def drawn_bytes(figures: Sequence[Figure]) -> list[dict[str, bytes]]:
     if workers < 2 or "torch" in sys.modules or threading.active_count() > 1:
         return [_all_formats(figure) for figure in figures]
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, context, _inherit, (figures,)) as pool:
-        return list(pool.map(_of_inherited, range(len(figures))))
+    try:
+        with ProcessPoolExecutor(workers, context, _inherit, (figures,)) as pool:
+            return list(pool.map(_of_inherited, range(len(figures))))
+    except (BrokenProcessPool, NotImplementedError, OSError):
+        # Some machines allow no further processes, or no locks between them.
+        return [_all_formats(figure) for figure in figures]
 
 
 _inherited: list[Figure] = []

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from depthprobe.commands import options
 from depthprobe.commands.app import app
 from depthprobe.errors import OptionError
+from depthprobe.render import encoding
 from depthprobe.render.angular import draw_angular
 from depthprobe.render.encoding import render_bytes
 from depthprobe.render.presets import PRESETS, drawn_for, here
@@ -136,3 +137,15 @@ def test_an_unknown_style_is_one_line_with_the_known_ones():
     with pytest.raises(OptionError) as caught, drawn_for("poster"):
         pass
     assert str(caught.value) == ("--style is 'poster'. Use one of: auto, paper-single, paper-double, slides.")
+
+
+def test_figures_drawn_side_by_side_are_those_drawn_one_after_the_other(monkeypatch):
+    figures = [DRAWINGS["gradnorm"](12), DRAWINGS["variance"](12)]
+    beside = encoding.drawn_bytes(figures)
+
+    def refused(*asked):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(encoding, "ProcessPoolExecutor", refused)
+    assert encoding.drawn_bytes(figures) == beside
+    assert [set(drawn) for drawn in beside] == [{"png", "pdf", "svg"}] * 2

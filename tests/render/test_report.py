@@ -312,5 +312,9 @@ def test_a_style_reaches_every_figure(tmp_path):
     runs = copied(tmp_path / "runs", probes=["gradnorm", "angular"])
     report = write_report(read_study([runs]), tmp_path / "report", "paper-single")
     assert {plate.figure.get_figwidth() for plate in report.plates} == {3.25}
+    # Slides are magnified where the files are made, which is in other processes.
+    write_report(read_study([runs]), tmp_path / "slides", "slides")
+    drawing = (tmp_path / "slides" / "figures" / "gradnorm.svg").read_text(encoding="utf-8")
+    assert float(re.search(r'width="([\d.]+)pt"', drawing)[1]) / 72 == pytest.approx(13.33, abs=0.01)
     with pytest.raises(OptionError, match="--style is 'poster'"):
         write_report(read_study([runs]), tmp_path / "other", "poster")
