@@ -57,13 +57,13 @@ def task_words(run: Run) -> str:
     return "; ".join(words)
 
 
-def caption(what: str, runs: Iterable[Run], *, rescaled: str = "nothing") -> str:
+def caption(what: str, runs: Iterable[Run], *, rescaled: str = "") -> str:
     """The caption of a figure or table, a sentence for each thing that a reader must know.
 
     Args:
         what: What is shown, as sentences.
         runs: From which runs; each text and list of tasks is told once.
-        rescaled: What was rescaled for the picture, and how.
+        rescaled: What was rescaled for a picture, and how; empty for tables, which hold numbers as measured.
     """
     runs = list(runs)
     said = [what]
@@ -74,7 +74,7 @@ def caption(what: str, runs: Iterable[Run], *, rescaled: str = "nothing") -> str
         # Where texts differ, it has to be said which was whose.
         whose = ", ".join(_once(str(run.manifest.get("probe")) for run in mine))
         said.append(f"Text{f' of {whose}' if len(mine) < len(runs) else ''}: {words}.")
-    return " ".join([*said, f"Rescaled: {rescaled}."])
+    return " ".join([*said, f"Rescaled: {rescaled}." if rescaled else ""]).strip()
 
 
 def _once(words: Iterable[str]) -> list[str]:

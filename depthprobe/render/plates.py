@@ -54,7 +54,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "the cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest "
             "distance at each block size n. Layers are 0-based."
         )
-        yield Plate("angular", "Angular distance", caption(what, [run]), figure_of(run))
+        yield Plate("angular", "Angular distance", caption(what, [run], rescaled="nothing"), figure_of(run))
         yield Plate(
             "angular-row",
             "Angular distance, rescaled row by row",
@@ -67,7 +67,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
         yield Plate(
             "drops" if len(names) == 1 else name,
             f"Measured drops: {tasks}" if tasks else "Measured drops",
-            caption(_drops_shown(run), [run]),
+            caption(_drops_shown(run), [run], rescaled="nothing"),
             figure_of(run),
         )
     if GRADNORM in study.runs:
@@ -77,7 +77,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
             f"Gradient norm of every layer: L2 norm over a block's parameters of the {quantity}; whole "
             "blocks and their parts. Layers are 0-based."
         )
-        yield Plate("gradnorm", "Gradient norms", caption(what, [run]), figure_of(run))
+        yield Plate("gradnorm", "Gradient norms", caption(what, [run], rescaled="nothing"), figure_of(run))
     if VARIANCE in study.runs:
         run = study.runs[VARIANCE]
         what = (
@@ -85,7 +85,9 @@ def run_plates(study: Study) -> Iterator[Plate]:
             f"{variance_quantity(variances(run.tables[VARIANCE]))}; and of what each branch adds to it. Fits "
             "are least squares of log variance over x^1 and later."
         )
-        yield Plate("variance", "Variance of the stream", caption(what, [run]), figure_of(run))
+        yield Plate(
+            "variance", "Variance of the stream", caption(what, [run], rescaled="nothing"), figure_of(run)
+        )
 
 
 def _drops_shown(run: Run) -> str:
