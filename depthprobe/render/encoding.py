@@ -31,7 +31,7 @@ _DOTS_PER_INCH = 300
 
 def render_bytes(figure: Figure, file_format: str) -> bytes:
     """A figure as the bytes of a ``png`` (300 dpi), ``pdf`` or ``svg`` file; the same ones every time."""
-    factor = magnification(float(figure.get_figheight()))
+    factor = magnification(*map(float, figure.get_size_inches()))
     if factor != 1 and file_format == "pdf":
         return _magnified_pdf(figure, factor)
     options: dict[str, Any] = {"dpi": _DOTS_PER_INCH}

@@ -95,16 +95,23 @@ def page_width(wanted_in: float) -> float:
     return float(np.clip(wanted_in, here().narrowest, here().widest))
 
 
-def broad_width() -> float:
-    """The width in inches of a figure with panels beside each other: the widest, two columns at least.
+def broad_width(least_in: float = _NARROW_IN) -> float:
+    """The width in inches of a figure with panels beside each other: the widest, two columns if that is less.
 
     Such a figure is cramped in one column, so it stands across both.
+
+    Args:
+        least_in: What the panels need side by side.
     """
-    widest = here().widest
-    return widest if widest > _NARROW_IN else PRESETS["paper-double"].widest
+    return here().widest if here().widest >= least_in else PRESETS["paper-double"].widest
 
 
-def magnification(height_in: float) -> float:
-    """By how much a figure of such a height is magnified, so that it stays on its page."""
+def magnification(width_in: float, height_in: float) -> float:
+    """By how much a figure of such a size is magnified, so that it stays on its page.
+
+    In print type has the size it was given, so nothing is made smaller there.
+    """
     chosen = here()
-    return min(chosen.magnified, chosen.highest / height_in)
+    if chosen.magnified == 1:
+        return 1.0
+    return min(chosen.magnified, chosen.widest * chosen.magnified / width_in, chosen.highest / height_in)

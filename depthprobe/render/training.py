@@ -34,6 +34,8 @@ from depthprobe.render.ticks import even_ticks, log_ticks, tick_labels, ticks
 
 STEM, LOSS_STEM, WHAT = "training", "loss", "a training log"
 
+# In inches: what three panels and their keys need side by side.
+_LEAST_IN = 6.75
 # In inches: margins, the height of the axes, the gaps between what stands beside each other.
 _TOP, _BOTTOM, _RIGHT, _HEIGHT_IN = 0.06, 0.42, 0.10, 1.75
 _EDGE, _TICK_ROOM, _LABEL_GAP, _HEAD_GAP, _GAP = 0.03, 0.07, 0.05, 0.10, 0.16
@@ -86,7 +88,7 @@ def draw_training(
         + max(width_in(label, TICK_PT, mathematics=True) for label in scale[1])
         for scale in scales
     ]  # fmt: skip
-    width = broad_width()
+    width = broad_width(_LEAST_IN)
     inside = (width - sum(rooms) - 2 * _GAP - _BAR_GAP_IN - _BAR_IN - _BAR_ROOM_IN - _RIGHT) / 3
     bar_in = _BAR_GAP_IN + _BAR_IN + _BAR_ROOM_IN
     lefts = [
@@ -188,7 +190,7 @@ def _draw_norms(axes: Axes, norms: pd.DataFrame) -> None:
 
 def _bar(figure: Figure, colors: Normalize, left: float, total: float, last: int) -> None:
     """What colour stands for which layer, beside the variances."""
-    width = broad_width()
+    width = broad_width(_LEAST_IN)
     place = (left / width, _BOTTOM / total, _BAR_IN / width, _HEIGHT_IN / total)
     bar = figure.colorbar(ScalarMappable(colors, _COLORS), cax=figure.add_axes(place))
     bar.ax.set_ylim(0, max(last, 1))

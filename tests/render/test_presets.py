@@ -22,6 +22,7 @@ from depthprobe.render.angular import draw_angular
 from depthprobe.render.encoding import render_bytes
 from depthprobe.render.presets import PRESETS, drawn_for, here
 from depthprobe.render.profiles import draw_gradnorm, draw_variance
+from depthprobe.render.training import draw_training
 
 WIDTHS_IN = {"paper-single": 3.25, "paper-double": 6.75, "slides": 13.33}
 NAME = "an-organisation-with-a-long-name/a-model-with-an-even-longer-name-7b-instruct-v0.3"
@@ -149,3 +150,20 @@ def test_figures_drawn_side_by_side_are_those_drawn_one_after_the_other(monkeypa
     monkeypatch.setattr(encoding, "ProcessPoolExecutor", refused)
     assert encoding.drawn_bytes(figures) == beside
     assert [set(drawn) for drawn in beside] == [{"png", "pdf", "svg"}] * 2
+
+
+@pytest.mark.parametrize("style", ["paper-single", "slides"])
+def test_three_panels_that_need_two_columns_get_them_and_stay_on_the_page(style):
+    steps, layers = range(0, 301, 100), range(12)
+    log = pd.DataFrame(
+        [(step, layer, 1.0 + step + layer, 1.0 / (1 + layer + step)) for step in steps for layer in layers],
+        columns=["step", "layer", "variance", "grad_norm"],
+    )
+    losses = pd.DataFrame([(step, "heldout", 8 - step / 100) for step in steps])
+    losses.columns = ["step", "data", "loss_nats"]
+    with drawn_for(style):
+        figure = draw_training(log, losses, title=NAME)
+        width, height = pdf_size_in(render_bytes(figure, "pdf"))
+    keys = figure.axes[2].get_legend().get_window_extent()
+    assert keys.x1 <= figure.canvas.get_width_height()[0]
+    assert width == pytest.approx(13.33 if style == "slides" else 6.75, abs=0.01) and height < 7.5
