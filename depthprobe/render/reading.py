@@ -62,7 +62,7 @@ class QuietStretch:
     highest: float
 
 
-def _turns(frame: pd.DataFrame) -> pd.Series:
+def single_turns(frame: pd.DataFrame) -> pd.Series:
     """The distance across each single layer (n = 1), indexed by layer in order."""
     single = checked(frame).loc[lambda table: table["n"] == 1]
     if single.empty:
@@ -75,7 +75,7 @@ def quiet_stretch(frame: pd.DataFrame) -> QuietStretch | None:
 
     Among equally long runs the one with the smaller mean distance counts, then the earlier one.
     """
-    turns = _turns(frame)
+    turns = single_turns(frame)
     layers, distances = turns.index.to_numpy(), turns.to_numpy(dtype="float64")
     quiet = np.flatnonzero(distances < np.median(distances))
     if not quiet.size:
@@ -97,7 +97,7 @@ def reading(frame: pd.DataFrame) -> str:
 
     Distances are angles as a fraction of pi, so 0.5 is a right angle.
     """
-    turns = _turns(frame)
+    turns = single_turns(frame)
     median = float(turns.median())
     decimals = decimals_for(median)
 

@@ -1,0 +1,76 @@
+"""The deep third of a model against its shallow third: the curse of depth as one difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Below so many layers a third is no sample of anything.
+FEWEST_LAYERS = 9
+RESAMPLES = 4000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Thirds:
+    """The means of a quantity over the shallow and the deep third of the layers, and their difference.
+
+    Args:
+        shallow_layers, deep_layers: First and last layer of each, 0-based and inclusive.
+        shallow, deep: The means.
+        low, high: 95% percentile interval of ``deep - shallow`` over resampled layers of each third. The
+            layers of a model are no independent draws: the interval says how much the difference leans on
+            single layers, not what another model would give.
+    """
+
+    shallow_layers: tuple[int, int]
+    deep_layers: tuple[int, int]
+    shallow: float
+    deep: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """Deep minus shallow."""
+        return self.deep - self.shallow
+
+    @property
+    def sign(self) -> int:
+        """-1 where the deep third is clearly below, 1 where it is clearly above, 0 where neither is clear."""
+        return -1 if self.high < 0 else 1 if self.low > 0 else 0
+
+
+def thirds(values: NDArray[np.float64], *, ends: bool = True) -> Thirds | None:
+    """A quantity's deep third against its shallow third; None for a model of few layers, or with gaps.
+
+    A third is a third of all layers, rounded down, at each end. Without ``ends`` the first and the last layer
+    are left out of their thirds: they do work of their own in nearly every model (out of the embedding,
+    towards the head), and a difference that rests on them alone is no trend with depth.
+
+    Args:
+        values: float64 ``[layer]``.
+        ends: Whether the first and the last layer count.
+    """
+    layers = len(values)
+    if layers < FEWEST_LAYERS or not np.isfinite(values).all():
+        return None
+    size = layers // 3
+    first = 0 if ends else 1
+    shallow, deep = values[first:size], values[layers - size : layers - first]
+    generator = np.random.default_rng(_SEED)
+
+    def resampled(part: NDArray[np.float64]) -> NDArray[np.float64]:
+        return part[generator.integers(0, len(part), (RESAMPLES, len(part)))].mean(axis=1)
+
+    low, high = np.percentile(resampled(deep) - resampled(shallow), [2.5, 97.5])
+    return Thirds(
+        (first, size - 1),
+        (layers - size, layers - 1 - first),
+        float(shallow.mean()),
+        float(deep.mean()),
+        float(low),
+        float(high),
+    )

@@ -1,0 +1,196 @@
+"""How far the cheap measures can be trusted: each of them against the measured drop, layer by layer.
+
+A proxy is useful where it orders layers as the measured harm does: what matters little by the proxy costs
+little to remove. That is what rank correlations measure, and all that is claimed of proxies here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from depthprobe.render.drop_tables import CALIBRATION, Drops
+from depthprobe.render.study import PROXIES, Study, layer_frame
+from depthprobe.render.words import layers_named, spoken
+
+# With fewer layers a rank correlation says nothing: of five, one order in sixty is perfect by chance.
+FEWEST_LAYERS = 6
+RESAMPLES = 2000
+# Of the layers that a proxy would remove, such a share is looked at.
+PICKED_SHARE = 0.25
+_SEED = 0
+
+COLUMNS = (
+    *("task", "metric", "proxy", "spearman", "spearman_low", "spearman_high"),
+    *("kendall", "kendall_low", "kendall_high", "layers"),
+)
+
+
+def trust_frame(study: Study) -> pd.DataFrame:
+    """The rank correlation of every proxy with the measured harm on every task, best first within a task.
+
+    1 is a proxy that orders the layers exactly by what their removal costs, 0 one that says nothing, -1 one
+    that has them the wrong way round. Harm is the drop with its sign turned so that worse is larger.
+    Intervals are 95% percentile intervals over resampled layers (with replacement, 2000 times, the same for
+    all). They say how much a correlation leans on single layers. Layers of one model are no independent
+    draws, and the error of each measured drop is in them only as far as it shows in the drops: another sample
+    of items, or another model, may differ by more. Resamples in which one of the two has only one value are
+    left out.
+
+    Returns:
+        Columns task, metric, proxy (a key of PROXIES), spearman, kendall (tau-b), each with low and high, and
+        layers, how many went in. Empty where there is no sweep of single layers, no proxy, fewer than
+        :data:`FEWEST_LAYERS` layers with both, or where all layers have the same value.
+
+    Raises:
+        RunError: if a table cannot be used.
+    """
+    frame = layer_frame(study)
+    rows = []
+    for drops in study.drops:
+        for proxy in PROXIES:
+            if proxy not in frame or proxy == f"drop_{drops.task}":
+                continue
+            values, harm = _paired(frame, proxy, drops)
+            if len(values) < FEWEST_LAYERS or not np.ptp(values) or not np.ptp(harm):
+                continue
+            low, high = _intervals(values, harm)
+            rho = float(stats.spearmanr(values, harm).statistic)
+            tau = float(stats.kendalltau(values, harm).statistic)
+            numbers = (rho, low[0], high[0], tau, low[1], high[1], len(values))
+            rows.append((drops.task, drops.metric, proxy, *numbers))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    order = {drops.task: number for number, drops in enumerate(study.drops)}
+    keys = table.assign(place=table["task"].map(order)).sort_values(
+        ["place", "spearman"], ascending=[True, False], kind="stable"
+    )
+    return table.loc[keys.index].reset_index(drop=True)
+
+
+def _paired(frame: pd.DataFrame, proxy: str, drops: Drops) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The proxy and the harm of those layers of which both are known."""
+    layers = drops.rows["layer"].to_numpy()
+    values = frame[proxy].to_numpy(dtype="float64")[layers]
+    known = np.isfinite(values)
+    return values[known], drops.harm[known]
+
+
+def _intervals(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """The ends of the intervals of Spearman's rho and Kendall's tau-b: two lists of two."""
+    count = len(x)
+    chosen = np.random.default_rng(_SEED).integers(0, count, (RESAMPLES, count))
+    rho = _pearson(stats.rankdata(x[chosen], axis=1), stats.rankdata(y[chosen], axis=1))
+    # How often each layer was drawn: then a resample's tau is a quadratic form in the signs of all pairs.
+    drawn = np.zeros((RESAMPLES, count))
+    np.add.at(drawn, (np.arange(RESAMPLES)[:, None], chosen), 1.0)
+    signs = [np.sign(values[:, None] - values[None, :]) for values in (x, y)]
+    agree, x_pairs, y_pairs = (
+        ((drawn @ pairs) * drawn).sum(axis=1) for pairs in (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
+    )
+    norm = np.sqrt(x_pairs * y_pairs)
+    tau = np.divide(agree, norm, out=np.full(RESAMPLES, np.nan), where=norm > 0)
+    ends = [np.nanpercentile(values, [2.5, 97.5]) for values in (rho, tau)]
+    return [float(end[0]) for end in ends], [float(end[1]) for end in ends]
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation row by row; NaN where a row has only one value."""
+    x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
+    norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.divide((x * y).sum(axis=1), norm, out=np.full(len(x), np.nan), where=norm > 0)
+
+
+@dataclass(frozen=True)
+class Picks:
+    """What one proxy would remove, and what that costs by measurement.
+
+    Args:
+        proxy: A key of PROXIES.
+        task: The task the cost is measured on.
+        layers: The layers that the proxy gives the smallest values, ascending.
+        cost: Their mean measured harm, one at a time, in the metric's unit.
+        best: The layers whose removal costs least by measurement, as many.
+        best_cost: Their mean harm.
+        mean_cost: The mean harm of all layers: what layers drawn at random would cost.
+    """
+
+    proxy: str
+    task: str
+    layers: tuple[int, ...]
+    cost: float
+    best: tuple[int, ...]
+    best_cost: float
+    mean_cost: float
+
+
+def what_proxies_pick(study: Study, drops: Drops) -> list[Picks]:
+    """What each proxy would remove first, a quarter of the layers, against the cheapest by measurement.
+
+    The cheapest are chosen by the very drops that they are judged by, which flatters them a little.
+
+    Args:
+        study: The runs.
+        drops: The drops of one task.
+
+    Raises:
+        RunError: if a table cannot be used.
+    """
+    frame = layer_frame(study)
+    found = []
+    for proxy in PROXIES:
+        if proxy not in frame or proxy == f"drop_{drops.task}":
+            continue
+        layers = drops.rows["layer"].to_numpy()
+        values = frame[proxy].to_numpy(dtype="float64")[layers]
+        known = np.isfinite(values)
+        if known.sum() < FEWEST_LAYERS:
+            continue
+        layers, values, harm = layers[known], values[known], drops.harm[known]
+        count = max(1, round(PICKED_SHARE * len(layers)))
+        picked = np.argsort(values, kind="stable")[:count]
+        best = np.argsort(harm, kind="stable")[:count]
+        found.append(
+            Picks(
+                proxy,
+                drops.task,
+                tuple(sorted(layers[picked].tolist())),
+                float(harm[picked].mean()),
+                tuple(sorted(layers[best].tolist())),
+                float(harm[best].mean()),
+                float(harm.mean()),
+            )
+        )
+    return found
+
+
+def trust_reading(study: Study) -> list[str]:
+    """Sentences on each task: which proxy would have picked which layers, and what removing them costs.
+
+    Raises:
+        RunError: if a table cannot be used.
+    """
+    said = []
+    for drops in study.drops:
+        picks = what_proxies_pick(study, drops)
+        if not picks:
+            continue
+        first = picks[0]
+
+        def harm(value: float, decimals: int = drops.decimals) -> str:
+            return spoken(value, decimals)
+
+        costs = "; ".join(
+            f"{PROXIES[pick.proxy]} would remove {layers_named(pick.layers)}, {harm(pick.cost)} each"
+            for pick in picks
+        )
+        loss = "loss" if drops.task == CALIBRATION else f"{drops.words} lost"
+        said.append(
+            f"{drops.task}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
+            f"by measurement are {layers_named(first.best)} ({harm(first.best_cost)} each, in {loss}), and "
+            f"layers drawn at random would cost {harm(first.mean_cost)}. {costs[0].upper()}{costs[1:]}."
+        )
+    return said

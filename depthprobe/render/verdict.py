@@ -1,0 +1,125 @@
+"""What a model's runs say together, in careful sentences made from the numbers, and what they cannot say."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthprobe.render.belonging import block_of
+from depthprobe.render.drop_tables import CALIBRATION, Drops, drop_reading, headline_tasks
+from depthprobe.render.reading import reading
+from depthprobe.render.study import ANGULAR, SWEEP, VARIANCE, Study, layer_frame
+from depthprobe.render.thirds import FEWEST_LAYERS, Thirds, thirds
+from depthprobe.render.variances import variance_reading
+from depthprobe.render.words import layers_named, significant
+
+
+def verdict(study: Study) -> list[str]:
+    """Sentences on a model, most important first; none for what was not measured.
+
+    How many layers can go one at a time without a detectable drop; where the model is quiet; whether the deep
+    third does less than the shallow one; how the stream grows; what all this leaves open.
+
+    Raises:
+        RunError: if a table cannot be used.
+    """
+    said = [
+        drop_reading(run, task)
+        for run in study.sweeps
+        for task in headline_tasks(run)
+        if task != CALIBRATION or study.sweeps.index(run) == 0
+    ]
+    if ANGULAR in study.runs:
+        said.append(reading(study.runs[ANGULAR].tables[ANGULAR]))
+    said += _pattern(study)
+    if VARIANCE in study.runs:
+        said.append(variance_reading(study.runs[VARIANCE]))
+    return said + _limits(study)
+
+
+def _pattern(study: Study) -> list[str]:
+    """Whether the curse of depth shows: deep layers turn the stream less, and cost less to remove."""
+    if study.layers < FEWEST_LAYERS:
+        return [f"With {study.layers} layers, deep and shallow thirds are too small to be compared."]
+    said, signs = [], []
+    frame = layer_frame(study)
+    if "angular_distance" in frame:
+        values = frame["angular_distance"].to_numpy(dtype="float64")
+        found = [thirds(values, ends=ends) for ends in (True, False)]
+        said += _compared("angular distance across one layer", found)
+        signs.append(_sign(found))
+    for drops in study.drops:
+        harm = _harm_by_layer(study, drops)
+        found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
+        said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
+        if drops.task != CALIBRATION or len(study.drops) == 1:
+            signs.append(_sign(found))
+    if not said:
+        return []
+    known = [sign for sign in signs if sign is not None]
+    if known and all(sign == -1 for sign in known):
+        word = "holds here: the deep third does less by every measure, with and without the end layers"
+    elif any(sign == 1 for sign in known) and not any(sign == -1 for sign in known):
+        word = "does not hold here: the deep third does more"
+    elif any(sign == -1 for sign in known):
+        word = "holds by some measures and is not clear, or reversed, by others"
+    else:
+        word = "is not decided by these runs"
+    return [f"The curse-of-depth pattern {word}.", *said]
+
+
+def _harm_by_layer(study: Study, drops: Drops) -> NDArray[np.float64] | None:
+    """How much worse each layer's removal makes a task, ``[layer]``; None where layers are missing."""
+    if list(drops.rows["layer"]) != list(range(study.layers)):
+        return None
+    return drops.harm
+
+
+def _compared(what: str, found: list[Thirds | None]) -> list[str]:
+    """A sentence on a quantity's thirds, with the end layers and without."""
+    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=False) if one is not None]
+    return [f"Mean {what}: {'; without the first and the last layer, '.join(parts)}."] if parts else []
+
+
+def _part(found: Thirds, ends: bool) -> str:
+    deep, shallow = (
+        f"{significant(value)} over {layers_named(range(first, last + 1))}"
+        for value, (first, last) in (
+            (found.deep, found.deep_layers),
+            (found.shallow, found.shallow_layers),
+        )
+    )
+    low, high = significant(found.low), significant(found.high)
+    rough = "" if found.deep_layers[1] - found.deep_layers[0] >= 4 else ", rough with so few layers"
+    return (
+        f"{deep} against {shallow}, difference {significant(found.difference)} "
+        f"(95% interval over layers {low} to {high}{rough if ends is False else ''})"
+    )
+
+
+def _sign(found: list[Thirds | None]) -> int | None:
+    """The sign on which both ways of counting agree, 0 where they do not, None where nothing is known."""
+    signs = {one.sign for one in found if one is not None}
+    return None if not signs else signs.pop() if len(signs) == 1 else 0
+
+
+def _limits(study: Study) -> list[str]:
+    """What the numbers at hand cannot say."""
+    said = []
+    if study.sweeps:
+        single = all(block_of(run) == 1 for run in study.sweeps)
+        what = "one layer" if single else "one block"
+        said.append(
+            f"Each drop is of {what} removed from the whole model, without fine-tuning: drops do not add up, "
+            "and what several removals cost together must be measured."
+        )
+        said.append(
+            "A layer without a detectable drop on these tasks may matter for others, for longer texts or for "
+            "generation."
+        )
+    if ANGULAR in study.runs or VARIANCE in study.runs:
+        said.append(
+            "Distances, influences and variances say how much a layer changes the stream, not whether the "
+            f"change is of use{'' if study.sweeps else f'; that is what {SWEEP} measures'}."
+        )
+    return said

@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from study_runs import importance, sweep_rows, write_angular, write_model, write_sweep
+
+from depthprobe.render.study import PROXIES, layer_frame, read_study
+from depthprobe.render.trust import (
+    FEWEST_LAYERS,
+    RESAMPLES,
+    _intervals,
+    trust_frame,
+    trust_reading,
+    what_proxies_pick,
+)
+
+
+def study_with(tmp_path, turns, drops, task="mmlu"):
+    directory = write_angular(tmp_path, len(turns), turns=turns)
+    write_sweep(tmp_path, len(turns), (task,), frame=sweep_rows(task, drops))
+    return read_study([directory.parent])
+
+
+def test_correlations_are_scipys_and_harm_is_the_drop_turned_round(tmp_path):
+    study = read_study([write_model(tmp_path, 20, tasks=("mmlu", "wikitext"))])
+    found, layers = trust_frame(study), layer_frame(study)
+    assert set(found.task) == {"mmlu", "wikitext", "calibration"}
+    for row in found.itertuples():
+        harm = layers[f"drop_{row.task}"] * (-1 if row.task == "mmlu" else 1)
+        assert row.spearman == pytest.approx(stats.spearmanr(layers[row.proxy], harm).statistic)
+        assert row.kendall == pytest.approx(stats.kendalltau(layers[row.proxy], harm).statistic)
+        assert row.layers == 20
+        assert row.spearman_low <= row.spearman_high and row.kendall_low <= row.kendall_high
+    assert not ((found.task == "calibration") & (found.proxy == "drop_calibration")).any()
+    assert set(found.proxy) == set(PROXIES)
+
+
+def test_within_a_task_the_best_proxy_stands_first(tmp_path):
+    found = trust_frame(read_study([write_model(tmp_path, 20, tasks=("mmlu", "arc_easy"))]))
+    assert list(dict.fromkeys(found.task)) == ["mmlu", "arc_easy", "calibration"]
+    for _, rows in found.groupby("task"):
+        assert rows.spearman.is_monotonic_decreasing
+
+
+def test_the_intervals_are_those_of_a_plain_bootstrap():
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=15)
+    y = np.round(x + generator.normal(size=15), 1)  # with ties
+    low, high = _intervals(x, y)
+    chosen = np.random.default_rng(0).integers(0, 15, (RESAMPLES, 15))
+    rho = [stats.spearmanr(x[rows], y[rows]).statistic for rows in chosen]
+    tau = [stats.kendalltau(x[rows], y[rows]).statistic for rows in chosen]
+    for place, values in enumerate((rho, tau)):
+        assert [low[place], high[place]] == pytest.approx(np.nanpercentile(values, [2.5, 97.5]), abs=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+@given(st.lists(st.integers(0, 2), min_size=6, max_size=12), st.integers(0, 99))
+def test_ties_and_constant_resamples_give_no_nan(x, seed):
+    x = np.array(x, dtype="float64")
+    y = np.random.default_rng(seed).normal(size=len(x))
+    if np.ptp(x) == 0:
+        return
+    low, high = _intervals(x, y)
+    assert np.isfinite([*low, *high]).all() and -1 - 1e-9 <= min(low) and max(high) <= 1 + 1e-9
+
+
+def test_a_perfect_proxy_has_one_and_a_reversed_one_minus_one(tmp_path):
+    turns = np.linspace(0.3, 0.05, 12)
+    perfect = trust_frame(study_with(tmp_path / "a", turns, -turns)).iloc[0]
+    assert (perfect.spearman, perfect.spearman_low, perfect.kendall_high) == pytest.approx((1, 1, 1))
+    reverse = trust_frame(study_with(tmp_path / "b", turns, -turns[::-1])).iloc[0]
+    assert reverse.spearman == pytest.approx(-1) and reverse.kendall_high == pytest.approx(-1)
+
+
+def test_what_cannot_be_correlated_is_left_out_instead_of_nan(tmp_path):
+    few = study_with(tmp_path / "a", np.linspace(0.3, 0.1, FEWEST_LAYERS - 1), -np.arange(5.0))
+    assert trust_frame(few).empty and trust_reading(few) == []
+    constant = study_with(tmp_path / "b", np.full(12, 0.1), -np.arange(12.0))
+    assert trust_frame(constant).empty
+    alone = read_study([write_angular(tmp_path / "c", 12)])
+    assert trust_frame(alone).empty and list(trust_frame(alone)) == list(trust_frame(few))
+
+
+def test_a_sweep_of_some_layers_correlates_those(tmp_path):
+    turns = 0.4 * importance(20)
+    directory = write_angular(tmp_path, 20, turns=turns)
+    frame = sweep_rows("mmlu", -turns[::2], layers=range(0, 20, 2))
+    write_sweep(tmp_path, 20, frame=frame)
+    row = trust_frame(read_study([directory.parent])).iloc[0]
+    assert row.layers == 10 and row.spearman == pytest.approx(1)
+
+
+def test_what_a_proxy_picks_is_told_with_what_it_really_costs(tmp_path):
+    turns = np.array([0.5, 0.4, 0.3, 0.2, 0.1, 0.11, 0.12, 0.25, 0.3, 0.35, 0.4, 0.45])
+    drops = -np.array([0.5, 0.01, 0.02, 0.03, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
+    study = study_with(tmp_path, turns, drops)
+    (pick,) = what_proxies_pick(study, study.drops[0])
+    assert pick.layers == (4, 5, 6) and pick.cost == pytest.approx(0.2)
+    assert pick.best == (1, 2, 3) and pick.best_cost == pytest.approx(0.02)
+    assert pick.mean_cost == pytest.approx(-drops.mean())
+    (said,) = trust_reading(study)
+    assert "cheapest by measurement are layers 1-3 (0.020 each" in said
+    assert "Angular distance (n = 1) would remove layers 4-6, 0.200 each" in said
+
+
+def test_the_same_runs_give_the_same_table(tmp_path):
+    study = read_study([write_model(tmp_path, 32)])
+    pd.testing.assert_frame_equal(trust_frame(study), trust_frame(study))
