@@ -15,15 +15,8 @@ import depthprobe
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.journal import Journal
 from depthprobe.measurement import Measurement
-from depthprobe.models.anatomy import Anatomy, describe_anatomy
-from depthprobe.models.loading import (
-    LoadedModel,
-    LoadOptions,
-    ModelSource,
-    load_model,
-    open_checkpoint,
-    resolve_model,
-)
+from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.loading import LoadedModel, LoadOptions, ModelSource
 from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
 from depthprobe.probes.registry import PROBES
 from depthprobe.processes import Processes
@@ -32,7 +25,8 @@ from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from depthprobe.resuming import open_in_turn, unfinished_of
-from depthprobe.texts import Samples, TextOptions, read_samples
+from depthprobe.texts import Samples, TextOptions
+from depthprobe.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -95,19 +89,21 @@ class Silent:
         yield lambda count: None
 
 
-def run(request: Request, watch: Watcher | None = None) -> Run | None:
+def run(request: Request, watch: Watcher | None = None, bench: Workbench | None = None) -> Run | None:
     """Return the saved run that the request describes, measured now unless it is already there.
 
     Everything that can be wrong with the request is found before the weights are read, and nothing
     appears under the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process
-    measures its part; the first one saves and returns the run, the others return None.
+    measures its part; the first one saves and returns the run, the others return None. What several
+    measurements share is fetched once if they are given the same ``bench``.
     """
     started = time.monotonic()
+    bench = bench or Workbench()
     processes = Processes.here()
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     refuse_splitting(request.load, processes)
     try:
-        source = resolve_model(request.model, request.load.revision, request.load.adapter)
+        source = bench.source(request.model, request.load)
         for note in source.notes:
             watch.say(note)
         settings = request.settings(source)
@@ -120,7 +116,7 @@ def run(request: Request, watch: Watcher | None = None) -> Run | None:
         if place.note:
             watch.say(place.note)
         try:
-            return _measure(request, source, place, processes, watch, started)
+            return _measure(request, source, place, processes, watch, started, bench)
         except BaseException:
             place.abandon()
             raise
@@ -144,17 +140,18 @@ def _measure(
     processes: Processes,
     watch: Watcher,
     started: float,
+    bench: Workbench,
 ) -> Run | None:
     """Return the run, measured and saved in its place; None in all processes but the first."""
-    checkpoint = open_checkpoint(source, request.load)
+    checkpoint = bench.checkpoint(source, request.load)
     with watch.stage("Reading text", request.text.wanted, "samples") as advance:
-        samples = read_samples(request.text, checkpoint.tokenizer, checkpoint.context_tokens, advance)
+        samples = bench.samples(request.text, checkpoint, advance)
     if samples.facts["samples"] < request.text.wanted:
         watch.say(f"{request.text.dataset} gave {samples.facts['samples']} of {request.text.wanted} samples.")
     with watch.stage("Loading model", None, "bytes"):
-        model = load_model(checkpoint, request.load, device=processes.device(str(request.load.device)))
+        model = bench.model(checkpoint, request.load, processes.device(str(request.load.device)))
         samples.check_fits(model.context_tokens, model.vocabulary)
-        anatomy = describe_anatomy(model.model, model.tower)
+        anatomy = bench.anatomy(model)
     for note in (*model.notes, *anatomy.notes):
         watch.say(note)
     with _journal_of(request, place, samples, processes, watch) as kept:

@@ -17,15 +17,13 @@ from depthprobe.errors import LoadError
 from depthprobe.evaluation.harness import Outcome, TaskOptions, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import Variant
-from depthprobe.models.anatomy import describe_anatomy
-from depthprobe.models.loading import load_model, open_checkpoint, resolve_model
 from depthprobe.pipeline import Request, Silent, Watcher, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import Processes
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from depthprobe.resuming import open_in_turn, unfinished_of
-from depthprobe.texts import read_samples
+from depthprobe.workbench import Workbench
 
 # A change of these may move a number in the last digits, or a prompt.
 DECISIVE_LIBRARIES = ("lm-eval", "torch", "transformers", "datasets")
@@ -49,13 +47,17 @@ class SweepRequest:
         return "-".join(["prune-sweep", *(Path(task).stem for task in self.tasks.tasks)])
 
 
-def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None:
+def run_sweep(
+    request: SweepRequest, watch: Watcher | None = None, bench: Workbench | None = None
+) -> Run | None:
     """Return the saved sweep that the request describes, continued where an earlier start left it.
 
     Under torchrun or ``accelerate launch`` every process answers its part; the first one gathers, saves
-    and returns the run, the others return None.
+    and returns the run, the others return None. What several measurements share is fetched once if they are
+    given the same ``bench``.
     """
     watch = watch or Silent()
+    bench = bench or Workbench()
     started = time.monotonic()
     processes = Processes.here()
     wanted = request.model
@@ -64,7 +66,7 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         tasks = find_tasks(request.tasks)
     for note in tasks.notes:
         watch.say(note)
-    source = resolve_model(wanted.model, wanted.load.revision, wanted.load.adapter)
+    source = bench.source(wanted.model, wanted.load)
     for note in source.notes:
         watch.say(note)
     settings = {
@@ -83,7 +85,7 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         unfinished, note = processes.first(lambda: unfinished_of(place, place.settings))
         for news in filter(None, (place.note, note)):
             watch.say(news)
-        checkpoint = open_checkpoint(source, wanted.load)
+        checkpoint = bench.checkpoint(source, wanted.load)
         if checkpoint.tower is not None:
             raise LoadError(
                 f"{source.name} is an encoder-decoder model, which prune-sweep does not support: lm-eval "
@@ -96,11 +98,11 @@ def run_sweep(request: SweepRequest, watch: Watcher | None = None) -> Run | None
         )
         if isinstance(declared, int):  # checked again when the blocks are known, but that costs the weights
             prune_sweep.variants_of(request.layers, request.block, declared)
-        samples = read_samples(wanted.text, checkpoint.tokenizer, checkpoint.context_tokens)
+        samples = bench.samples(wanted.text, checkpoint)
         with watch.stage("Loading model", None, "bytes"):
-            model = load_model(checkpoint, wanted.load, device=processes.device(str(wanted.load.device)))
+            model = bench.model(checkpoint, wanted.load, processes.device(str(wanted.load.device)))
             samples.check_fits(model.context_tokens, model.vocabulary)
-            anatomy = describe_anatomy(model.model, model.tower)
+            anatomy = bench.anatomy(model)
         variants = prune_sweep.variants_of(request.layers, request.block, anatomy.layers)
         with watch.stage("Building requests", None, ""):
             work = build_work(tasks, model, batch_size=wanted.batch_size or GENERATE_TOGETHER)

@@ -32,7 +32,19 @@ MAY_IMPORT = {
     "render": {"results"},
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
     "resuming": {"evaluation", "results", "processes"},
-    "sweep": {"pipeline", "resuming", "probes", "evaluation", "models", "texts", "results", "processes"},
+    "workbench": {"models", "texts"},
+    "sweep": {
+        "pipeline",
+        "resuming",
+        "probes",
+        "evaluation",
+        "models",
+        "texts",
+        "results",
+        "processes",
+        "workbench",
+    },
+    "battery": {"pipeline", "sweep", "evaluation", "texts", "results", "workbench"},
     "pipeline": {
         "probes",
         "evaluation",
@@ -42,11 +54,13 @@ MAY_IMPORT = {
         "provenance",
         "processes",
         "resuming",
+        "workbench",
     },
     "notebook": {"probes", "models", "texts", "results", "render"},
     "comparing": {"evaluation", "results", "provenance"},  # of evaluation the statistics, which need no torch
     "measuring_many": {"comparing", "pipeline", "sweep", "evaluation", "models", "texts"},
     "commands": {
+        "battery",
         "comparing",
         "measuring_many",
         "pipeline",
@@ -130,10 +144,8 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
     "arguments",
     [
         ["--help"],
-        *(
-            [name, "--help"]
-            for name in ("angular", "gradnorm", "variance", "compare", "inspect", "plot", "pretrain")
-        ),
+        *([name, "--help"] for name in ("angular", "gradnorm", "variance", "compare", "inspect", "plot")),
+        *([name, "--help"] for name in ("pretrain", "report")),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import depthprobe
-from depthprobe.commands import angular, compare, gradnorm, plot, pretrain, prune_sweep, variance
+from depthprobe.commands import angular, compare, gradnorm, plot, pretrain, prune_sweep, report, variance
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ for name, command in (
     ("compare", compare.command),
     ("inspect", inspect_model.command),
     ("plot", plot.command),
+    ("report", report.command),
     ("pretrain", pretrain.command),
 ):
     # Docstrings are wrapped for the source; the terminal wraps each paragraph for itself.

@@ -148,6 +148,16 @@ Format = Annotated[
     str,
     typer.Option("--format", help="Figure formats, comma separated: png, pdf, svg.", rich_help_panel=OUTPUT),
 ]
+# As depthprobe.render.presets has them, which imports matplotlib; a test holds them together.
+STYLES = ("auto", "paper-single", "paper-double", "slides")
+Style = Annotated[
+    str,
+    typer.Option(
+        help="For what the figures are made: auto (as wide as the layers need), paper-single (3.25 in), "
+        "paper-double (6.75 in), slides (13.33 x 7.5 in at most, large type).",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No progress and no news, only the result.", rich_help_panel=TERMINAL),

@@ -28,6 +28,7 @@ def command(
         typer.Option("--output", "-o", help="Directory of the figures.", show_default="the run itself"),
     ] = None,
     format: shared.Format = "png,pdf",
+    style: shared.Style = "auto",
     verbose: shared.Verbose = False,
 ) -> None:
     """Draw the figure of a saved run again, from its CSV alone."""
@@ -36,7 +37,12 @@ def command(
 
     formats = shared.formats_of(format)
     figures = draw_run(
-        read_run(run_directory), formats=formats, normalize=normalize.value, title=title, output=output
+        read_run(run_directory),
+        formats=formats,
+        normalize=normalize.value,
+        title=title,
+        output=output,
+        style=style,
     )
     console = result_console()
     for path in figures:

@@ -22,13 +22,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from depthprobe.errors import OptionError
+from depthprobe.render.presets import here, page_width
 from depthprobe.render.reading import best_blocks, checked
 from depthprobe.render.style import (
-    DOUBLE_COLUMN_IN,
     FAINT,
     INK,
     NOTE_PT,
-    SINGLE_COLUMN_IN,
     TICK_PT,
     fit,
     fit_title,
@@ -49,6 +48,7 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 0.46, 0.78, 0.42, 0.06
 _BAR_GAP, _BAR_WIDTH = 0.09, 0.10
 _HEAD_GAP = 0.05
 _CELL_IN = 0.043
+_LOWEST_IN = 1.0
 _NARROWEST_SCALE = 0.02
 
 
@@ -98,13 +98,21 @@ class _Layout:
 
 
 def _lay_out(layers: int, title: str, caption: str) -> _Layout:
-    """A figure one column wide, or as much wider as its cells need, up to two columns."""
-    margins = _LEFT + _RIGHT
-    width = float(np.clip(layers * _CELL_IN + margins, SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN))
+    """A figure as wide as its cells need and its page allows, and no higher than its page."""
+    width = page_width(layers * _CELL_IN + _LEFT + _RIGHT)
+    layout = _of_width(width, title, caption)
+    # The map is square: what is too high is too wide by as much. Narrower, its title may need more lines.
+    while layout.height > here().height and layout.side > _LOWEST_IN:
+        width -= max(0.01, layout.height - here().height)
+        layout = _of_width(width, title, caption)
+    return layout
+
+
+def _of_width(width: float, title: str, caption: str) -> _Layout:
     room = width - _LEFT - _TOP
     title_pt, title_lines = fit_title(title, room)
     caption_lines = fit(caption, NOTE_PT, room)
-    side = width - margins
+    side = width - _LEFT - _RIGHT
     height = _BOTTOM + side + _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
     if title_lines or caption_lines:
         height += _HEAD_GAP

@@ -180,6 +180,16 @@ def drops_of(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] | No
     )
 
 
+def p_text(p: float) -> str:
+    """A p-value with three decimals, or as many as keep it on its side of the threshold."""
+    if p < 0.001:
+        return "<0.001"
+    decimals = 3
+    while (float(f"{p:.{decimals}f}") < ALPHA) != (p < ALPHA):
+        decimals += 1
+    return f"{p:.{decimals}f}"
+
+
 def relevance(drops: Drops) -> NDArray[np.float64] | None:
     """[layer] the share of what the model knows above chance that goes with the layer; None if undefined.
 

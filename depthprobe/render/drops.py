@@ -24,14 +24,13 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from depthprobe.render.drop_tables import STEM, Drops, drops_of, headline_tasks
+from depthprobe.render.presets import page_width
 from depthprobe.render.style import (
-    DOUBLE_COLUMN_IN,
     FAINT,
     INK,
     LABEL_PT,
     LINE_SPACING,
     NOTE_PT,
-    SINGLE_COLUMN_IN,
     TICK_PT,
     fit,
     fit_title,
@@ -216,7 +215,7 @@ def draw_drops(
 
     left = max(panel.label_in for panel in panels) + _EDGE
     right = _CHANCE_RIGHT if any(panel.chance is not None for panel in panels) else _RIGHT
-    width = float(np.clip((last + 1) * _LAYER_IN + left + right, SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN))
+    width = page_width((last + 1) * _LAYER_IN + left + right)
     inside, room = width - left - right, width - left - _TOP
     title_pt, title_lines = fit_title(title, room)
     caption_lines = fit(caption, NOTE_PT, room)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,13 @@ from depthprobe.render import gradients, training, variances
 from depthprobe.render.angular import NORMALIZATIONS, draw_angular
 from depthprobe.render.comparison import COMPARISONS
 from depthprobe.render.drops import draw_drops
+from depthprobe.render.encoding import FORMATS, render_bytes
+from depthprobe.render.presets import drawn_for
 from depthprobe.render.profiles import draw_gradnorm, draw_variance
-from depthprobe.render.style import style
 from depthprobe.render.training import draw_training
 from depthprobe.results.files import replace_file
 from depthprobe.results.runs import Run
 
-# What each kind of file must not say, so that drawing twice gives the same bytes: when, and by which version.
-_METADATA: dict[str, dict[str, Any]] = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    "svg": {"Date": None, "Creator": None},
-}
-FORMATS = tuple(_METADATA)
-_DOTS_PER_INCH = 300
 # What a comparison's manifest calls its probe; it has a figure for each of its tables.
 COMPARE = "compare"
 
@@ -101,13 +93,18 @@ DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
 def data_caption(run: Run) -> str:
     """On what and how a run was measured, in a few words; empty if its manifest does not say."""
     data = run.manifest.get("data", {})
-    words = [_shown(str(data["dataset"]))] if data.get("dataset") else []
+    words = [data_name(data)] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    return ", ".join([*words, *_precision(run.manifest.get("model") or {})])
+    return ", ".join([*words, *precision(run.manifest.get("model") or {})])
 
 
-def _precision(model: dict[str, Any]) -> list[str]:
+def data_name(data: Mapping[str, Any]) -> str:
+    """The name of a data set; of a file of one's own without the directories that it lies in."""
+    return _shown(str(data["dataset"]))
+
+
+def precision(model: Mapping[str, Any]) -> list[str]:
     """In which form a model's weights were: dtype, quantisation, adapter, tower, untrained."""
     words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
     adapter = model.get("adapter")
@@ -129,13 +126,6 @@ def _shown(name: str) -> str:
     """A name as it may stand in a paper: where on somebody's disk it lies is left to the manifest."""
     path = Path(name)
     return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name
-
-
-def render_bytes(figure: Figure, file_format: str) -> bytes:
-    """A figure as the bytes of a ``png`` (300 dpi), ``pdf`` or ``svg`` file; the same ones every time."""
-    with io.BytesIO() as buffer, style():
-        figure.savefig(buffer, format=file_format, dpi=_DOTS_PER_INCH, metadata=_METADATA[file_format])
-        return buffer.getvalue()
 
 
 def figure_of(run: Run, *, normalize: str = "none", title: str | None = None) -> Figure:
@@ -188,6 +178,7 @@ def draw_run(
     normalize: str = "none",
     title: str | None = None,
     output: Path | None = None,
+    style: str = "auto",
 ) -> list[Path]:
     """The figure files drawn from a saved run, in the order of ``formats``; of a comparison several figures.
 
@@ -197,9 +188,10 @@ def draw_run(
         normalize: ``none`` or ``row``; rescaled figures are named so, as in ``angular-row.png``.
         title: Above the figure; the model's id if None, nothing if empty.
         output: The directory to write into; the run's own if None.
+        style: For what they are made: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
 
     Raises:
-        OptionError: if a format or ``normalize`` is unknown, or the probe's figure is not rescaled.
+        OptionError: if a format, ``style`` or ``normalize`` is unknown, or the figure is not rescaled.
         RunError: if there is no figure for this run's probe, its table is missing, or ``output`` is a file.
         MachineError: if the files cannot be written.
     """
@@ -207,18 +199,19 @@ def draw_run(
     if unknown or not formats:
         asked = ", ".join(map(repr, unknown)) or "nothing"
         raise OptionError(f"--format is {asked}.", f"Use one or more of: {', '.join(FORMATS)}.")
-    if run.manifest.get("probe") == COMPARE and normalize in NORMALIZATIONS:
-        figures = _comparison(run, normalize, title)
-    else:
-        figures = {_stem(run): figure_of(run, normalize=normalize, title=title)}
     ending = "" if normalize == "none" else f"-{normalize}"
     directory = run.directory if output is None else Path(output)
-    # All are drawn before the first is written: a failing one leaves no half set behind.
-    contents = [
-        (directory / f"{stem}{ending}.{name}", render_bytes(figure, name))
-        for stem, figure in figures.items()
-        for name in dict.fromkeys(formats)
-    ]
+    with drawn_for(style):
+        if run.manifest.get("probe") == COMPARE and normalize in NORMALIZATIONS:
+            figures = _comparison(run, normalize, title)
+        else:
+            figures = {_stem(run): figure_of(run, normalize=normalize, title=title)}
+        # All are drawn before the first is written: a failing one leaves no half set behind.
+        contents = [
+            (directory / f"{stem}{ending}.{name}", render_bytes(figure, name))
+            for stem, figure in figures.items()
+            for name in dict.fromkeys(formats)
+        ]
     for path, content in contents:
         replace_file(path, content)
     return [path for path, _ in contents]

@@ -16,12 +16,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
+from depthprobe.render.presets import page_width
 from depthprobe.render.style import (
-    DOUBLE_COLUMN_IN,
     FAINT,
     LABEL_PT,
     NOTE_PT,
-    SINGLE_COLUMN_IN,
     TICK_PT,
     fit,
     fit_title,
@@ -113,7 +112,7 @@ def draw_lines(
     ticks_in = max(width_in(label, TICK_PT, mathematics=True) for label in axis.labels)
     left = _EDGE + text_height([y_label], LABEL_PT) + _LABEL_GAP + ticks_in + _TICK_ROOM
     layers = last + 2 * _SIDE
-    width = float(np.clip(layers * _LAYER_IN + left + _RIGHT, SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN))
+    width = page_width(layers * _LAYER_IN + left + _RIGHT)
     inside = width - left - _RIGHT
     title_pt, title_lines = fit_title(title, inside)
     caption_lines = fit(caption, NOTE_PT, inside)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from depthprobe.render.presets import broad_width
 from depthprobe.render.style import (
-    DOUBLE_COLUMN_IN,
     FAINT,
     NOTE_PT,
     TICK_PT,
@@ -74,7 +74,7 @@ def columns_for(count: int, layers: int, margins: Margins) -> int:
 
 def panel_width(columns: int, margins: Margins) -> float:
     """The width of a panel in inches, of so many beside each other on two text columns."""
-    inside = DOUBLE_COLUMN_IN - margins.left - margins.right
+    inside = broad_width() - margins.left - margins.right
     return (inside - (columns - 1) * margins.between) / columns
 
 
@@ -110,7 +110,7 @@ class Sheet:
             panel_width(columns, margins),
             height,
         )
-        room = DOUBLE_COLUMN_IN - margins.left - _TOP
+        room = broad_width() - margins.left - _TOP
         title_pt, title_lines = fit_title(title, room)
         caption_lines = fit(caption, NOTE_PT, room)
         self._keys, self._sign_in = list(keys), sign_in
@@ -148,7 +148,7 @@ class Sheet:
                 down += name_in + note_in + _HEAD_GAP + height + margins.below + _ROW_GAP
             tops.append(places)
         total = down - _ROW_GAP
-        self._size = DOUBLE_COLUMN_IN, total
+        self._size = broad_width(), total
         self._places, self._counts = tops, [len(group.cells) for group in groups]
         self._texts = texts
         self._head = title_lines, title_pt, caption_lines

@@ -77,6 +77,7 @@ def printable(text: str) -> str:
     )
 
 
+@cache
 def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
     """The width of one line of text in inches; where it is ours, it may hold mathematics."""
     font = FontProperties(family=FONT, size=size_pt, weight=weight)

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from depthprobe.render.drop_tables import ALPHA, drops_of
+from depthprobe.render.drop_tables import ALPHA, drops_of, p_text
 from depthprobe.render.figures import model_title
 from depthprobe.render.reading import best_blocks, decimals_for
 from depthprobe.render.words import spoken
@@ -122,19 +122,9 @@ def drop_table(
             drops.removed(int(row.layer)),
             spoken(row.drop, drops.decimals, signed=True),
             f"{low} to {high}",
-            _p_value(row.p_adjusted),
+            p_text(row.p_adjusted),
             "-" if flips is None else f"{flips[index]:,}",
             "no" if not found else "better" if harm < 0 else "worse",
             style=None if found else "dim",
         )
     return table
-
-
-def _p_value(p: float) -> str:
-    """A p-value with three decimals, or as many as keep it on its side of the threshold."""
-    if p < 0.001:
-        return "<0.001"
-    decimals = 3
-    while (float(f"{p:.{decimals}f}") < ALPHA) != (p < ALPHA):
-        decimals += 1
-    return f"{p:.{decimals}f}"

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from depthprobe.render.checks import check_table
+from depthprobe.render.presets import broad_width
 from depthprobe.render.style import (
-    DOUBLE_COLUMN_IN,
     FAINT,
     LABEL_PT,
     NOTE_PT,
@@ -86,7 +86,7 @@ def draw_training(
         + max(width_in(label, TICK_PT, mathematics=True) for label in scale[1])
         for scale in scales
     ]  # fmt: skip
-    width = DOUBLE_COLUMN_IN
+    width = broad_width()
     inside = (width - sum(rooms) - 2 * _GAP - _BAR_GAP_IN - _BAR_IN - _BAR_ROOM_IN - _RIGHT) / 3
     bar_in = _BAR_GAP_IN + _BAR_IN + _BAR_ROOM_IN
     lefts = [
@@ -188,7 +188,7 @@ def _draw_norms(axes: Axes, norms: pd.DataFrame) -> None:
 
 def _bar(figure: Figure, colors: Normalize, left: float, total: float, last: int) -> None:
     """What colour stands for which layer, beside the variances."""
-    width = DOUBLE_COLUMN_IN
+    width = broad_width()
     place = (left / width, _BOTTOM / total, _BAR_IN / width, _HEIGHT_IN / total)
     bar = figure.colorbar(ScalarMappable(colors, _COLORS), cax=figure.add_axes(place))
     bar.ax.set_ylim(0, max(last, 1))

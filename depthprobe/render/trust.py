@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from depthprobe.render.drop_tables import CALIBRATION, Drops
 from depthprobe.render.study import PROXIES, Study, layer_frame
@@ -59,8 +58,9 @@ def trust_frame(study: Study) -> pd.DataFrame:
             if len(values) < FEWEST_LAYERS or not np.ptp(values) or not np.ptp(harm):
                 continue
             low, high = _intervals(values, harm)
-            rho = float(stats.spearmanr(values, harm).statistic)
-            tau = float(stats.kendalltau(values, harm).statistic)
+            rho, tau = (
+                float(found[0]) for found in _correlations(values, harm, np.arange(len(values))[None])
+            )
             numbers = (rho, low[0], high[0], tau, low[1], high[1], len(values))
             rows.append((drops.task, drops.metric, proxy, *numbers))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -83,18 +83,36 @@ def _intervals(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[list[flo
     """The ends of the intervals of Spearman's rho and Kendall's tau-b: two lists of two."""
     count = len(x)
     chosen = np.random.default_rng(_SEED).integers(0, count, (RESAMPLES, count))
-    rho = _pearson(stats.rankdata(x[chosen], axis=1), stats.rankdata(y[chosen], axis=1))
+    ends = [np.nanpercentile(values, [2.5, 97.5]) for values in _correlations(x, y, chosen)]
+    return [float(end[0]) for end in ends], [float(end[1]) for end in ends]
+
+
+def _correlations(
+    x: NDArray[np.float64], y: NDArray[np.float64], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Spearman's rho and Kendall's tau-b of every draw; NaN where one of the two has only one value.
+
+    Args:
+        x, y: [layer] the two.
+        chosen: [draw, layer] which layers are in a draw.
+    """
+    # Not by scipy: its functions take one draw at a time, and importing them takes as long as a whole report.
+    draws, count = chosen.shape
+    rho = _pearson(_ranks(x[chosen]), _ranks(y[chosen]))
     # How often each layer was drawn: then a resample's tau is a quadratic form in the signs of all pairs.
-    drawn = np.zeros((RESAMPLES, count))
-    np.add.at(drawn, (np.arange(RESAMPLES)[:, None], chosen), 1.0)
+    drawn = np.zeros((draws, count))
+    np.add.at(drawn, (np.arange(draws)[:, None], chosen), 1.0)
     signs = [np.sign(values[:, None] - values[None, :]) for values in (x, y)]
     agree, x_pairs, y_pairs = (
         ((drawn @ pairs) * drawn).sum(axis=1) for pairs in (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
     )
     norm = np.sqrt(x_pairs * y_pairs)
-    tau = np.divide(agree, norm, out=np.full(RESAMPLES, np.nan), where=norm > 0)
-    ends = [np.nanpercentile(values, [2.5, 97.5]) for values in (rho, tau)]
-    return [float(end[0]) for end in ends], [float(end[1]) for end in ends]
+    return rho, np.divide(agree, norm, out=np.full(draws, np.nan), where=norm > 0)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[draw, layer] the rank of each value among those of its draw; equal ones share theirs."""
+    return pd.DataFrame(values.T).rank().to_numpy().T
 
 
 def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

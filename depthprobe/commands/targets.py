@@ -1,0 +1,43 @@
+"""What the words behind a command mean: runs on the disk, or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from depthprobe.errors import RunError
+
+# What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
+_OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")
+_MANIFEST = "manifest.json"
+
+
+def runs_named(targets: Sequence[str]) -> list[Path] | None:
+    """The directories of runs that are named; None where one word names a model, or none is there.
+
+    Raises:
+        RunError: if words are mixed, or a directory holds neither runs nor a model.
+    """
+    if not targets:
+        return None
+    paths = [Path(target) for target in targets]
+    if all(map(_holds_runs, paths)):
+        return paths
+    strange = next(path for path in paths if not _holds_runs(path))
+    if len(paths) > 1:
+        what = "holds no run" if strange.exists() else "does not exist"
+        raise RunError(
+            f"{strange} {what}.", "Name one model, or directories of finished runs such as reports/MODEL."
+        )
+    # What looks like a path into the reports is no model of the hub.
+    if strange.is_dir() and not any((strange / name).is_file() for name in _OF_A_MODEL):
+        if not any(strange.glob("*.gguf")):
+            raise RunError(
+                f"{strange} holds neither a run nor a model.",
+                "Name a model, or a directory of finished runs such as reports/MODEL.",
+            )
+    return None
+
+
+def _holds_runs(path: Path) -> bool:
+    return (path / _MANIFEST).is_file() or any(path.glob(f"[!.]*/{_MANIFEST}"))

@@ -1,0 +1,96 @@
+"""The report of a study put together, and written: page, text, figures, tables and lists in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthprobe.render.captions import model_words
+from depthprobe.render.encoding import drawn_bytes
+from depthprobe.render.latex import latex_table
+from depthprobe.render.markdown import markdown
+from depthprobe.render.page import page
+from depthprobe.render.plates import run_plates
+from depthprobe.render.presets import drawn_for
+from depthprobe.render.report import Report, provenance
+from depthprobe.render.sheets import sheets_of
+from depthprobe.render.snippets import snippets_of
+from depthprobe.render.study import Study
+from depthprobe.render.trust import trust_reading
+from depthprobe.render.trust_sheets import trust_sheets
+from depthprobe.render.verdict import verdict
+from depthprobe.results.folders import check_replaceable, replace_folder
+
+FOLDER = "report"
+PAGE, TEXT, FIGURES, TABLES, LISTS = "report.html", "report.md", "figures", "tables", "lists"
+
+
+def report_of(study: Study) -> Report:
+    """What the runs of a study say, drawn for the preset that holds.
+
+    Raises:
+        RunError: if a table of a run cannot be used.
+    """
+    return Report(
+        model=study.model,
+        subtitle=f"{model_words(study.all_runs[0])}.",
+        verdict=verdict(study),
+        overview=[],
+        plates=list(run_plates(study)),
+        trust=trust_reading(study),
+        trust_plates=[],
+        trust_sheets=trust_sheets(study),
+        snippets=snippets_of(study),
+        sheets=sheets_of(study),
+        notes=list(study.notes),
+        runs=[(run.directory.name, provenance(run)) for run in study.all_runs],
+    )
+
+
+def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
+    """The report that was written into a folder, in place of an earlier one.
+
+    The folder holds ``report.html`` (needs nothing else), ``report.md``, ``figures`` (each as PDF, PNG of
+    300 dpi and SVG, with its caption as text), ``tables`` (CSV and LaTeX) and ``lists``. The same runs give
+    the same bytes.
+
+    Args:
+        study: The runs.
+        folder: The folder; its name is taken once all is written.
+        style: For what the figures are made, a name of ``PRESETS``.
+
+    Raises:
+        OptionError: if there is no such style.
+        RunError: if a table of a run cannot be used, or something else lies at the folder's name.
+        MachineError: if the disk is full or may not be written.
+    """
+    with drawn_for(style):
+        check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS))
+        report = report_of(study)
+        replace_folder(folder, contents_of(report))
+    return report
+
+
+def contents_of(report: Report) -> dict[str, bytes]:
+    """The files of a report by their path in its folder, drawn for the preset that holds."""
+    files: dict[str, bytes] = {}
+    plates = report.all_plates
+    for plate, drawn in zip(plates, drawn_bytes([plate.figure for plate in plates]), strict=True):
+        for kind, content in drawn.items():
+            files[f"{FIGURES}/{plate.name}.{kind}"] = content
+        files[f"{FIGURES}/{plate.name}.txt"] = _utf8(f"{plate.caption}\n")
+    for sheet in report.all_sheets:
+        files[f"{TABLES}/{sheet.name}.csv"] = sheet.csv
+        files[f"{TABLES}/{sheet.name}.tex"] = _utf8(
+            latex_table(sheet.head_texts, sheet.texts, sheet.numeric, sheet.caption)
+        )
+    for snippet in report.snippets:
+        files[f"{LISTS}/{snippet.name}"] = _utf8(snippet.text)
+    svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in report.all_plates}
+    files[PAGE] = _utf8(page(report, svgs))
+    files[TEXT] = _utf8(markdown(report))
+    return files
+
+
+def _utf8(text: str) -> bytes:
+    """The text as bytes; what is no valid Unicode (names of files can be so) becomes a question mark."""
+    return text.encode("utf-8", "replace")

@@ -1,0 +1,117 @@
+"""A figure as the bytes of a file: the same ones every time, magnified as its preset says."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import re
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
+from matplotlib.figure import Figure
+
+from depthprobe.render.presets import magnification
+from depthprobe.render.style import style
+
+# What each kind of file must not say, so that drawing twice gives the same bytes: when, and by which version.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+}
+FORMATS = tuple(_METADATA)
+_DOTS_PER_INCH = 300
+
+
+def render_bytes(figure: Figure, file_format: str) -> bytes:
+    """A figure as the bytes of a ``png`` (300 dpi), ``pdf`` or ``svg`` file; the same ones every time."""
+    factor = magnification(float(figure.get_figheight()))
+    if factor != 1 and file_format == "pdf":
+        return _magnified_pdf(figure, factor)
+    options: dict[str, Any] = {"dpi": _DOTS_PER_INCH}
+    if file_format == "png":
+        # More dots for the same drawing; the file says how large they are meant to be.
+        options = {
+            "dpi": _DOTS_PER_INCH * factor,
+            "pil_kwargs": {"dpi": (_DOTS_PER_INCH, _DOTS_PER_INCH)},
+        }
+    with io.BytesIO() as buffer, style():
+        figure.savefig(buffer, format=file_format, metadata=_METADATA[file_format], **options)
+        content = buffer.getvalue()
+    return _magnified_svg(content, factor) if factor != 1 and file_format == "svg" else content
+
+
+def drawn_bytes(figures: Sequence[Figure]) -> list[dict[str, bytes]]:
+    """For every figure the bytes of its files by format, drawn at the same time where there are cores.
+
+    Most of the time goes into cutting fonts for PDFs. The processes are copies of this one, which is safe
+    only while it has no threads: with torch in it, or on a system that makes no copies, one figure follows
+    another.
+    """
+    copies = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    workers = min(len(os.sched_getaffinity(0)) if copies else 1, len(figures))
+    if workers < 2 or "torch" in sys.modules or threading.active_count() > 1:
+        return [_all_formats(figure) for figure in figures]
+    context = multiprocessing.get_context("fork")
+    try:
+        with ProcessPoolExecutor(workers, context, _inherit, (figures,)) as pool:
+            return list(pool.map(_of_inherited, range(len(figures))))
+    except (BrokenProcessPool, NotImplementedError, OSError):
+        # Some machines allow no further processes, or no locks between them.
+        return [_all_formats(figure) for figure in figures]
+
+
+_inherited: list[Figure] = []
+
+
+def _inherit(figures: Sequence[Figure]) -> None:
+    """Keep the figures that came with the copy; figures cannot be sent."""
+    _inherited[:] = figures
+
+
+def _of_inherited(index: int) -> dict[str, bytes]:
+    return _all_formats(_inherited[index])
+
+
+def _all_formats(figure: Figure) -> dict[str, bytes]:
+    return {kind: render_bytes(figure, kind) for kind in FORMATS}
+
+
+def _magnified_pdf(figure: Figure, factor: float) -> bytes:
+    """The PDF of a figure on a page so much larger, drawn in coordinates of the same scale.
+
+    matplotlib saves a PDF at one size only, so its parts are called here one by one.
+    """
+    width, height = map(float, figure.get_size_inches())
+    laid_out_at = figure.dpi
+    with io.BytesIO() as buffer, style():
+        file = PdfFile(buffer, metadata=_METADATA["pdf"])
+        try:
+            figure.dpi = 72
+            file.newPage(width * factor, height * factor)
+            file.output(factor, 0, 0, factor, 0, 0, Op.concat_matrix)
+            renderer = RendererPdf(file, 72, height, width)
+            figure.draw(renderer)
+            renderer.finalize()
+            file.finalize()
+            return buffer.getvalue()
+        finally:
+            file.close()
+            figure.dpi = laid_out_at
+
+
+def _magnified_svg(content: bytes, factor: float) -> bytes:
+    """An SVG whose picture fills a page so much larger; its view box stays."""
+
+    def larger(match: re.Match[bytes]) -> bytes:
+        return b'%s="%.6gpt"' % (match[1], float(match[2]) * factor)
+
+    head, tag, rest = content.partition(b"<svg ")
+    attributes, end, body = rest.partition(b">")
+    return head + tag + re.sub(rb'\b(width|height)="([\d.]+)pt"', larger, attributes) + end + body

@@ -1,0 +1,71 @@
+"""A folder of files that are made anew from saved runs: written whole, in place of its like only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from depthprobe.errors import RunError
+from depthprobe.results.files import aside, machine_error
+
+
+def check_replaceable(folder: Path, ours: Collection[str]) -> None:
+    """Pass if the folder may be written: nothing lies there, or nothing but what a folder of its kind holds.
+
+    Args:
+        folder: The folder.
+        ours: The names that may stand in it.
+
+    Raises:
+        RunError: if something else lies there.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RunError(f"{folder} is not a folder.", "Move it away, or choose another place with --output.")
+    strange = (
+        sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
+    )
+    if strange:
+        raise RunError(
+            f"{folder} holds {strange[0]}, which no report wrote.",
+            "Move it away, or choose another place with --output.",
+        )
+
+
+def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Put a folder with these files at its name, in place of the one that was there.
+
+    The files are written aside first. A failing disk leaves what was there before. Nothing is flushed to the
+    medium: what a power cut takes can be made again from the runs.
+
+    Args:
+        folder: The folder.
+        contents: By path inside it, with ``/``, the bytes of each file.
+
+    Raises:
+        RunError: if its parent is a file.
+        MachineError: if the disk is full or may not be written.
+    """
+    fresh, old = aside(folder), aside(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, content in contents.items():
+                path = fresh / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            if folder.exists():
+                folder.rename(old)
+            try:
+                fresh.rename(folder)
+            except BaseException:
+                if old.exists():
+                    old.rename(folder)
+                raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise RunError(f"Cannot write {folder}: {folder.parent} is not a directory.") from error
+    except OSError as error:
+        raise machine_error("write", folder, error) from error

@@ -1,0 +1,75 @@
+"""What several measurements of one model share: the model itself and its texts, fetched once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from depthprobe.models.anatomy import Anatomy, describe_anatomy
+from depthprobe.models.loading import (
+    Checkpoint,
+    LoadedModel,
+    LoadOptions,
+    ModelSource,
+    load_model,
+    open_checkpoint,
+    resolve_model,
+)
+from depthprobe.texts import Samples, TextOptions, read_samples
+
+Thing = TypeVar("Thing")
+
+
+class Workbench:
+    """Gives the same model, anatomy and samples again to whoever asks for them in the same way.
+
+    Every probe leaves a model as it was, so the next one finds what it would have loaded. What was given is
+    held as long as the workbench itself.
+    """
+
+    def __init__(self) -> None:
+        self._there: dict[tuple[str, str], Any] = {}
+
+    def _once(self, kind: str, asked: object, make: Callable[[], Thing]) -> Thing:
+        # Told apart by their text: options may hold lists, which have no hash.
+        key = kind, repr(asked)
+        if key not in self._there:
+            self._there[key] = make()
+        return self._there[key]
+
+    def source(self, name: str, load: LoadOptions) -> ModelSource:
+        """Return what the name of a model stands for."""
+        return self._once(
+            "source",
+            (name, load.revision, load.adapter),
+            lambda: resolve_model(name, load.revision, load.adapter),
+        )
+
+    def checkpoint(self, source: ModelSource, load: LoadOptions) -> Checkpoint:
+        """Return the checkpoint, opened; its weights are not read yet."""
+        return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load))
+
+    def samples(
+        self,
+        text: TextOptions,
+        checkpoint: Checkpoint,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> Samples:
+        """Return the samples of a text in the tokens of a checkpoint."""
+        return self._once(
+            "samples",
+            (text, checkpoint.source, checkpoint.context_tokens),
+            lambda: read_samples(text, checkpoint.tokenizer, checkpoint.context_tokens, advance),
+        )
+
+    def model(self, checkpoint: Checkpoint, load: LoadOptions, device: str) -> LoadedModel:
+        """Return the model on a device."""
+        return self._once(
+            "model",
+            (checkpoint.source, load, device),
+            lambda: load_model(checkpoint, load, device=device),
+        )
+
+    def anatomy(self, model: LoadedModel) -> Anatomy:
+        """Return the anatomy of a model of this workbench."""
+        return self._once("anatomy", id(model), lambda: describe_anatomy(model.model, model.tower))

@@ -1,0 +1,320 @@
+"""A report made from finished runs: what is in it, that it is whole, and that names stay names."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from report_runs import GALLERY, Page, copied
+
+from depthprobe.errors import OptionError, RunError
+from depthprobe.render import encoding
+from depthprobe.render.assembly import write_report
+from depthprobe.render.study import read_study
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "$\\alpha_1^2$ & 100% of #1 ~ {x}",
+    "a\\input{/etc/passwd}\\end{document}",
+    "line one\nline two\r| - [x](javascript:alert(1)) `code` ![i](http://example.org/x.png)",
+    "../../../etc/passwd",
+    "yes: [no, *anchor, &ref] # '\" !!python/object",
+    "\N{CJK UNIFIED IDEOGRAPH-6A21}\N{GREEK SMALL LETTER ALPHA}\N{RIGHT-TO-LEFT OVERRIDE}\x00\x1b[31m",
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of the gallery's runs."""
+    folder = tmp_path_factory.mktemp("report") / "report"
+    write_report(read_study([GALLERY]), folder)
+    return folder
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_figure_has_three_formats_and_a_caption_that_says_what_a_paper_needs(report):
+    names = {path.stem for path in (report / "figures").iterdir()}
+    assert {"angular", "angular-row", "drops", "gradnorm", "variance"} <= names
+    for name in names:
+        for kind in ("pdf", "png", "svg"):
+            assert (report / "figures" / f"{name}.{kind}").stat().st_size > 1000
+        caption = (report / "figures" / f"{name}.txt").read_text()
+        for fact in (
+            "builtin:pre-ln",
+            "weights hash 307be51ee41f",
+            "12 layers",
+            "float32",
+            "samples of up to 256",
+        ):
+            assert fact in caption
+        rescaled = "the colours, row by row" if name == "angular-row" else "nothing"
+        assert f"Rescaled: {rescaled}" in caption
+
+
+def test_a_csv_holds_the_numbers_of_the_run_and_a_page_shows_them(report):
+    gallery = pd.read_csv(GALLERY / "prune-sweep-stdlib_mc" / "prune_sweep.csv", float_precision="round_trip")
+    gallery = gallery[(gallery["task"] == "stdlib_mc") & (gallery["metric"] == "acc")]
+    made = pd.read_csv(report / "tables" / "drops-stdlib_mc.csv", float_precision="round_trip")
+    assert made["drop"].tolist() == gallery["drop"].tolist()
+    assert made["detectable"].sum() == 11
+    assert "\N{MINUS SIGN}0.335" in (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_and_asks_for_nothing(report):
+    content = (report / "report.html").read_text(encoding="utf-8")
+    page = Page(content)
+    policy = next(meta["content"] for meta in page.of("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'")
+    addressed = [
+        attributes[name]
+        for _, attributes in page.elements
+        for name in ("src", "href", "xlink:href", "action", "srcset", "data")
+        if name in attributes
+    ]
+    assert addressed
+    own = ("#", "figures/", "tables/", "data:image/png;base64,")
+    assert all(address.startswith(own) for address in addressed)
+    # Every link beside the page leads to a file that is there; every link inside leads to an id.
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    for address in addressed:
+        if address.startswith("#"):
+            assert address[1:] in ids
+        elif not address.startswith("data:"):
+            assert (report / address).is_file()
+    assert not re.search(r"@import|url\((?!#)", content)
+
+
+def test_no_id_of_a_page_stands_there_twice_and_every_reference_in_a_drawing_finds_its_own(report):
+    content = (report / "report.html").read_text(encoding="utf-8")
+    page = Page(content)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 100
+    assert set(re.findall(r"url\(#([^)]+)\)", content)) <= set(ids)
+
+
+def test_the_page_is_ordered_for_those_who_do_not_see_it(report):
+    page = Page((report / "report.html").read_text(encoding="utf-8"))
+    assert page.of("html") == [{"lang": "en"}]
+    assert len(page.of("h1")) == len(page.of("main")) == len(page.of("nav")) == 1
+    drawings = [svg for svg in page.of("svg")]
+    assert drawings and all(svg["role"] == "img" and svg["aria-label"] for svg in drawings)
+    assert len(page.of("figcaption")) == len(drawings)
+    heads = [th for th in page.of("th") if "scope" in th]
+    assert len(heads) == len(page.of("th"))
+    # A table sorts by a button, which a keyboard reaches.
+    assert sum(button.get("type") == "button" for button in page.of("button")) >= len(
+        [th for th in heads if th["scope"] == "col"]
+    )
+
+
+def test_the_same_runs_give_the_same_bytes_in_place_of_the_report_before(tmp_path, report):
+    folder = tmp_path / "report"
+    write_report(read_study([GALLERY]), folder)
+    (folder / "figures" / "old.png").write_bytes(b"of a report before")
+    write_report(read_study([GALLERY]), folder)
+    assert files_of(folder) == files_of(report)
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_something_else_in_the_reports_place_is_left_alone(tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    with pytest.raises(RunError, match="holds thesis.tex, which no report wrote"):
+        write_report(read_study([GALLERY]), folder)
+    assert (folder / "thesis.tex").read_text() == "mine"
+
+
+def test_a_disk_that_fails_leaves_the_report_before(tmp_path, report, monkeypatch):
+    from pathlib import Path
+
+    from depthprobe.errors import MachineError
+
+    folder = tmp_path / "report"
+    shutil.copytree(report, folder)
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name == "report.md":
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(MachineError, match="no space left"):
+        write_report(read_study([GALLERY]), folder)
+    monkeypatch.undo()
+    assert files_of(folder) == files_of(report)
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_path, report, monkeypatch):
+    monkeypatch.setattr(encoding, "FORMATS", ("svg",))  # the others say nothing about escaping, and cost most
+    runs = copied(tmp_path / "runs", model=name, dataset=name, task=name)
+    folder = tmp_path / "deep" / "down" / "report"
+    write_report(read_study([runs]), folder)
+
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    plain = Page((report / "report.html").read_text(encoding="utf-8"))
+    kinds = ("script", "img", "a", "th", "td", "meta", "section")
+    found, expected = ([tag for tag, _ in read.elements if tag in kinds] for read in (page, plain))
+    assert found == expected
+    assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
+    line = " ".join(name.split())
+    visible = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+    tail = visible.rpartition("/")[2] if name.startswith(".") else visible
+    assert page.inside["h1"] == [tail]
+
+    # Every file lies where it should, with a name that any system takes.
+    for path in tmp_path.rglob("*"):
+        assert path.is_relative_to(folder) or path.is_relative_to(runs) or path in folder.parents
+    assert all(re.fullmatch(r"[\w./-]+", path) for path in files_of(folder))
+
+    for path in (folder / "lists").glob("*.yaml"):
+        slices = yaml.safe_load(path.read_text(encoding="utf-8"))["slices"]
+        (named,) = {source["model"] for piece in slices for source in piece["sources"]}
+        assert " ".join(named.split()).endswith(line.rpartition("/")[2])
+    for path in (folder / "tables").glob("*.tex"):
+        check_latex(path.read_text(encoding="utf-8"))
+    check_markdown((folder / "report.md").read_text(encoding="utf-8"))
+
+
+def check_latex(text):
+    r"""Outside comments, a tabular of rows with one & fewer than columns, and no command but ours."""
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    columns = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])[1]
+    assert (lines[1], lines[3]) == (r"\toprule", r"\midrule")
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+    for row in [lines[2], *lines[4:-2]]:
+        assert row.endswith(r" \\")
+        body = row.removesuffix(r" \\")
+        assert len(re.findall(r"(?<!\\)&", body)) == len(columns) - 1
+        known = r"\\(textbackslash|textasciitilde|textasciicircum|ttfamily|char|times|Delta|[{}$&%#_])"
+        assert not re.sub(known, "", body).count("\\")
+        assert not re.search(r"(?<!\\)[%#_^~]", body.replace("{-}", ""))
+
+
+def check_markdown(text):
+    """Tables keep their columns, and no link or picture is there but ours."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1
+    without_code = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    without_code = re.sub(r"(`+).*?\1", "", without_code)
+    links = re.findall(r"(?<!\\)\[[^\n]*?(?<!\\)\]\(([^)]*)\)", without_code)
+    assert links and all(link.startswith("figures/") for link in links)
+    assert not re.search(r"(?<!\\)<", without_code)
+
+
+def test_mathematics_in_a_name_is_drawn_as_it_is_written(tmp_path):
+    runs = copied(tmp_path / "runs", model="$x^2$ \\frac{", probes=["angular"])
+    report = write_report(read_study([runs]), tmp_path / "report")
+    texts = [text.get_text() for text in report.plates[0].figure.texts]
+    assert "$x^2$ \\frac{" in texts
+
+
+def test_a_csv_with_a_hostile_task_is_read_back_as_it_was(tmp_path):
+    task = 'a,"b"\nc'
+    runs = copied(tmp_path / "runs", task=task)
+    write_report(read_study([runs]), tmp_path / "report")
+    header = next(
+        csv.reader(io.StringIO((tmp_path / "report" / "tables" / "layers.csv").read_text("utf-8"), ""))
+    )
+    assert f"drop_{task}" in header
+
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "lm_eval", "datasets", "accelerate"):
+            raise ImportError(name + " is not there")
+sys.meta_path.insert(0, Refuse())
+sys.argv = ["depthprobe", *sys.argv[1:]]
+from depthprobe.__main__ import main
+main()
+"""
+
+
+def depthprobe(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_runs_are_reported_where_torch_cannot_be_imported(tmp_path, report):
+    done = depthprobe("report", GALLERY, "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "builtin--pre-ln" / "report"
+    assert done.stdout.splitlines()[-1].startswith(str(folder))
+    assert files_of(folder) == files_of(report)
+
+
+def test_a_report_lies_beside_its_runs_and_is_none_of_them(tmp_path):
+    runs = copied(tmp_path / "runs", probes=["gradnorm"])
+    for _ in range(2):
+        done = depthprobe("report", runs)
+        assert done.returncode == 0, done.stderr
+    assert (runs / "report" / "report.html").is_file()
+    assert sorted(path.name for path in runs.iterdir()) == ["gradnorm", "report"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ["{runs}", "--style", "poster"],
+            "--style is 'poster'. Use one of: auto, paper-single, paper-double, slides.",
+        ),
+        (["{empty}"], "{empty} holds neither a run nor a model."),
+        (["{runs}", "{empty}"], "{empty} holds no run."),
+        (["{runs}", "nosuch"], "nosuch does not exist."),
+        (["{cut}"], "{cut}/angular/angular.csv is cut short: its last line does not end."),
+    ],
+)
+def test_bad_input_is_one_line(arguments, problem, tmp_path):
+    places = {name: tmp_path / name for name in ("runs", "empty", "cut")}
+    places["empty"].mkdir()
+    copied(places["runs"], probes=["angular"])
+    copied(places["cut"], probes=["angular"])
+    table = places["cut"] / "angular" / "angular.csv"
+    table.write_bytes(table.read_bytes()[:-9])
+    done = depthprobe("report", *(argument.format(**places) for argument in arguments))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {problem.format(**places)}")
+
+
+def test_runs_of_two_models_are_not_mixed(tmp_path):
+    one = copied(tmp_path / "one", probes=["angular"])
+    other = copied(tmp_path / "other", model="owner/other", probes=["variance"])
+    manifest = other / "variance" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["model"]["fingerprint"] = "0" * 64
+    content["settings"]["fingerprint"] = "0" * 64
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(RunError):
+        read_study([one, other])
+
+
+def test_a_style_reaches_every_figure(tmp_path):
+    runs = copied(tmp_path / "runs", probes=["gradnorm", "angular"])
+    report = write_report(read_study([runs]), tmp_path / "report", "paper-single")
+    assert {plate.figure.get_figwidth() for plate in report.plates} == {3.25}
+    # Slides are magnified where the files are made, which is in other processes.
+    write_report(read_study([runs]), tmp_path / "slides", "slides")
+    drawing = (tmp_path / "slides" / "figures" / "gradnorm.svg").read_text(encoding="utf-8")
+    assert float(re.search(r'width="([\d.]+)pt"', drawing)[1]) / 72 == pytest.approx(13.33, abs=0.01)
+    with pytest.raises(OptionError, match="--style is 'poster'"):
+        write_report(read_study([runs]), tmp_path / "other", "poster")
