@@ -147,14 +147,76 @@ def test_what_the_embedded_model_reached_is_its_own_record():
     assert f"held-out loss {record['heldout_loss_nats']:.3f} nats a token" in printed
     assert f"bigram baseline {record['bigram_loss_nats']:.3f}" in printed
     assert record["heldout_loss_nats"] < record["bigram_loss_nats"] - 1
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
+    everything = (builtin.embedded_models()["builtin:pre-ln"].parent).rglob("*")
+    assert sum(path.stat().st_size for path in everything if path.is_file()) < 40_000_000
+
+
+SISTERS = ("pre-ln", "lns", "post-ln", "deepnorm")
+
+
+def sisters_table():
+    """The rows of the README's table of the embedded models, from their records and committed runs."""
+    import json
+
+    from depthprobe.builtin import embedded_models
+    from depthprobe.render.drop_tables import drops_of
+    from depthprobe.render.thirds import thirds
+    from depthprobe.results.store import read_run
+
+    def run(name, probe):
+        return read_run(GALLERY.parent.parent / f"builtin--{name}" / probe)
+
+    def harm(name, task):
+        found = thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
+        interval = f"{found.difference:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
+        return f"{found.shallow:.3f}, {found.deep:.3f} ({interval})"
+
+    def turn(name):
+        frame = run(name, "angular").tables["angular"]
+        found = thirds(frame[frame.n == 1].sort_values("layer").distance.to_numpy())
+        return f"{found.shallow:.3f}, {found.deep:.3f}"
+
+    def growth(name):
+        frame = run(name, "variance").tables["variance"]
+        stream = frame[frame.point == "stream"].set_index("layer").variance
+        return f"{stream[12] / stream[1]:.2f}"
+
+    def pull(name, last):
+        log = run(name, "training").tables["training"]
+        rows = log[log.step == (log.step.max() if last else 0)].set_index("layer").grad_norm
+        return f"{rows[0]:.3g}, {rows[6]:.3g}, {rows[11]:.3g}"
+
+    def loss(name):
+        record = json.loads((embedded_models()[f"builtin:{name}"] / "training.json").read_text())
+        return f"{record['heldout_loss_nats']:.3f}"
+
+    rows = {
+        "held-out loss, nats a token": loss,
+        "angular distance across one layer: shallow third, deep third": turn,
+        "accuracy lost without a layer: shallow, deep third (difference, 95% interval)": lambda name: harm(
+            name, "stdlib_mc"
+        ),
+        "loss gained without a layer: shallow, deep third (difference, 95% interval)": lambda name: harm(
+            name, "calibration"
+        ),
+        "variance of x^L over that of x^1": growth,
+        "gradient norm of layers 0, 6, 11 before training": lambda name: pull(name, last=False),
+        "the same at the end": lambda name: pull(name, last=True),
+    }
+    return [f"| {what} | {' | '.join(number(name) for name in SISTERS)} |" for what, number in rows.items()]
+
+
+def test_the_table_of_the_embedded_models_is_that_of_the_committed_runs():
+    text = README.read_text(encoding="utf-8")
+    assert [row for row in sisters_table() if row not in text] == []
 
 
 def test_the_embedded_model_still_has_the_loss_it_was_published_with():
     import json
 
     from depthprobe.builtin import corpus, embedded_models
-    from depthprobe.lab.pretraining import mean_loss, windows
+    from depthprobe.lab.data import windows
+    from depthprobe.lab.pretraining import mean_loss
     from depthprobe.models.loading import load_model
 
     model = load_model("builtin:pre-ln", device="cpu")
