@@ -130,8 +130,8 @@ def trust_plates(study: Study) -> list[Plate]:
     for task, name in zip(tasks, names, strict=True):
         what = (
             f"Measured harm of removing one layer ({plain(task)}) against the proxies that order the layers "
-            "best and worst, by Spearman's rank correlation with a 95% interval over resampled layers; a dot is "
-            "a layer, vertical lines the paired 95% intervals of the harm, numbers the 0-based layers."
+            "best and worst, by Spearman's rank correlation with a 95% interval over resampled layers. A dot "
+            "is a layer, vertical lines the paired 95% intervals of the harm, numbers the 0-based layers."
         )
         figure = draw_trust_scatter(study, trust, task, title=f"{study.model}: {task}")
         heading = f"Best and worst proxy: {plain(task)}"
