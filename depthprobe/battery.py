@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from depthprobe.errors import DepthprobeError, OptionError
 from depthprobe.evaluation.harness import TaskOptions, find_tasks
 from depthprobe.pipeline import Request, Silent, Watcher, run
+from depthprobe.probes.registry import PROBES
 from depthprobe.results.runs import Run
 from depthprobe.sweep import SweepRequest, run_sweep
 from depthprobe.texts import TextOptions
@@ -33,17 +34,17 @@ class Battery:
     def measurements(self, watch: Watcher, bench: Workbench) -> dict[str, Callable[[], Run | None]]:
         """Return by name what measures each, with the options that the single commands have by default."""
 
-        def probe(name: str, **options: object) -> Callable[[], Run | None]:
-            request = replace(self.model, probe=name, options=options)
+        def probe(name: str) -> Callable[[], Run | None]:
+            request = replace(self.model, probe=name, options=dict(PROBES[name].defaults))
             return lambda: run(request, watch, bench)
 
         sweep = SweepRequest(
             model=replace(self.model, probe="prune-sweep", text=self.calibration), tasks=self.tasks
         )
         return {
-            "angular": probe("angular", tokens="last"),
+            "angular": probe("angular"),
             "variance": probe("variance"),
-            "gradnorm": probe("gradnorm", per_batch=None),
+            "gradnorm": probe("gradnorm"),
             "prune-sweep": lambda: run_sweep(sweep, watch, bench),
         }
 

@@ -15,16 +15,9 @@ from depthprobe.models.checkpoint import open_checkpoint
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import resolve_model
 from depthprobe.pipeline import Request, Watcher, run
+from depthprobe.probes.registry import PROBES
 from depthprobe.sweep import SweepRequest, run_sweep
 from depthprobe.texts import TextOptions, default_options
-
-# The options that the single commands have by default and that decide their numbers.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "angular": {"tokens": "last"},
-    "variance": {},
-    "gradnorm": {"per_batch": None},
-}
-_MEANS: dict[str, dict[str, Any]] = {"gradnorm": {"memory": "auto"}}
 
 
 def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> TextOptions:
@@ -113,8 +106,7 @@ def measure_sides(
                 model=side.argument,
                 text=text,
                 load=load,
-                options=_DEFAULTS.get(probe, {}),
-                means=_MEANS.get(probe, {}),
+                options=dict(PROBES[probe].defaults),
                 batch_size=batch_size,
                 output=output,
             )

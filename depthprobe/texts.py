@@ -195,7 +195,7 @@ def read_samples(
         found = _windows(texts, tokenizer, options, advance)
         origin = {"split": part, "python": platform.python_version()}
     elif options.is_text_file:
-        found = _windows([_read_text(Path(options.dataset))], tokenizer, options, advance)
+        found = _windows([read_text(Path(options.dataset))], tokenizer, options, advance)
     else:
         rows = open_rows(options.dataset, options.config, options.split, options.seed)
         column, first = text_column(rows, options.column, options.dataset)
@@ -316,8 +316,12 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
     return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
 
 
-def _read_text(path: Path) -> str:
-    """Return the whole of a text file."""
+def read_text(path: Path) -> str:
+    """Return the whole of a text file.
+
+    Raises:
+        TextError: if it is not there, cannot be read or is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

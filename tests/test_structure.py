@@ -44,7 +44,7 @@ MAY_IMPORT = {
         "processes",
         "workbench",
     },
-    "battery": {"pipeline", "sweep", "evaluation", "texts", "results", "workbench"},
+    "battery": {"pipeline", "sweep", "probes", "evaluation", "texts", "results", "workbench"},
     "pipeline": {
         "probes",
         "evaluation",
@@ -58,7 +58,7 @@ MAY_IMPORT = {
     },
     "notebook": {"probes", "models", "texts", "results", "render"},
     "comparing": {"evaluation", "results", "provenance"},  # of evaluation the statistics, which need no torch
-    "measuring_many": {"comparing", "pipeline", "sweep", "evaluation", "models", "texts"},
+    "measuring_many": {"comparing", "pipeline", "sweep", "probes", "evaluation", "models", "texts"},
     "commands": {
         "battery",
         "comparing",

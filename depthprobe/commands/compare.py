@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from depthprobe.commands import options as shared
-from depthprobe.commands.prune_sweep import CALIBRATION_SAMPLES, EMBEDDED_TASK, TASKS
+from depthprobe.commands.prune_sweep import CALIBRATION_SAMPLES, EMBEDDED_TASK
 from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import OptionError
 
@@ -42,18 +42,12 @@ def command(
             "--task",
             "--tasks",
             help="Tasks of prune-sweep, comma separated or repeated.",
-            rich_help_panel=TASKS,
+            rich_help_panel=shared.TASKS,
             show_default=EMBEDDED_TASK,
         ),
     ] = None,
-    num_fewshot: Annotated[
-        Optional[int],
-        typer.Option(help="Examples in the prompt.", rich_help_panel=TASKS, show_default="the task's own"),
-    ] = None,
-    limit: Annotated[
-        Optional[float],
-        typer.Option(help="Documents a task, or their share below 1.", rich_help_panel=TASKS),
-    ] = None,
+    num_fewshot: shared.NumFewshot = None,
+    limit: shared.Limit = None,
     dtype: shared.Dtype = "auto",
     device: shared.Device = "auto",
     trust_remote_code: shared.TrustRemoteCode = False,
@@ -95,10 +89,9 @@ def command(
 
     if name is not None:
         checked_name(name)
-    asked = _listed(probe) if probe is not None else None
+    asked = list(shared.listed(probe)) if probe is not None else None
     sides = find_sides(compared, asked)
     probes = probes_to_compare(sides, asked)
-    tasks = _listed(task or [EMBEDDED_TASK])
     if "prune-sweep" not in probes:
         for option, value in (("--task", task), ("--num-fewshot", num_fewshot), ("--limit", limit)):
             if value is not None:
@@ -121,18 +114,13 @@ def command(
             "device_map": device_map,
             "trust_remote_code": trust_remote_code,
         }
-        sweep = {"tasks": tuple(tasks), "num_fewshot": num_fewshot, "limit": limit}
+        sweep = {"tasks": shared.listed(task or [EMBEDDED_TASK]), "num_fewshot": num_fewshot, "limit": limit}
         measured = _measured(sides, probes, given, load, sweep, batch_size, output, watch)
         if measured is None:
             return
         sides = measured
     run = compare(sides, probes, output=output, name=name, say=watch.say)
     _show(run, formats)
-
-
-def _listed(values: list[str]) -> list[str]:
-    parts = [part.strip() for text in values for part in text.split(",")]
-    return list(dict.fromkeys(filter(None, parts)))
 
 
 def _measured(

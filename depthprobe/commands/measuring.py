@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -14,7 +14,9 @@ from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, guarded, importing, result_console
 
 if TYPE_CHECKING:
+    from depthprobe.models.options import LoadOptions
     from depthprobe.results.runs import Run
+    from depthprobe.texts import TextOptions
 
 
 @dataclass(frozen=True)
@@ -43,36 +45,15 @@ class Asked:
         """
         with importing():
             from depthprobe.batches import parse_batch_size
-            from depthprobe.models.options import LoadOptions
             from depthprobe.pipeline import Request, run
-            from depthprobe.texts import default_options
 
         given = self.given
-        load = LoadOptions(
-            revision=given["revision"],
-            dtype=given["dtype"],
-            device=given["device"],
-            device_map=given["device_map"],
-            trust_remote_code=given["trust_remote_code"],
-            adapter=given["adapter"],
-            tower=given["tower"],
-            initial_seed=given["seed"] if initial else None,
-        )
-        text = default_options(
-            embedded=self.model.startswith("builtin:"),
-            dataset=given["dataset"],
-            config=given["dataset_config"],
-            split=given["split"],
-            column=given["column"],
-            samples=given["samples"],
-            seq_len=given["seq_len"],
-            seed=given["seed"],
-        )
+        load = load_asked(given, tower=given["tower"], initial_seed=given["seed"] if initial else None)
         request = Request(
             probe=probe,
             model=self.model,
             load=load,
-            text=text,
+            text=text_asked(self.model, given),
             options=options,
             means=means or {},
             batch_size=parse_batch_size(given["batch_size"]),
@@ -100,6 +81,26 @@ class Asked:
         tables = [run.directory / f"{stem}.csv" for stem in run.tables]
         for path in (*tables, *figures, run.directory / "manifest.json"):
             console.print(str(path), soft_wrap=True)
+
+
+def load_asked(given: Mapping[str, Any], **more: Any) -> LoadOptions:
+    """Return how a model is to be loaded, by the options of a command; ``more`` are further fields."""
+    from depthprobe.models.options import LoadOptions
+
+    names = ("revision", "dtype", "device", "device_map", "trust_remote_code", "adapter")
+    return LoadOptions(**{name: given[name] for name in names}, **more)
+
+
+def text_asked(model: str, given: Mapping[str, Any]) -> TextOptions:
+    """Return the text that a model is measured on, by the options of a command."""
+    from depthprobe.texts import default_options
+
+    names = ("dataset", "split", "column", "samples", "seq_len", "seed")
+    return default_options(
+        embedded=model.startswith("builtin:"),
+        config=given["dataset_config"],
+        **{name: given[name] for name in names},
+    )
 
 
 def _shared(

@@ -10,6 +10,7 @@ import typer
 from depthprobe.errors import OptionError
 
 MODEL, TEXT, OUTPUT, TERMINAL = "Model", "Calibration text", "Output", "Terminal"
+TASKS = "Tasks (lm-eval's own options)"
 
 Model = Annotated[
     Optional[str],
@@ -76,6 +77,14 @@ Initial = Annotated[
         help="Measure freshly initialised weights of the same configuration, drawn with --seed.",
         rich_help_panel=MODEL,
     ),
+]
+NumFewshot = Annotated[
+    Optional[int],
+    typer.Option(help="Examples in the prompt.", rich_help_panel=TASKS, show_default="the task's own"),
+]
+Limit = Annotated[
+    Optional[float],
+    typer.Option(help="Documents a task, or their share below 1.", rich_help_panel=TASKS),
 ]
 Dataset = Annotated[
     Optional[str],
@@ -171,6 +180,12 @@ Verbose = Annotated[
         rich_help_panel=TERMINAL,
     ),
 ]
+
+
+def listed(values: list[str]) -> tuple[str, ...]:
+    """Return what an option that is comma separated or repeated names, each once, in order."""
+    parts = [part.strip() for text in values for part in text.split(",")]
+    return tuple(dict.fromkeys(filter(None, parts)))
 
 
 def formats_of(text: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import OptionError
 
-TASKS, SWEEP = "Tasks (lm-eval's own options)", "Sweep"
+SWEEP = "Sweep"
 
 EMBEDDED_TASK = "stdlib_mc"
 
@@ -40,76 +40,83 @@ def command(
             "--task",
             "--tasks",
             help="Tasks, groups or tags of lm-eval, comma separated or repeated; stdlib_mc is embedded.",
-            rich_help_panel=TASKS,
+            rich_help_panel=shared.TASKS,
             show_default=EMBEDDED_TASK,
         ),
     ] = None,
-    num_fewshot: Annotated[
-        Optional[int],
-        typer.Option(help="Examples in the prompt.", rich_help_panel=TASKS, show_default="the task's own"),
-    ] = None,
-    limit: Annotated[
-        Optional[float],
-        typer.Option(help="Documents a task, or their share below 1.", rich_help_panel=TASKS),
-    ] = None,
+    num_fewshot: shared.NumFewshot = None,
+    limit: shared.Limit = None,
     samples: Annotated[
         Optional[str],
         typer.Option(
-            help='Documents by number, JSON or a file of it: {"TASK": [0, 3, 6]}.', rich_help_panel=TASKS
+            help='Documents by number, JSON or a file of it: {"TASK": [0, 3, 6]}.',
+            rich_help_panel=shared.TASKS,
         ),
     ] = None,
     batch_size: Annotated[
         str,
         typer.Option(
-            help="Prompts generated at once; scoring fits its own batches. auto is 8.", rich_help_panel=TASKS
+            help="Prompts generated at once; scoring fits its own batches. auto is 8.",
+            rich_help_panel=shared.TASKS,
         ),
     ] = "auto",
     max_length: Annotated[
         Optional[int],
         typer.Option(
-            help="Tokens the model takes.", rich_help_panel=TASKS, show_default="the model's positions"
+            help="Tokens the model takes.", rich_help_panel=shared.TASKS, show_default="the model's positions"
         ),
     ] = None,
     apply_chat_template: Annotated[
-        bool, typer.Option("--apply-chat-template", help="Use the chat template.", rich_help_panel=TASKS)
+        bool,
+        typer.Option("--apply-chat-template", help="Use the chat template.", rich_help_panel=shared.TASKS),
     ] = False,
     chat_template: Annotated[
         Optional[str],
-        typer.Option(help="Name of the chat template, where there are several.", rich_help_panel=TASKS),
+        typer.Option(
+            help="Name of the chat template, where there are several.", rich_help_panel=shared.TASKS
+        ),
     ] = None,
     system_instruction: Annotated[
-        Optional[str], typer.Option(help="System instruction of the prompts.", rich_help_panel=TASKS)
+        Optional[str], typer.Option(help="System instruction of the prompts.", rich_help_panel=shared.TASKS)
     ] = None,
     fewshot_as_multiturn: Annotated[
         Optional[bool],
         typer.Option(
             "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
             help="Give the examples as turns of a conversation.",
-            rich_help_panel=TASKS,
+            rich_help_panel=shared.TASKS,
             show_default="where a chat template is applied",
         ),
     ] = None,
     gen_kwargs: Annotated[
         Optional[str],
-        typer.Option(help="Generation settings: temperature=0,top_p=1 or JSON.", rich_help_panel=TASKS),
+        typer.Option(
+            help="Generation settings: temperature=0,top_p=1 or JSON.", rich_help_panel=shared.TASKS
+        ),
     ] = None,
     include_path: Annotated[
         Optional[list[Path]],
-        typer.Option(help="Directory with task YAML files of your own.", rich_help_panel=TASKS),
+        typer.Option(help="Directory with task YAML files of your own.", rich_help_panel=shared.TASKS),
     ] = None,
     log_samples: Annotated[
         bool,
         typer.Option(
-            "--log-samples", help="Write lm-eval's sample rows of every variant.", rich_help_panel=TASKS
+            "--log-samples",
+            help="Write lm-eval's sample rows of every variant.",
+            rich_help_panel=shared.TASKS,
         ),
     ] = False,
     confirm_run_unsafe_code: Annotated[
         bool,
-        typer.Option("--confirm-run-unsafe-code", help="Run tasks that execute code.", rich_help_panel=TASKS),
+        typer.Option(
+            "--confirm-run-unsafe-code", help="Run tasks that execute code.", rich_help_panel=shared.TASKS
+        ),
     ] = False,
     seed: Annotated[
         str,
-        typer.Option(help="Seeds of random, numpy, torch and the few-shot sampler.", rich_help_panel=TASKS),
+        typer.Option(
+            help="Seeds of random, numpy, torch and the few-shot sampler.", rich_help_panel=shared.TASKS
+        ),
     ] = "0,1234,1234,1234",
     layers: Annotated[
         Optional[str],
@@ -144,8 +151,6 @@ def command(
     chosen, why = choose_model(model, model_option)
     watch = Watch(quiet, verbose)
     watch.say(f"Model: {chosen} ({why}).")
-    given = [part.strip() for text in task or [EMBEDDED_TASK] for part in text.split(",")]
-    names = tuple(dict.fromkeys(filter(None, given)))
 
     with importing():
         from depthprobe.batches import parse_batch_size
@@ -157,7 +162,7 @@ def command(
 
     seeds = parse_seeds(seed)
     options = TaskOptions(
-        tasks=names,
+        tasks=shared.listed(task or [EMBEDDED_TASK]),
         num_fewshot=num_fewshot,
         limit=limit,
         samples=_parse_samples(samples),

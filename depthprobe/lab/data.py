@@ -23,7 +23,7 @@ from depthprobe.lab.bigram import bigram_loss
 from depthprobe.lab.recipe import Recipe
 from depthprobe.models.checkpoint import open_checkpoint
 from depthprobe.rows import open_rows, text_column
-from depthprobe.texts import BUILTIN
+from depthprobe.texts import BUILTIN, read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,12 +154,7 @@ def _of_file(recipe: Recipe) -> TrainingData:
     """Return the windows of a local file, the last of them held out; rows come in a shuffled order."""
     path = Path(recipe.dataset)
     if path.suffix.lower() == ".txt":
-        try:
-            texts = [path.read_text(encoding="utf-8")]
-        except UnicodeDecodeError as error:
-            raise TextError(f"{path} is not UTF-8 text.", "Convert it first.") from error
-        except OSError as error:
-            raise TextError(f"{path} cannot be read: {error.strerror}.") from error
+        texts = [read_text(path)]
     else:
         texts = list(_texts(recipe, recipe.split))
     tokenizer = _tokenizer(recipe, texts)
@@ -188,7 +183,7 @@ def _of_hub(recipe: Recipe) -> TrainingData:
             rows += 1
             yield text
 
-    # One text at a time, so that no more rows are counted as held out than have been used.
+    # Few texts at a time, so that hardly more rows are held out than the windows need.
     found: list[np.ndarray] = []
     texts = heldout_texts()
     while len(found) < HELDOUT_WINDOWS and (batch := list(islice(texts, 8))):

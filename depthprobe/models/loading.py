@@ -94,13 +94,10 @@ class LoadedModel:
     @property
     def pad_token_id(self) -> int:
         """An id to fill batches with; it is masked, so any valid one will do where none is set."""
+        if self.tokenizer is None:
+            return 0
         return next(
-            (
-                i
-                for i in (getattr(self.tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
-                if i is not None
-            ),
-            0,
+            (i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0
         )
 
     def describe(self) -> dict[str, Any]:

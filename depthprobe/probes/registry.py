@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -12,12 +13,15 @@ class Probe:
     """One probe. ``module`` has ``measure(model, anatomy, samples, **options) -> Measurement``.
 
     One that ``resumes`` takes a ``journal`` for what is finished; prune-sweep has a way of its own.
+    ``defaults`` are the options that decide its numbers where nobody asks for others: runs of a report and
+    of a comparison are then those of the command.
     """
 
     name: str
     module: str
     question: str
     resumes: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def measure(self, *args: Any, **options: Any) -> Any:
         """Load the probe's module and measure."""
@@ -36,12 +40,14 @@ PROBES = {
             "angular",
             "depthprobe.probes.angular",
             "How far does the residual stream turn between any two layers?",
+            defaults={"tokens": "last"},
         ),
         Probe(
             "gradnorm",
             "depthprobe.probes.gradnorm",
             "How strongly does the loss pull at the parameters of each layer?",
             resumes=True,
+            defaults={"per_batch": None},
         ),
         Probe(
             "variance",

@@ -15,7 +15,7 @@ from depthprobe.render.report import Report, provenance
 from depthprobe.render.sheets import sheets_of
 from depthprobe.render.snippets import snippets_of
 from depthprobe.render.study import Study
-from depthprobe.render.trust import trust_reading
+from depthprobe.render.trust import trust_frame, trust_reading
 from depthprobe.render.trust_sheets import trust_sheets
 from depthprobe.render.verdict import verdict
 from depthprobe.results.folders import check_replaceable, replace_folder
@@ -30,6 +30,7 @@ def report_of(study: Study) -> Report:
     Raises:
         RunError: if a table of a run cannot be used.
     """
+    trust = trust_frame(study)
     return Report(
         model=study.model,
         subtitle=f"{model_words(study.all_runs[0])}.",
@@ -37,8 +38,8 @@ def report_of(study: Study) -> Report:
         overview=overview_plates(study),
         plates=list(run_plates(study)),
         trust=trust_reading(study),
-        trust_plates=trust_plates(study),
-        trust_sheets=trust_sheets(study),
+        trust_plates=trust_plates(study, trust),
+        trust_sheets=trust_sheets(study, trust),
         snippets=snippets_of(study),
         sheets=sheets_of(study),
         notes=list(study.notes),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from depthprobe.render.best_blocks import draw_best_blocks
@@ -17,7 +18,6 @@ from depthprobe.render.overview import draw_overview
 from depthprobe.render.scatter import draw_trust_scatter
 from depthprobe.render.sheets import unique_names
 from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study
-from depthprobe.render.trust import trust_frame
 from depthprobe.render.variances import variance_quantity, variances
 from depthprobe.results.runs import Run
 
@@ -117,13 +117,16 @@ def overview_plates(study: Study) -> list[Plate]:
     return [Plate("overview", "All measures", caption(what, study.all_runs, rescaled="nothing"), figure)]
 
 
-def trust_plates(study: Study) -> list[Plate]:
+def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
     """For every task the proxies that order layers best and worst, against the measured harm.
+
+    Args:
+        study: The runs.
+        trust: Their correlations, as :func:`depthprobe.render.trust.trust_frame` gives them.
 
     Raises:
         RunError: if a table of a run cannot be used.
     """
-    trust = trust_frame(study)
     tasks = list(dict.fromkeys(trust["task"]))
     names = unique_names(f"trust-{task}" for task in tasks)
     plates = []

@@ -8,18 +8,21 @@ from depthprobe.render.captions import caption
 from depthprobe.render.escapes import plain
 from depthprobe.render.sheets import Sheet
 from depthprobe.render.study import PROXIES, Study
-from depthprobe.render.trust import RESAMPLES, trust_frame, what_proxies_pick
+from depthprobe.render.trust import RESAMPLES, what_proxies_pick
 from depthprobe.render.words import spans
 
 
-def trust_sheets(study: Study) -> list[Sheet]:
+def trust_sheets(study: Study, trust: pd.DataFrame) -> list[Sheet]:
     """The rank correlations, and what each proxy would pick; none where there is nothing to compare.
+
+    Args:
+        study: The runs.
+        trust: Their correlations, as :func:`depthprobe.render.trust.trust_frame` gives them.
 
     Raises:
         RunError: if a table of a run cannot be used.
     """
-    frame = trust_frame(study)
-    return [*([] if frame.empty else [_correlations(study, frame)]), *_picks(study)]
+    return [*([] if trust.empty else [_correlations(study, trust)]), *_picks(study)]
 
 
 def _correlations(study: Study, frame: pd.DataFrame) -> Sheet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from depthprobe.errors import RunError
 from depthprobe.measurement import Table
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import MANIFEST_NAME, manifest_bytes
-from depthprobe.results.runs import Run, csv_bytes, declared, read_run
+from depthprobe.results.runs import Run, read_run, stored
 
 
 def known_run(directory: Path) -> Run | None:
@@ -40,13 +39,8 @@ def write_run(directory: Path, probe: str, tables: Sequence[Table], manifest: di
         RunError: if the manifest holds what JSON cannot.
         MachineError: if the disk is full or may not be written.
     """
-    columns: dict[str, Any] = {}
-    files: dict[str, Any] = {}
-    for table in tables:
-        content = csv_bytes(table.frame)
-        replace_file(directory / f"{table.stem}.csv", content)
-        digest = hashlib.sha256(content).hexdigest()
-        files[table.stem] = {"name": f"{table.stem}.csv", "rows": len(table.frame), "sha256": digest}
-        columns[table.stem] = declared(table)
-    known = {"probe": probe, "columns": columns, "files": files}
+    contents, declared = stored(tables)
+    for name, content in contents.items():
+        replace_file(directory / name, content)
+    known = {"probe": probe, **declared}
     replace_file(directory / MANIFEST_NAME, manifest_bytes({"settings": {}, **manifest, **known}))

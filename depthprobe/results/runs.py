@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,22 +65,30 @@ def column_type(series: pd.Series) -> str:
     raise RunError(f"Column {series.name!r} holds {series.dtype}, which a run's CSV cannot hold.")
 
 
-def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """A frame as the bytes of its CSV: full precision, no index, LF."""
-    return bytes(frame.to_csv(index=False, lineterminator="\n").encode("utf-8"))
+def stored(tables: Iterable[Table]) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The CSV of every table by file name, and what a manifest says of them under ``columns`` and ``files``.
 
-
-def declared(table: Table) -> list[dict[str, str]]:
-    """A table's columns as a manifest declares them: name, type, unit and meaning."""
-    return [
-        {
-            "name": column.name,
-            "type": column_type(table.frame[column.name]),
-            "unit": column.unit,
-            "meaning": column.meaning,
-        }
-        for column in table.columns
-    ]
+    CSVs hold full precision, no index, and LF.
+    """
+    contents: dict[str, bytes] = {}
+    columns: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    for table in tables:
+        name = f"{table.stem}.csv"
+        content = table.frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+        contents[name] = content
+        digest = hashlib.sha256(content).hexdigest()
+        files[table.stem] = {"name": name, "rows": len(table.frame), "sha256": digest}
+        columns[table.stem] = [
+            {
+                "name": column.name,
+                "type": column_type(table.frame[column.name]),
+                "unit": column.unit,
+                "meaning": column.meaning,
+            }
+            for column in table.columns
+        ]
+    return contents, {"columns": columns, "files": files}
 
 
 def read_table(path: Path, columns: list[dict[str, str]], rows: int) -> pd.DataFrame:

@@ -6,7 +6,6 @@ The door of this package: reserve a place, measure, save; or read a saved run.
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from depthprobe.results.files import aside, flush_directory, machine_error, writ
 from depthprobe.results.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from depthprobe.results.naming import run_directory_name
 from depthprobe.results.places import Place, free_directory, reserve
-from depthprobe.results.runs import Run, csv_bytes, declared, read_run
+from depthprobe.results.runs import Run, read_run, stored
 
 __all__ = ["Place", "Run", "read_manifest", "read_run", "reserve", "run_directory_name", "save"]
 
@@ -55,18 +54,12 @@ def save(
     try:
         parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        columns: dict[str, Any] = {}
-        files: dict[str, Any] = {}
-        for table in measurement.tables:
-            name = f"{table.stem}.csv"
-            content = csv_bytes(table.frame)
+        contents, declared = stored(measurement.tables)
+        for name, content in contents.items():
             write_through(temporary / name, content)
-            digest = hashlib.sha256(content).hexdigest()
-            files[table.stem] = {"name": name, "rows": len(table.frame), "sha256": digest}
-            columns[table.stem] = declared(table)
         for name, content in (extra or {}).items():
             write_through(temporary / name, content)
-        known = {"probe": measurement.probe, "settings": place.settings, "columns": columns, "files": files}
+        known = {"probe": measurement.probe, "settings": place.settings, **declared}
         write_manifest(temporary / MANIFEST_NAME, {**manifest, **known})
         flush_directory(temporary)
         directory = _give_name(temporary, place)
