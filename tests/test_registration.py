@@ -135,3 +135,19 @@ for thread in threads:
 assert not failures, failures
 check_known()
 """)
+
+
+def test_the_decoder_waits_for_a_thread_that_is_importing_transformers():
+    run("""
+import threading
+import torch
+import depthprobe
+sys.setswitchinterval(1e-4)
+thread = threading.Thread(target=lambda: importlib.import_module("transformers"))
+thread.start()
+while "transformers" not in sys.modules:
+    pass
+import depthprobe.lab.decoder
+thread.join()
+check_known()
+""")

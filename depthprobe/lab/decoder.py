@@ -10,6 +10,10 @@ import math
 from typing import Any
 
 import torch
+
+# By itself first: this waits until another thread has imported it and the lazy module that knows the names
+# below is in its place. Without this line they would be asked of the unfinished one.
+import transformers  # noqa: F401
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM
 from transformers import initialization as init
