@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from depthprobe.errors import RunError
 from depthprobe.render import drops
@@ -37,7 +36,7 @@ from depthprobe.render.gradients import PARTS, WHOLE
 from depthprobe.render.lines import Axis, Curve, Look, draw_curve, set_axis, spans_a_decade, y_axis
 from depthprobe.render.panels import Cell, Group, Margins, Sheet, columns_for, panel_width
 from depthprobe.render.profiles import LOOKS, MAIN
-from depthprobe.render.style import FAINT, INK, LABEL_PT, TICK_PT, style, text_height, width_in
+from depthprobe.render.style import INK, LABEL_PT, TICK_PT, style, text_height, width_in
 from depthprobe.render.ticks import ticks
 from depthprobe.render.variances import BRANCHES, STREAM
 from depthprobe.results.runs import Run
@@ -257,7 +256,7 @@ def draw_drop_panels(run: Run, normalize: str, title: str) -> Figure:
                 _edges(axes, spot.leftmost, spot.lowest, relative, last)
                 if spot.lowest:
                     axes.set_xlabel(RELATIVE_LABEL if relative else "Layer index $l$")
-        sheet.write_keys(figure, _drop_signs())
+        sheet.write_keys(figure, drops.key_signs())
     return figure
 
 
@@ -283,14 +282,6 @@ def _task_panels(sides: list[Compared], task: str) -> list[drops.Panel]:
 def _note(panel: drops.Panel, room: float) -> str:
     _, lines = drops.panel_notes(panel, room)
     return " ".join(lines)
-
-
-def _drop_signs() -> list[Artist]:
-    return [
-        Patch(facecolor=drops.BAR, edgecolor=drops.BAR_EDGE, linewidth=0.6),
-        Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
-        Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
-    ]
 
 
 def _margins(axis: Axis, y_label: str) -> Margins:

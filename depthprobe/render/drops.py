@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -317,11 +318,15 @@ def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def draw_keys(figure: Figure, left: float, top: float, columns: int) -> None:
-    """What filled, hollow and the thin line mean, once for all panels."""
-    signs = [
+def key_signs() -> list[Artist]:
+    """A sign for each of KEYS."""
+    return [
         Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
         Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
         Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
     ]
-    write_keys(figure, left, top, KEYS, signs, columns, SIGN_IN)
+
+
+def draw_keys(figure: Figure, left: float, top: float, columns: int) -> None:
+    """What filled, hollow and the thin line mean, once for all panels."""
+    write_keys(figure, left, top, KEYS, key_signs(), columns, SIGN_IN)

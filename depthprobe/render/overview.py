@@ -1,0 +1,255 @@
+"""One page of a model: every quantity that was measured of its layers, on one axis of layers.
+
+The layers that turn the stream least are shaded from the top to the bottom, so that it is seen whether they
+are also quiet by the other quantities, and whether they can be spared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from depthprobe.errors import RunError
+from depthprobe.render import drops
+from depthprobe.render.lines import draw_curve, set_axis
+from depthprobe.render.presets import here, page_width
+from depthprobe.render.quantities import GROWTH, Quantity, quantity_of
+from depthprobe.render.reading import QuietStretch, quiet_stretch
+from depthprobe.render.study import ANGULAR, PROXIES, Study, layer_frame
+from depthprobe.render.style import (
+    FAINT,
+    INK,
+    NOTE_PT,
+    TICK_PT,
+    fit,
+    fit_title,
+    key_grid,
+    style,
+    text_height,
+    width_in,
+    write_keys,
+    write_lines,
+)
+from depthprobe.render.ticks import sparser, ticks
+from depthprobe.render.words import layers_named
+
+QUIET = "#dfe5ea"
+MEDIAN_KEY = "median layer"
+MOST_TASKS = 4
+
+# In inches: margins, the height of the axes, the gaps, what a layer and a tick label should have at least.
+_RIGHT, _CHANCE_RIGHT, _BOTTOM, _TOP = 0.10, 0.42, 0.40, 0.06
+_CURVE_IN, _DROPS_IN = 0.62, 0.86
+_GAP, _HEAD_GAP, _COLUMN_GAP = 0.10, 0.04, 0.12
+_EDGE, _TICK_ROOM = 0.03, 0.07
+_LAYER_IN, _LABEL_IN = 0.0475, 0.19
+_SIGN_IN = 0.2
+# In layers: room beside the first and the last one, as beside bars.
+_SIDE = 0.75
+_MOST_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class _Track:
+    """One panel: its name, what else there is to say, its height in inches, and a curve or bars."""
+
+    name: str
+    note: str
+    height: float
+    shown: Quantity | drops.Panel
+
+    @property
+    def labels_in(self) -> float:
+        """The width of its tick labels."""
+        labels = self.shown.axis.labels if isinstance(self.shown, Quantity) else self.shown.tick_labels
+        return max(width_in(label, TICK_PT, mathematics=True) for label in labels)
+
+    @property
+    def chance(self) -> bool:
+        """Whether a line on it is named at its right end."""
+        return isinstance(self.shown, drops.Panel) and self.shown.chance is not None
+
+
+def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure:
+    """All quantities of the layers as one matplotlib figure, below each other; nothing is written.
+
+    From the top down, as far as their runs are there: angular distance, Block Influence, contribution ratio,
+    gradient norm, growth of the variance, and the measured drops of up to four tasks, the calibration loss
+    among them. Curves that span more than a decade have a logarithmic axis. Where a page is low, such as a
+    slide, the panels stand in several columns.
+
+    Args:
+        study: The runs.
+        title: Above the figure, such as the model's id.
+        caption: Below the title in small type.
+
+    Raises:
+        RunError: if nothing was measured of single layers, or a table cannot be used.
+    """
+    tracks, hidden = _tracks(study)
+    if not tracks:
+        raise RunError(f"Nothing was measured of single layers of {study.model}, so there is no overview.")
+    if hidden:
+        more = f"{hidden} more task{'s' * (hidden > 1)} not drawn"
+        caption = f"{caption}; {more}" if caption else more
+    quiet = quiet_stretch(study.runs[ANGULAR].tables[ANGULAR]) if ANGULAR in study.runs else None
+    keys = _keys(tracks, quiet)
+
+    left = _EDGE + max(track.labels_in for track in tracks) + _TICK_ROOM
+    right = _CHANCE_RIGHT if any(track.chance for track in tracks) else _RIGHT
+    span = study.layers - 1 + 2 * _SIDE
+    width = page_width(span * _LAYER_IN + left + right)
+    room = width - left - _TOP
+    title_pt, title_lines = fit_title(title, room)
+    caption_lines = fit(caption, NOTE_PT, room)
+    key_rows, key_columns = key_grid(list(keys), room, _SIGN_IN)
+    keys_top = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
+    keys_top += _HEAD_GAP * bool(title_lines or caption_lines)
+    above = keys_top + text_height([""] * (key_rows if keys else 0), NOTE_PT) + 2 * _HEAD_GAP
+    grid = _arranged(tracks, here().height - above - _BOTTOM, width, left, right)
+    total = above + max(map(grid.column_in, range(grid.columns))) + _BOTTOM
+
+    with style():
+        figure = Figure(figsize=(width, total), facecolor="white")
+        FigureCanvasAgg(figure)
+        top = write_lines(figure, left, total - _TOP, title_lines, title_pt, weight="bold")
+        write_lines(figure, left, top, caption_lines, NOTE_PT, color=FAINT)
+        if keys:
+            signs = list(keys.values())
+            write_keys(figure, left, total - keys_top, list(keys), signs, key_columns, _SIGN_IN)
+        for column in range(grid.columns):
+            x = left + column * (grid.panel_in + right + _COLUMN_GAP + left)
+            top = total - above
+            numbers = grid.in_column(column)
+            for number in numbers:
+                track, (name, note) = tracks[number], grid.heads[number]
+                top = write_lines(figure, x, top, name, TICK_PT, weight="bold")
+                top = write_lines(figure, x, top, note, NOTE_PT, color=FAINT) - _HEAD_GAP - track.height
+                box = (x / width, top / total, grid.panel_in / width, track.height / total)
+                axes = figure.add_axes(box)
+                axes.set_xlim(-_SIDE, study.layers - 1 + _SIDE)
+                _draw(axes, track, quiet, grid.panel_in / span)
+                axes.set_xticks(ticks(0, study.layers - 1), labels=None if number == numbers[-1] else [])
+                if number == numbers[-1]:
+                    axes.set_xlabel("Layer index $l$")
+                top -= _GAP
+    return figure
+
+
+def _tracks(study: Study) -> tuple[list[_Track], int]:
+    """The panels from the top down, and how many tasks have none."""
+    frame = layer_frame(study)
+    found = []
+    for column in PROXIES:
+        if column.startswith("drop_") or column not in frame:
+            continue
+        quantity = quantity_of(column, frame[column].to_numpy(dtype="float64"))
+        if quantity is not None:
+            quantity = quantity.with_labels(int(_CURVE_IN / _LABEL_IN))
+            found.append(_Track(quantity.words, _note(quantity), _CURVE_IN, quantity))
+    tasks = study.drops
+    shown = tasks if len(tasks) <= MOST_TASKS else [*tasks[: MOST_TASKS - 1], tasks[-1]]
+    for drop in shown:
+        panel = drops.plan_panel(drop, _DROPS_IN)
+        kept = sparser(panel.ticks, int(_DROPS_IN / _LABEL_IN))
+        labels = [panel.tick_labels[number] for number in kept]
+        panel = replace(panel, ticks=[panel.ticks[number] for number in kept], tick_labels=labels)
+        change = "drop" if drop.higher_is_better else "increase"
+        unit = ", nats/token" if drop.metric == "loss" else ""
+        worse = "" if drop.higher_is_better else "; downward is worse"
+        # Broken into lines where it stands.
+        _, notes = drops.panel_notes(panel, math.inf)
+        task = drop.task if drop.filter == "none" else f"{drop.task} ({drop.filter})"
+        name = f"{task}: measured {change} ({drop.words}{unit}){worse}"
+        found.append(_Track(name, " ".join(notes), _DROPS_IN, panel))
+    return found, len(tasks) - len(shown)
+
+
+def _note(quantity: Quantity) -> str:
+    """What a curve does not say itself."""
+    said = ["variance behind a layer over that before it"] if quantity.column == GROWTH else []
+    if quantity.absent:
+        said.append(f"0 or less and so not drawn: {layers_named(quantity.absent)}")
+    return "; ".join(said)
+
+
+def _keys(tracks: Sequence[_Track], quiet: QuietStretch | None) -> dict[str, Artist]:
+    """What shade, lines and bars mean, with a sign each."""
+    found: dict[str, Artist] = {}
+    if quiet is not None:
+        which = layers_named(range(quiet.first, quiet.last + 1))
+        found[f"quiet stretch by angular distance: {which}"] = Patch(facecolor=QUIET, linewidth=0)
+        found[MEDIAN_KEY] = Line2D([], [], **_MEDIAN)
+    if any(isinstance(track.shown, drops.Panel) for track in tracks):
+        found |= dict(zip(drops.KEYS, drops.key_signs(), strict=True))
+    return found
+
+
+_MEDIAN = {"color": FAINT, "linewidth": 0.7, "linestyle": (0, (3.0, 1.6))}
+
+
+def _draw(axes: Axes, track: _Track, quiet: QuietStretch | None, layer_in: float) -> None:
+    """A curve or bars, and the quiet stretch behind them."""
+    if quiet is not None:
+        axes.axvspan(quiet.first - 0.5, quiet.last + 0.5, color=QUIET, linewidth=0, zorder=0)
+    if isinstance(track.shown, drops.Panel):
+        drops.draw_panel(axes, track.shown, layer_in, 0.0)
+        axes.set_ylabel("")  # its name above says it
+        return
+    quantity = track.shown
+    set_axis(axes, quantity.axis, quantity.logarithmic)
+    draw_curve(axes, quantity.curve, layer_in * 72)
+    if quantity.column == "angular_distance" and quiet is not None:
+        axes.axhline(float(np.nanmedian(quantity.values)), zorder=1, **_MEDIAN)
+    if quantity.column == GROWTH and quantity.axis.low < 1 < quantity.axis.high:
+        axes.axhline(1, color=INK, linewidth=0.5, zorder=1)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The panels in columns: the width of one in inches, and the lines above each."""
+
+    tracks: Sequence[_Track]
+    columns: int
+    panel_in: float
+    heads: list[tuple[list[str], list[str]]]
+
+    def in_column(self, column: int) -> list[int]:
+        """The panels of a column by number, filled from the top down."""
+        share = math.ceil(len(self.tracks) / self.columns)
+        return list(range(column * share, min((column + 1) * share, len(self.tracks))))
+
+    def column_in(self, column: int) -> float:
+        """The height of a column in inches, without what stands below its last axes."""
+        heights = [
+            text_height(self.heads[n][0], TICK_PT) + text_height(self.heads[n][1], NOTE_PT) + _HEAD_GAP
+            + self.tracks[n].height
+            for n in self.in_column(column)
+        ]  # fmt: skip
+        return sum(heights) + (len(heights) - 1) * _GAP
+
+
+def _arranged(tracks: Sequence[_Track], high: float, width: float, left: float, right: float) -> _Grid:
+    """The panels in one column, or in as many as their page is too low for; no column stays empty."""
+    for columns in range(1, _MOST_COLUMNS + 1):
+        # Evenly filled: four panels stand in two columns of two, never in three.
+        columns = math.ceil(len(tracks) / math.ceil(len(tracks) / columns))
+        panel_in = (width - columns * (left + right) - (columns - 1) * _COLUMN_GAP) / columns
+        heads = [
+            (fit(track.name, TICK_PT, panel_in, weight="bold"), fit(track.note, NOTE_PT, panel_in))
+            for track in tracks
+        ]
+        grid = _Grid(tracks, columns, panel_in, heads)
+        if max(map(grid.column_in, range(columns))) <= high:
+            break
+    return grid

@@ -1,0 +1,100 @@
+"""What is measured of a layer, as an axis shows it: its words, its numbers, its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthprobe.render.drop_tables import CALIBRATION
+from depthprobe.render.lines import Axis, Curve, spans_a_decade, y_axis
+from depthprobe.render.profiles import MAIN
+from depthprobe.render.study import PROXIES
+from depthprobe.render.ticks import even_ticks, sparser, tick_labels
+
+# The logarithm of a growth is a measure; what an axis shows is the factor, on a logarithmic scale.
+GROWTH = "variance_growth"
+
+# Column of the layer table -> axis label, which may hold mathematics.
+_LABELS = {
+    "angular_distance": "Angular distance $d(l, l+1)$",
+    "grad_norm": r"Gradient norm $\|\nabla_{\!\theta_l}\mathcal{L}\|_2$",
+    GROWTH: r"Variance growth $\mathrm{Var}(x^{l+1})\,/\,\mathrm{Var}(x^l)$",
+    f"drop_{CALIBRATION}": "Calibration-loss increase (nats/token)",
+}
+_PAD = 0.06
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One quantity of every layer, ready for an axis.
+
+    Args:
+        column: Its column of the layer table.
+        words: What it is called, without mathematics, beginning with a capital.
+        label: The same as an axis label.
+        values: ``[layer]`` as drawn; NaN where not known, or where a logarithmic axis has no place for it.
+        absent: The layers whose value a logarithmic axis has no place for, 0-based.
+        logarithmic: Where the values span more than a decade, and for factors.
+        axis: Where an axis ends that holds them, and its ticks.
+    """
+
+    column: str
+    words: str
+    label: str
+    values: NDArray[np.float64]
+    absent: tuple[int, ...]
+    logarithmic: bool
+    axis: Axis
+
+    @property
+    def curve(self) -> Curve:
+        """The quantity over the layers."""
+        return Curve(self.words, np.arange(len(self.values), dtype="float64"), self.values, MAIN)
+
+    def with_labels(self, most: int) -> Quantity:
+        """The same with so many tick labels at most; the other ticks become small ones."""
+        kept = sparser(self.axis.places, most, logarithmic=self.logarithmic)
+        moved = [place for index, place in enumerate(self.axis.places) if index not in kept]
+        axis = replace(
+            self.axis,
+            places=[self.axis.places[index] for index in kept],
+            labels=[self.axis.labels[index] for index in kept],
+            small=sorted([*self.axis.small, *moved]),
+        )
+        return replace(self, axis=axis)
+
+
+def quantity_of(column: str, values: Sequence[float] | NDArray[np.float64]) -> Quantity | None:
+    """A proxy of the layer table as an axis shows it; None if nothing is known of any layer.
+
+    Args:
+        column: One of PROXIES.
+        values: ``[layer]`` as in the layer table.
+    """
+    shown = np.array(values, dtype="float64")
+    if column == GROWTH:
+        shown = np.exp(shown)
+    if not np.isfinite(shown).any():
+        return None
+    words = PROXIES[column][:1].upper() + PROXIES[column][1:]
+    curve = Curve(words, np.arange(len(shown), dtype="float64"), shown, MAIN)
+    logarithmic = column == GROWTH or spans_a_decade([curve])
+    absent: tuple[int, ...] = ()
+    if logarithmic:
+        absent = tuple(np.flatnonzero(shown <= 0).tolist())
+        shown[list(absent)] = np.nan
+    axis = y_axis([replace(curve, y=shown)], None, logarithmic)
+    if not logarithmic and np.nanmin(shown) < 0:
+        axis = _below_zero(shown)
+    return Quantity(column, words, _LABELS.get(column, words), shown, absent, logarithmic, axis)
+
+
+def _below_zero(values: NDArray[np.float64]) -> Axis:
+    """An even axis for values on both sides of 0."""
+    low, high = float(np.nanmin(values)), max(0.0, float(np.nanmax(values)))
+    pad = _PAD * (high - low)
+    places = even_ticks(low - pad, high + pad)
+    return Axis(low - pad, high + pad, places, tick_labels(places), [])
