@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -21,8 +22,8 @@ from matplotlib.patches import Patch
 from depthprobe.errors import RunError
 from depthprobe.render import drops
 from depthprobe.render.lines import draw_curve, set_axis
-from depthprobe.render.presets import here, page_width
-from depthprobe.render.quantities import GROWTH, Quantity, quantity_of
+from depthprobe.render.presets import broad_width, here, page_width
+from depthprobe.render.quantities import CUT_LOOK, GROWTH, Quantity, quantity_of
 from depthprobe.render.reading import QuietStretch, quiet_stretch
 from depthprobe.render.study import ANGULAR, PROXIES, Study, layer_frame
 from depthprobe.render.style import (
@@ -40,10 +41,10 @@ from depthprobe.render.style import (
     write_lines,
 )
 from depthprobe.render.ticks import sparser, ticks
-from depthprobe.render.words import layers_named
+from depthprobe.render.words import layers_named, significant
 
 QUIET = "#dfe5ea"
-MEDIAN_KEY = "median layer"
+MEDIAN_KEY = "median"
 MOST_TASKS = 4
 
 # In inches: margins, the height of the axes, the gaps, what a layer and a tick label should have at least.
@@ -56,6 +57,8 @@ _SIGN_IN = 0.2
 # In layers: room beside the first and the last one, as beside bars.
 _SIDE = 0.75
 _MOST_COLUMNS = 3
+# The text of a printed page is about so high.
+_HIGHEST_IN = 8.8
 
 
 @dataclass(frozen=True)
@@ -104,42 +107,30 @@ def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure
     quiet = quiet_stretch(study.runs[ANGULAR].tables[ANGULAR]) if ANGULAR in study.runs else None
     keys = _keys(tracks, quiet)
 
-    left = _EDGE + max(track.labels_in for track in tracks) + _TICK_ROOM
-    right = _CHANCE_RIGHT if any(track.chance for track in tracks) else _RIGHT
-    span = study.layers - 1 + 2 * _SIDE
-    width = page_width(span * _LAYER_IN + left + right)
-    room = width - left - _TOP
-    title_pt, title_lines = fit_title(title, room)
-    caption_lines = fit(caption, NOTE_PT, room)
-    key_rows, key_columns = key_grid(list(keys), room, _SIGN_IN)
-    keys_top = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
-    keys_top += _HEAD_GAP * bool(title_lines or caption_lines)
-    above = keys_top + text_height([""] * (key_rows if keys else 0), NOTE_PT) + 2 * _HEAD_GAP
-    grid = _arranged(tracks, here().height - above - _BOTTOM, width, left, right)
-    total = above + max(map(grid.column_in, range(grid.columns))) + _BOTTOM
+    page = _lay_out(study, tracks, list(keys), title, caption)
 
     with style():
-        figure = Figure(figsize=(width, total), facecolor="white")
+        figure = Figure(figsize=(page.width, page.height), facecolor="white")
         FigureCanvasAgg(figure)
-        top = write_lines(figure, left, total - _TOP, title_lines, title_pt, weight="bold")
-        write_lines(figure, left, top, caption_lines, NOTE_PT, color=FAINT)
+        top = write_lines(figure, page.left, page.height - _TOP, page.title, page.title_pt, weight="bold")
+        top = write_lines(figure, page.left, top, page.caption, NOTE_PT, color=FAINT) - _HEAD_GAP
         if keys:
             signs = list(keys.values())
-            write_keys(figure, left, total - keys_top, list(keys), signs, key_columns, _SIGN_IN)
-        for column in range(grid.columns):
-            x = left + column * (grid.panel_in + right + _COLUMN_GAP + left)
-            top = total - above
-            numbers = grid.in_column(column)
+            write_keys(figure, page.left, top, list(keys), signs, page.key_columns, _SIGN_IN)
+        for column, numbers in enumerate(page.columns):
+            x = page.left + column * (page.panel_in + page.between)
+            top = page.height - page.above
             for number in numbers:
-                track, (name, note) = tracks[number], grid.heads[number]
+                track, (name, note) = tracks[number], page.heads[number]
                 top = write_lines(figure, x, top, name, TICK_PT, weight="bold")
                 top = write_lines(figure, x, top, note, NOTE_PT, color=FAINT) - _HEAD_GAP - track.height
-                box = (x / width, top / total, grid.panel_in / width, track.height / total)
-                axes = figure.add_axes(box)
+                box = (x, top, page.panel_in, track.height)
+                axes = figure.add_axes(page.fractions(*box))
                 axes.set_xlim(-_SIDE, study.layers - 1 + _SIDE)
-                _draw(axes, track, quiet, grid.panel_in / span)
-                axes.set_xticks(ticks(0, study.layers - 1), labels=None if number == numbers[-1] else [])
-                if number == numbers[-1]:
+                _draw(axes, track, quiet, page.panel_in / (study.layers - 1 + 2 * _SIDE))
+                lowest = number == numbers[-1]
+                axes.set_xticks(ticks(0, study.layers - 1), labels=None if lowest else [])
+                if lowest:
                     axes.set_xlabel("Layer index $l$")
                 top -= _GAP
     return figure
@@ -164,19 +155,22 @@ def _tracks(study: Study) -> tuple[list[_Track], int]:
         labels = [panel.tick_labels[number] for number in kept]
         panel = replace(panel, ticks=[panel.ticks[number] for number in kept], tick_labels=labels)
         change = "drop" if drop.higher_is_better else "increase"
-        unit = ", nats/token" if drop.metric == "loss" else ""
-        worse = "" if drop.higher_is_better else "; downward is worse"
+        unit = " (nats/token)" if drop.metric == "loss" else ""
+        worse = "" if drop.higher_is_better else ", downward = worse"
         # Broken into lines where it stands.
         _, notes = drops.panel_notes(panel, math.inf)
         task = drop.task if drop.filter == "none" else f"{drop.task} ({drop.filter})"
-        name = f"{task}: measured {change} ({drop.words}{unit}){worse}"
-        found.append(_Track(name, " ".join(notes), _DROPS_IN, panel))
+        name = f"{task}: {drop.words} {change}{unit}{worse}"
+        found.append(_Track(name, "; ".join(notes), _DROPS_IN, panel))
     return found, len(tasks) - len(shown)
 
 
 def _note(quantity: Quantity) -> str:
     """What a curve does not say itself."""
     said = ["variance behind a layer over that before it"] if quantity.column == GROWTH else []
+    if quantity.cut:
+        far = ", ".join(f"layer {n} at {significant(quantity.values[n])}" for n in quantity.cut)
+        said.append(f"axis cut: {far}")
     if quantity.absent:
         said.append(f"0 or less and so not drawn: {layers_named(quantity.absent)}")
     return "; ".join(said)
@@ -187,7 +181,7 @@ def _keys(tracks: Sequence[_Track], quiet: QuietStretch | None) -> dict[str, Art
     found: dict[str, Artist] = {}
     if quiet is not None:
         which = layers_named(range(quiet.first, quiet.last + 1))
-        found[f"quiet stretch by angular distance: {which}"] = Patch(facecolor=QUIET, linewidth=0)
+        found[f"quiet stretch ({which})"] = Patch(facecolor=QUIET, linewidth=0)
         found[MEDIAN_KEY] = Line2D([], [], **_MEDIAN)
     if any(isinstance(track.shown, drops.Panel) for track in tracks):
         found |= dict(zip(drops.KEYS, drops.key_signs(), strict=True))
@@ -208,6 +202,9 @@ def _draw(axes: Axes, track: _Track, quiet: QuietStretch | None, layer_in: float
     quantity = track.shown
     set_axis(axes, quantity.axis, quantity.logarithmic)
     draw_curve(axes, quantity.curve, layer_in * 72)
+    if quantity.cut:
+        ends = [quantity.at(layer) for layer in quantity.cut]
+        axes.plot(quantity.cut, ends, **CUT_LOOK)
     if quantity.column == "angular_distance" and quiet is not None:
         axes.axhline(float(np.nanmedian(quantity.values)), zorder=1, **_MEDIAN)
     if quantity.column == GROWTH and quantity.axis.low < 1 < quantity.axis.high:
@@ -216,40 +213,74 @@ def _draw(axes: Axes, track: _Track, quiet: QuietStretch | None, layer_in: float
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """The panels in columns: the width of one in inches, and the lines above each."""
+class _Page:
+    """Where things stand, in inches: head, keys, and the panels by number in their columns.
 
-    tracks: Sequence[_Track]
-    columns: int
+    ``heads`` are the lines above each panel, ``above`` is what stands over the columns, ``between`` from the
+    end of one panel to the beginning of that beside it.
+    """
+
+    width: float
+    height: float
+    title_pt: float
+    title: list[str]
+    caption: list[str]
+    key_columns: int
+    above: float
+    left: float
+    between: float
     panel_in: float
     heads: list[tuple[list[str], list[str]]]
+    columns: list[list[int]]
 
-    def in_column(self, column: int) -> list[int]:
-        """The panels of a column by number, filled from the top down."""
-        share = math.ceil(len(self.tracks) / self.columns)
-        return list(range(column * share, min((column + 1) * share, len(self.tracks))))
-
-    def column_in(self, column: int) -> float:
-        """The height of a column in inches, without what stands below its last axes."""
-        heights = [
-            text_height(self.heads[n][0], TICK_PT) + text_height(self.heads[n][1], NOTE_PT) + _HEAD_GAP
-            + self.tracks[n].height
-            for n in self.in_column(column)
-        ]  # fmt: skip
-        return sum(heights) + (len(heights) - 1) * _GAP
+    def fractions(
+        self, left: float, bottom: float, width: float, height: float
+    ) -> tuple[float, float, float, float]:
+        """A box in inches as the fractions that matplotlib takes."""
+        return left / self.width, bottom / self.height, width / self.width, height / self.height
 
 
-def _arranged(tracks: Sequence[_Track], high: float, width: float, left: float, right: float) -> _Grid:
-    """The panels in one column, or in as many as their page is too low for; no column stays empty."""
-    for columns in range(1, _MOST_COLUMNS + 1):
-        # Evenly filled: four panels stand in two columns of two, never in three.
-        columns = math.ceil(len(tracks) / math.ceil(len(tracks) / columns))
-        panel_in = (width - columns * (left + right) - (columns - 1) * _COLUMN_GAP) / columns
+def _lay_out(study: Study, tracks: Sequence[_Track], keys: list[str], title: str, caption: str) -> _Page:
+    """A page with the panels in one column, or in as many as it is too low for."""
+    left = _EDGE + max(track.labels_in for track in tracks) + _TICK_ROOM
+    right = _CHANCE_RIGHT if any(track.chance for track in tracks) else _RIGHT
+    between = right + _COLUMN_GAP + left
+    wanted = (study.layers - 1 + 2 * _SIDE) * _LAYER_IN
+    highest = min(here().height, _HIGHEST_IN)
+    pages = []
+    for count in range(1, min(_MOST_COLUMNS, len(tracks)) + 1):
+        wide = left + count * wanted + (count - 1) * between + right
+        width = page_width(wide) if count == 1 else max(page_width(wide), broad_width())
+        panel_in = (width - left - (count - 1) * between - right) / count
         heads = [
             (fit(track.name, TICK_PT, panel_in, weight="bold"), fit(track.note, NOTE_PT, panel_in))
             for track in tracks
         ]
-        grid = _Grid(tracks, columns, panel_in, heads)
-        if max(map(grid.column_in, range(columns))) <= high:
+        heights = [
+            text_height(name, TICK_PT) + text_height(note, NOTE_PT) + _HEAD_GAP + track.height
+            for track, (name, note) in zip(tracks, heads, strict=True)
+        ]
+        columns, high = _shared_out(heights, count)
+        title_pt, title_lines = fit_title(title, width - left - _TOP)
+        caption_lines = fit(caption, NOTE_PT, width - left - _TOP)
+        rows, key_columns = key_grid(keys, width - left - _TOP, _SIGN_IN) if keys else (0, 1)
+        above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
+        above += text_height([""] * rows, NOTE_PT) + 3 * _HEAD_GAP
+        total = above + high + _BOTTOM
+        head = (title_pt, title_lines, caption_lines, key_columns, above)
+        pages.append(_Page(width, total, *head, left, between, panel_in, heads, columns))
+        if total <= highest:
             break
-    return grid
+    # Where none is low enough: the lowest one.
+    return pages[-1] if pages[-1].height <= highest else min(pages, key=lambda page: page.height)
+
+
+def _shared_out(heights: Sequence[float], count: int) -> tuple[list[list[int]], float]:
+    """The panels in so many columns, in order, so that the highest column is as low as can be; its height."""
+    numbers = range(len(heights))
+    choices = []
+    for cuts in combinations(range(1, len(heights)), count - 1):
+        columns = [list(numbers[first:end]) for first, end in pairwise((0, *cuts, len(heights)))]
+        high = max(sum(heights[n] for n in column) + (len(column) - 1) * _GAP for column in columns)
+        choices.append((columns, high))
+    return min(choices, key=lambda choice: choice[1])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthprobe.render.drop_tables import CALIBRATION
+from depthprobe.render.drops import cut_rows
 from depthprobe.render.lines import Axis, Curve, spans_a_decade, y_axis
 from depthprobe.render.profiles import MAIN
 from depthprobe.render.study import PROXIES
@@ -25,6 +26,17 @@ _LABELS = {
     f"drop_{CALIBRATION}": "Calibration-loss increase (nats/token)",
 }
 _PAD = 0.06
+# How a layer beyond the axis is drawn near its end, and where there as a share of the axis.
+CUT_LOOK = {
+    "linestyle": "none",
+    "marker": "^",
+    "markersize": 3.6,
+    "markerfacecolor": "white",
+    "markeredgecolor": MAIN.color,
+    "markeredgewidth": 0.8,
+    "zorder": 6,
+}
+_NEAR_END = 0.06
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class Quantity:
         label: The same as an axis label.
         values: ``[layer]`` as drawn; NaN where not known, or where a logarithmic axis has no place for it.
         absent: The layers whose value a logarithmic axis has no place for, 0-based.
+        cut: The few layers that lie beyond the axis, so that the others can be read; often none.
         logarithmic: Where the values span more than a decade, and for factors.
         axis: Where an axis ends that holds them, and its ticks.
     """
@@ -46,6 +59,7 @@ class Quantity:
     label: str
     values: NDArray[np.float64]
     absent: tuple[int, ...]
+    cut: tuple[int, ...]
     logarithmic: bool
     axis: Axis
 
@@ -53,6 +67,15 @@ class Quantity:
     def curve(self) -> Curve:
         """The quantity over the layers."""
         return Curve(self.words, np.arange(len(self.values), dtype="float64"), self.values, MAIN)
+
+    def at(self, layer: int) -> float:
+        """Where a layer stands on the axis: at its value, or, if it is cut, near the end it lies beyond."""
+        low, high = self.axis.low, self.axis.high
+        value = float(self.values[layer])
+        if low <= value <= high:
+            return value
+        share = 1 - _NEAR_END if value > high else _NEAR_END
+        return low * (high / low) ** share if self.logarithmic else low + share * (high - low)
 
     def with_labels(self, most: int) -> Quantity:
         """The same with so many tick labels at most; the other ticks become small ones."""
@@ -86,10 +109,15 @@ def quantity_of(column: str, values: Sequence[float] | NDArray[np.float64]) -> Q
     if logarithmic:
         absent = tuple(np.flatnonzero(shown <= 0).tolist())
         shown[list(absent)] = np.nan
-    axis = y_axis([replace(curve, y=shown)], None, logarithmic)
+    cut: tuple[int, ...] = ()
+    if column == GROWTH:
+        # The first layer writes on a nearly empty stream: its factor would flatten all others.
+        known = np.flatnonzero(np.isfinite(shown))
+        cut = tuple(known[cut_rows(np.abs(np.log(shown[known])))].tolist())
+    axis = y_axis([replace(curve, y=np.delete(shown, list(cut)))], None, logarithmic)
     if not logarithmic and np.nanmin(shown) < 0:
         axis = _below_zero(shown)
-    return Quantity(column, words, _LABELS.get(column, words), shown, absent, logarithmic, axis)
+    return Quantity(column, words, _LABELS.get(column, words), shown, absent, cut, logarithmic, axis)
 
 
 def _below_zero(values: NDArray[np.float64]) -> Axis:
