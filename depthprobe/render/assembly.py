@@ -9,7 +9,7 @@ from depthprobe.render.encoding import drawn_bytes
 from depthprobe.render.latex import latex_table
 from depthprobe.render.markdown import markdown
 from depthprobe.render.page import page
-from depthprobe.render.plates import run_plates
+from depthprobe.render.plates import overview_plates, run_plates, trust_plates
 from depthprobe.render.presets import drawn_for
 from depthprobe.render.report import Report, provenance
 from depthprobe.render.sheets import sheets_of
@@ -34,10 +34,10 @@ def report_of(study: Study) -> Report:
         model=study.model,
         subtitle=f"{model_words(study.all_runs[0])}.",
         verdict=verdict(study),
-        overview=[],
+        overview=overview_plates(study),
         plates=list(run_plates(study)),
         trust=trust_reading(study),
-        trust_plates=[],
+        trust_plates=trust_plates(study),
         trust_sheets=trust_sheets(study),
         snippets=snippets_of(study),
         sheets=sheets_of(study),

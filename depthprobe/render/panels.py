@@ -90,6 +90,7 @@ class Sheet:
         caption: Below the title in small type.
         keys: Words of the key; ``signs`` are written with :meth:`write_keys`.
         sign_in: Width of a sign in the key.
+        footer: Room in inches below the last row, on top of what every row has.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Sheet:
         caption: str,
         keys: Sequence[str],
         sign_in: float,
+        footer: float = 0.0,
     ) -> None:
         self.margins, self.columns, self.panel_in, self.height_in = (
             margins,
@@ -147,7 +149,7 @@ class Sheet:
                     places.append((x, down + name_in + note_in + _HEAD_GAP + height))
                 down += name_in + note_in + _HEAD_GAP + height + margins.below + _ROW_GAP
             tops.append(places)
-        total = down - _ROW_GAP
+        total = down - _ROW_GAP + footer
         self._size = broad_width(), total
         self._places, self._counts = tops, [len(group.cells) for group in groups]
         self._texts = texts

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from depthprobe.render.best_blocks import draw_best_blocks
 from depthprobe.render.captions import caption, task_words
 from depthprobe.render.drop_tables import ALPHA, drops_of, headline_tasks
 from depthprobe.render.escapes import plain
 from depthprobe.render.figures import figure_of
 from depthprobe.render.gradients import grad_norms, gradnorm_quantity
+from depthprobe.render.overview import draw_overview
+from depthprobe.render.scatter import draw_trust_scatter
 from depthprobe.render.sheets import unique_names
 from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study
+from depthprobe.render.trust import trust_frame
 from depthprobe.render.variances import variance_quantity, variances
 from depthprobe.results.runs import Run
 
@@ -61,6 +65,14 @@ def run_plates(study: Study) -> Iterator[Plate]:
             caption(what, [run], rescaled=_ROWS),
             figure_of(run, normalize="row"),
         )
+        shown = (
+            "Angular distance across the best block of each size n (the one with the smallest distance), and "
+            "the median over all blocks of that size."
+        )
+        figure = draw_best_blocks(run.tables[ANGULAR], title=study.model)
+        yield Plate(
+            "best-blocks", "Best block of each size", caption(shown, [run], rescaled="nothing"), figure
+        )
     names = unique_names(f"drops-{'-'.join(headline_tasks(run)[:3])}" for run in study.sweeps)
     for run, name in zip(study.sweeps, names, strict=True):
         tasks = task_words(run).partition(";")[0]
@@ -88,6 +100,43 @@ def run_plates(study: Study) -> Iterator[Plate]:
         yield Plate(
             "variance", "Variance of the stream", caption(what, [run], rescaled="nothing"), figure_of(run)
         )
+
+
+def overview_plates(study: Study) -> list[Plate]:
+    """The page with all measures on one axis of layers.
+
+    Raises:
+        RunError: if a table of a run cannot be used.
+    """
+    what = (
+        "Every measure over the layers (0-based); in every panel up is more. Shaded: the quiet stretch, the "
+        "longest run of layers whose angular distance (n = 1) is below the median. Harm is the drop with its "
+        "sign turned so that up is worse, one layer removed at a time."
+    )
+    figure = draw_overview(study, title=study.model)
+    return [Plate("overview", "All measures", caption(what, study.all_runs, rescaled="nothing"), figure)]
+
+
+def trust_plates(study: Study) -> list[Plate]:
+    """For every task the proxies that order layers best and worst, against the measured harm.
+
+    Raises:
+        RunError: if a table of a run cannot be used.
+    """
+    trust = trust_frame(study)
+    tasks = list(dict.fromkeys(trust["task"]))
+    names = unique_names(f"trust-{task}" for task in tasks)
+    plates = []
+    for task, name in zip(tasks, names, strict=True):
+        what = (
+            f"Measured harm of removing one layer ({plain(task)}) against the proxies that order the layers "
+            "best and worst, by Spearman's rank correlation with a 95% interval over resampled layers. A dot "
+            "is a layer, vertical lines the paired 95% intervals of the harm, numbers the 0-based layers."
+        )
+        figure = draw_trust_scatter(study, trust, task, title=f"{study.model}: {task}")
+        heading = f"Best and worst proxy: {plain(task)}"
+        plates.append(Plate(name, heading, caption(what, study.all_runs, rescaled="nothing"), figure))
+    return plates
 
 
 def _drops_shown(run: Run) -> str:
