@@ -156,12 +156,12 @@ def _tracks(study: Study) -> tuple[list[_Track], int]:
         panel = replace(panel, ticks=[panel.ticks[number] for number in kept], tick_labels=labels)
         change = "drop" if drop.higher_is_better else "increase"
         unit = " (nats/token)" if drop.metric == "loss" else ""
-        worse = "" if drop.higher_is_better else ", downward = worse"
         # Broken into lines where it stands.
         _, notes = drops.panel_notes(panel, math.inf)
         task = drop.task if drop.filter == "none" else f"{drop.task} ({drop.filter})"
-        name = f"{task}: {drop.words} {change}{unit}{worse}"
-        found.append(_Track(name, "; ".join(notes), _DROPS_IN, panel))
+        name = f"{task}: {drop.words} {change}{unit}"
+        note = "; ".join([*([] if drop.higher_is_better else ["downward is worse"]), *notes])
+        found.append(_Track(name, note, _DROPS_IN, panel))
     return found, len(tasks) - len(shown)
 
 

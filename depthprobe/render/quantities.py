@@ -90,12 +90,15 @@ class Quantity:
         return replace(self, axis=axis)
 
 
-def quantity_of(column: str, values: Sequence[float] | NDArray[np.float64]) -> Quantity | None:
+def quantity_of(
+    column: str, values: Sequence[float] | NDArray[np.float64], *, from_zero: bool = True
+) -> Quantity | None:
     """A proxy of the layer table as an axis shows it; None if nothing is known of any layer.
 
     Args:
         column: One of PROXIES.
         values: ``[layer]`` as in the layer table.
+        from_zero: Whether 0 is on an even axis.
     """
     shown = np.array(values, dtype="float64")
     if column == GROWTH:
@@ -115,14 +118,14 @@ def quantity_of(column: str, values: Sequence[float] | NDArray[np.float64]) -> Q
         known = np.flatnonzero(np.isfinite(shown))
         cut = tuple(known[cut_rows(np.abs(np.log(shown[known])))].tolist())
     axis = y_axis([replace(curve, y=np.delete(shown, list(cut)))], None, logarithmic)
-    if not logarithmic and np.nanmin(shown) < 0:
-        axis = _below_zero(shown)
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    if not logarithmic and (low < 0 or not from_zero):
+        axis = _even(min(0.0, low), max(0.0, high)) if from_zero else _even(low, high)
     return Quantity(column, words, _LABELS.get(column, words), shown, absent, cut, logarithmic, axis)
 
 
-def _below_zero(values: NDArray[np.float64]) -> Axis:
-    """An even axis for values on both sides of 0."""
-    low, high = float(np.nanmin(values)), max(0.0, float(np.nanmax(values)))
-    pad = _PAD * (high - low)
+def _even(low: float, high: float) -> Axis:
+    """An even axis a little beyond two numbers."""
+    pad = _PAD * (high - low) or max(abs(high), 1.0) / 10
     places = even_ticks(low - pad, high + pad)
     return Axis(low - pad, high + pad, places, tick_labels(places), [])
