@@ -88,7 +88,8 @@ def draw_best_blocks(frame: pd.DataFrame, *, title: str = "", caption: str = "")
     key_rows, key_columns = key_grid(KEYS, inside, _SIGN_IN)
     above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT) + _HEAD_GAP
     keys_top = above
-    above += text_height([""] * key_rows, NOTE_PT) + 1.5 * _HEAD_GAP + _SHARES_IN
+    above += text_height([""] * key_rows, NOTE_PT) + 1.5 * _HEAD_GAP
+    above += _SHARES_IN * (layers >= _FEWEST_WITH_SHARES)
     # Where a page is low, such as a slide, so are the panels.
     room = here().height - above - _GAP - _BOTTOM
     heights = [max(_LOWEST_IN, min(high, room / 2)) for high in (_CURVE_IN, _LAYERS_IN)]

@@ -48,7 +48,7 @@ MEDIAN_KEY = "median"
 MOST_TASKS = 4
 
 # In inches: margins, the height of the axes, the gaps, what a layer and a tick label should have at least.
-_RIGHT, _CHANCE_RIGHT, _BOTTOM, _TOP = 0.10, 0.42, 0.40, 0.06
+_RIGHT, _CHANCE_RIGHT, _BOTTOM, _TOP, _HEAD_RIGHT = 0.10, 0.42, 0.40, 0.06, 0.14
 _CURVE_IN, _DROPS_IN = 0.62, 0.86
 _GAP, _HEAD_GAP, _COLUMN_GAP = 0.10, 0.04, 0.12
 _EDGE, _TICK_ROOM = 0.03, 0.07
@@ -261,9 +261,11 @@ def _lay_out(study: Study, tracks: Sequence[_Track], keys: list[str], title: str
             for track, (name, note) in zip(tracks, heads, strict=True)
         ]
         columns, high = _shared_out(heights, count)
-        title_pt, title_lines = fit_title(title, width - left - _TOP)
-        caption_lines = fit(caption, NOTE_PT, width - left - _TOP)
-        rows, key_columns = key_grid(keys, width - left - _TOP, _SIGN_IN) if keys else (0, 1)
+        # The letters of a PNG stand on whole pixels: a line can be a little wider than measured.
+        room = width - left - _HEAD_RIGHT
+        title_pt, title_lines = fit_title(title, room)
+        caption_lines = fit(caption, NOTE_PT, room)
+        rows, key_columns = key_grid(keys, room, _SIGN_IN) if keys else (0, 1)
         above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
         above += text_height([""] * rows, NOTE_PT) + 3 * _HEAD_GAP
         total = above + high + _BOTTOM

@@ -37,14 +37,14 @@ from depthprobe.render.words import counted, significant, spoken
 
 # The light end of the map is left out: on white it is hardly seen.
 _COLORS = matplotlib.colormaps["viridis"].resampled(256)
-_LIGHTEST = 0.88
+_LIGHTEST = 0.82
 _HEIGHT_IN, _LOWEST_IN = 2.1, 1.1
 _EDGE, _RIGHT, _BETWEEN, _BELOW = 0.03, 0.56, 0.24, 0.38
 _BAR_GAP, _BAR_IN = 0.09, 0.08
-_NAME_PT, _LABEL_GAP_IN, _SIGN_IN = 6.0, 0.14, 0.09
+_NAME_PT, _NAME_HIGH, _LABEL_GAP_IN, _SIGN_IN = 6.0, 0.95, 0.14, 0.09
 # Dots are smaller where there are many; a dot beyond the axis is drawn near its end, as a share of it.
 _LARGEST_PT, _SMALLEST_PT, _NEAR_END = 4.4, 2.8, 0.035
-_MANY = 48
+_MANY, _MOST_NAMES = 48, 30
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def _drawn(
     size_pt = _SMALLEST_PT if study.layers > _MANY else _LARGEST_PT
     sides = [_side(row, frame, panel, width, height, size_pt) for row in rows]
     _, notes = drops.panel_notes(panel, math.inf)
-    words = [caption, *notes, "numbers: layers"]
+    words = [caption, f"{drop.task}: {'; '.join(notes)}", "numbers: layers"]
     if any(name is None for side in sides for name in side.names):
-        words[-1] += ", as far as there is room, first those that the measurement ranks most wrongly"
+        words[-1] = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
     ends = ("Best: ", "Worst: ") if len(sides) > 1 else ("",)
     cells = tuple(
         Cell(f"{end}{PROXIES[side.row['proxy']]}" if end else side.quantity.words, _correlation(side))
@@ -164,9 +164,11 @@ def _correlation(side: _Side) -> str:
         )
         return f"{name.capitalize()} {value} ({low} to {high})"
 
-    words = [said("spearman"), said("kendall"), counted(int(row["layers"]), "layer")]
+    words = (
+        f"{said('spearman')}, {said('kendall')}; 95% intervals over {counted(int(row['layers']), 'layer')}"
+    )
     far = [f"layer {layer} at {significant(side.quantity.values[layer])}" for layer in side.quantity.cut]
-    return ", ".join(words) + (f"; axis cut: {', '.join(far)}" if far else "")
+    return words + (f"; axis cut: {', '.join(far)}" if far else "")
 
 
 def _side(
@@ -190,13 +192,17 @@ def _side(
     points = shares * [width * 72, height * 72]
     bottom, top = (np.clip(function(low, high), 0, 1) for function in (np.minimum, np.maximum))
     lines = np.column_stack([points[:, 0] - 0.4, bottom * height * 72, points[:, 0] + 0.4, top * height * 72])
-    sizes = np.array([[width_in(str(layer), _NAME_PT) * 72, 0.75 * _NAME_PT] for layer in layers])
-    # Those first on which proxy and measurement disagree most: they are what a reader looks for.
+    zero = float(_shares(np.zeros(1), *ends)[0]) * height * 72
+    lines = np.concatenate([lines, [[0.0, zero - 0.4, width * 72, zero + 0.4]]])
+    sizes = np.array([[width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT] for layer in layers])
+    # Those first that lie beyond an axis, whose place says little, then those on which proxy and measurement
+    # disagree most, which a reader looks for.
     wrong = np.abs(stats.rankdata(quantity.values[layers]) - stats.rankdata(panel.drops.harm[known]))
+    order = sorted(range(len(layers)), key=lambda dot: (not beyond[dot], -wrong[dot]))
     names = place_names(
         points,
         sizes,
-        np.argsort(-wrong, kind="stable").tolist(),
+        order if len(layers) <= _MANY else order[:_MOST_NAMES],
         radius=size_pt / 2,
         room=(width * 72, height * 72),
         lines=lines,
@@ -275,7 +281,7 @@ def _draw(
             zorder=5,
         )
         if name.led:
-            half = np.array([width_in(str(layer), _NAME_PT) * 72, 0.75 * _NAME_PT]) / 2
+            half = np.array([width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT]) / 2
             middle = np.array([name.x, name.y])
             end = lead(place / points_to_axes, np.concatenate([middle - half, middle + half]))
             line = np.array([place, end * points_to_axes])
