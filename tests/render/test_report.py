@@ -43,6 +43,8 @@ def files_of(folder):
 
 
 def test_every_figure_has_three_formats_and_a_caption_that_says_what_a_paper_needs(report):
+    manifest = json.loads((GALLERY / "angular" / "manifest.json").read_text(encoding="utf-8"))
+    weights = manifest["model"]["fingerprint"][:12]
     names = {path.stem for path in (report / "figures").iterdir()}
     assert {"angular", "angular-row", "drops", "gradnorm", "variance"} <= names
     for name in names:
@@ -51,7 +53,7 @@ def test_every_figure_has_three_formats_and_a_caption_that_says_what_a_paper_nee
         caption = (report / "figures" / f"{name}.txt").read_text()
         for fact in (
             "builtin:pre-ln",
-            "weights hash 307be51ee41f",
+            f"weights hash {weights}",
             "12 layers",
             "float32",
             "samples of up to 256",
@@ -66,8 +68,9 @@ def test_a_csv_holds_the_numbers_of_the_run_and_a_page_shows_them(report):
     gallery = gallery[(gallery["task"] == "stdlib_mc") & (gallery["metric"] == "acc")]
     made = pd.read_csv(report / "tables" / "drops-stdlib_mc.csv", float_precision="round_trip")
     assert made["drop"].tolist() == gallery["drop"].tolist()
-    assert made["detectable"].sum() == 11
-    assert "\N{MINUS SIGN}0.335" in (report / "report.html").read_text(encoding="utf-8")
+    assert made["detectable"].tolist() == (gallery["p_adjusted"] < 0.05).tolist()
+    shown = f"{gallery['drop'].min():.3f}".replace("-", "\N{MINUS SIGN}")
+    assert shown in (report / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_page_needs_nothing_and_asks_for_nothing(report):
