@@ -32,6 +32,12 @@ def check_text(figure):
             assert min(overlap) < 0.02 * figure.dpi, (text, other)
 
 
+def check_print(figure):
+    """No text is clipped or overlaps another, as a PNG of 300 dpi has it."""
+    figure.set_dpi(300)
+    check_text(figure)
+
+
 def printed(table, encoding="utf-8"):
     """A table as it stands in a file, 80 columns wide."""
     raw = io.BytesIO()

@@ -17,7 +17,7 @@ from depthprobe.render.gradients import grad_norms, gradnorm_quantity
 from depthprobe.render.overview import draw_overview
 from depthprobe.render.scatter import draw_trust_scatter
 from depthprobe.render.sheets import unique_names
-from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study
+from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study, layer_frame
 from depthprobe.render.variances import variance_quantity, variances
 from depthprobe.results.runs import Run
 
@@ -66,8 +66,9 @@ def run_plates(study: Study) -> Iterator[Plate]:
             figure_of(run, normalize="row"),
         )
         shown = (
-            "Angular distance across the best block of each size n (the one with the smallest distance), and "
-            "the median over all blocks of that size."
+            "Above, the angular distance across the best block of each size n (the n consecutive layers with "
+            "the smallest distance) and the median over all blocks of that size; below, the layers of the "
+            "best block, 0-based. The whole model is left out."
         )
         figure = draw_best_blocks(run.tables[ANGULAR], title=study.model)
         yield Plate(
@@ -103,22 +104,31 @@ def run_plates(study: Study) -> Iterator[Plate]:
 
 
 def overview_plates(study: Study) -> list[Plate]:
-    """The page with all measures on one axis of layers.
+    """The page with every quantity on one axis of layers; none where none was measured of single layers.
 
     Raises:
         RunError: if a table of a run cannot be used.
     """
-    what = (
-        "Every measure over the layers (0-based); in every panel up is more. Shaded: the quiet stretch, the "
-        "longest run of layers whose angular distance (n = 1) is below the median. Harm is the drop with its "
-        "sign turned so that up is worse, one layer removed at a time."
-    )
+    if len(layer_frame(study).columns) < 2:
+        return []
+    said = ["Every quantity that was measured of a layer, over the layers (0-based)."]
+    if ANGULAR in study.runs:
+        said.append(
+            "Shaded: the quiet stretch, the longest run of layers whose angular distance (n = 1) is below "
+            "the median."
+        )
+    if study.drops:
+        said.append(
+            "Drops are of one layer removed at a time, without fine-tuning, against the whole model; "
+            f"downward is worse. Lines: paired 95% intervals; filled: detectable (Holm-adjusted p < {ALPHA})."
+        )
     figure = draw_overview(study, title=study.model)
-    return [Plate("overview", "All measures", caption(what, study.all_runs, rescaled="nothing"), figure)]
+    shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
+    return [Plate("overview", "All quantities by layer", shown, figure)]
 
 
 def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
-    """For every task the proxies that order layers best and worst, against the measured harm.
+    """For every task the proxies that order the layers best and worst, against the measured drop.
 
     Args:
         study: The runs.
@@ -132,12 +142,14 @@ def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
     plates = []
     for task, name in zip(tasks, names, strict=True):
         what = (
-            f"Measured harm of removing one layer ({plain(task)}) against the proxies that order the layers "
-            "best and worst, by Spearman's rank correlation with a 95% interval over resampled layers. A dot "
-            "is a layer, vertical lines the paired 95% intervals of the harm, numbers the 0-based layers."
+            f"Measured change on {plain(task)} without each layer in turn (downward is worse) against the "
+            "cheap measurements that order the layers best and worst, by Spearman's rank correlation (1: as "
+            "the measured harm does) with a 95% interval over resampled layers. A dot is a layer (0-based), "
+            f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
+            "intervals."
         )
-        figure = draw_trust_scatter(study, trust, task, title=f"{study.model}: {task}")
-        heading = f"Best and worst proxy: {plain(task)}"
+        figure = draw_trust_scatter(study, trust, task, title=study.model)
+        heading = f"Best and worst cheap measurement: {plain(task)}"
         plates.append(Plate(name, heading, caption(what, study.all_runs, rescaled="nothing"), figure))
     return plates
 

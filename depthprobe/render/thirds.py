@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
-# Below so many layers a third is no sample of anything.
-FEWEST_LAYERS = 9
+# Of fewer layers a third without its end layer has fewer than three: resampling these says nothing.
+FEWEST_LAYERS = 12
 RESAMPLES = 4000
 _SEED = 0
 
@@ -20,9 +22,9 @@ class Thirds:
     Args:
         shallow_layers, deep_layers: First and last layer of each, 0-based and inclusive.
         shallow, deep: The means.
-        low, high: 95% percentile interval of ``deep - shallow`` over resampled layers of each third. The
-            layers of a model are no independent draws: the interval says how much the difference leans on
-            single layers, not what another model would give.
+        low, high: 95% interval of ``deep - shallow`` over resampled layers of each third, its percentiles
+            moved outward as small samples need. The layers of a model are no independent draws: the interval
+            says how much the difference leans on single layers, not what another model would give.
     """
 
     shallow_layers: tuple[int, int]
@@ -65,7 +67,8 @@ def thirds(values: NDArray[np.float64], *, ends: bool = True) -> Thirds | None:
     def resampled(part: NDArray[np.float64]) -> NDArray[np.float64]:
         return part[generator.integers(0, len(part), (RESAMPLES, len(part)))].mean(axis=1)
 
-    low, high = np.percentile(resampled(deep) - resampled(shallow), [2.5, 97.5])
+    tail = 100 * _tail(len(deep))
+    low, high = np.percentile(resampled(deep) - resampled(shallow), [tail, 100 - tail])
     return Thirds(
         (first, size - 1),
         (layers - size, layers - 1 - first),
@@ -74,3 +77,16 @@ def thirds(values: NDArray[np.float64], *, ends: bool = True) -> Thirds | None:
         float(low),
         float(high),
     )
+
+
+def _tail(count: int) -> float:
+    """The share of resamples beyond each end of a 95% interval of the mean of so many values.
+
+    Plain percentiles (0.025) are far too narrow for a handful of values: of three, their "95%" interval
+    misses every fifth true difference of normal values, this one every tenth, and of four or more values
+    about one in thirty.
+
+    Source: the expanded percentile interval of Hesterberg, "What Teachers Should Know about the Bootstrap",
+    1411.5279; it makes up for the divisor n of a resample's variance and for the normal tails.
+    """
+    return float(special.ndtr(math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.025)))

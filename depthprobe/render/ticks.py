@@ -94,3 +94,20 @@ def _log_labels(places: list[float]) -> list[str]:
         ahead = "" if factor == "1" else rf"{factor}\!\times\!"
         labels.append(f"${ahead}10^{{{int(power)}}}$")
     return labels
+
+
+def sparser(places: list[float], most: int, *, logarithmic: bool = False) -> list[int]:
+    """Which of the ticks, by number, keep their labels where only so many have room; at least one.
+
+    They are equally many apart. 0 stays, and on a logarithmic axis the powers of ten do, if there are two.
+    """
+    if len(places) <= most:
+        return list(range(len(places)))
+    anchors = [number for number, place in enumerate(places) if place == 0]
+    if logarithmic:
+        anchors = [n for n, place in enumerate(places) if f"{place:.8e}".startswith("1.00000000e")]
+        if 2 <= len(anchors) <= most:
+            return anchors
+    step = math.ceil(len(places) / max(most, 1))
+    start = anchors[0] % step if anchors else 0
+    return list(range(start, len(places), step))

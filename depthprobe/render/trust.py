@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from depthprobe.render.drop_tables import CALIBRATION, Drops
 from depthprobe.render.study import PROXIES, Study, layer_frame
-from depthprobe.render.words import layers_named, spoken
+from depthprobe.render.words import counted, layers_named, spoken
 
 # With fewer layers a rank correlation says nothing: of five, one order in sixty is perfect by chance.
 FEWEST_LAYERS = 6
@@ -37,13 +37,13 @@ def trust_frame(study: Study) -> pd.DataFrame:
     Intervals are 95% percentile intervals over resampled layers (with replacement, 2000 times, the same for
     all). They say how much a correlation leans on single layers. Layers of one model are no independent
     draws, and the error of each measured drop is in them only as far as it shows in the drops: another sample
-    of items, or another model, may differ by more. Resamples in which one of the two has only one value are
-    left out.
+    of items, or another model, may differ by more. A resample in which one of the two has only one value
+    could have any correlation, so it counts beyond both ends of an interval.
 
     Returns:
         Columns task, metric, proxy (a key of PROXIES), spearman, kendall (tau-b), each with low and high, and
-        layers, how many went in. Empty where there is no sweep of single layers, no proxy, fewer than
-        :data:`FEWEST_LAYERS` layers with both, or where all layers have the same value.
+        layers, how many went in. No row for what has no correlation: fewer than :data:`FEWEST_LAYERS` layers
+        with both, or one value in all of them; :func:`trust_reading` says so.
 
     Raises:
         RunError: if a table cannot be used.
@@ -54,8 +54,8 @@ def trust_frame(study: Study) -> pd.DataFrame:
         for proxy in PROXIES:
             if proxy not in frame or proxy == f"drop_{drops.task}":
                 continue
-            values, harm = _paired(frame, proxy, drops)
-            if len(values) < FEWEST_LAYERS or not np.ptp(values) or not np.ptp(harm):
+            _, values, harm = _paired(frame, proxy, drops)
+            if _why_not(values, harm):
                 continue
             low, high = _intervals(values, harm)
             rho, tau = (
@@ -71,20 +71,39 @@ def trust_frame(study: Study) -> pd.DataFrame:
     return table.loc[keys.index].reset_index(drop=True)
 
 
-def _paired(frame: pd.DataFrame, proxy: str, drops: Drops) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The proxy and the harm of those layers of which both are known."""
+def _paired(
+    frame: pd.DataFrame, proxy: str, drops: Drops
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The layers of which proxy and harm are both known, and these two."""
     layers = drops.rows["layer"].to_numpy()
     values = frame[proxy].to_numpy(dtype="float64")[layers]
     known = np.isfinite(values)
-    return values[known], drops.harm[known]
+    return layers[known], values[known], drops.harm[known]
+
+
+def _why_not(values: NDArray[np.float64], harm: NDArray[np.float64]) -> str:
+    """Why a proxy and a harm have no rank correlation, as the end of a sentence; empty if they have one."""
+    if len(values) < FEWEST_LAYERS:
+        return f"only {counted(len(values), 'layer')} {'has' if len(values) == 1 else 'have'} both"
+    if _constant(values):
+        return "the measurement is the same in every layer"
+    return "the measured drop is the same in every layer" if _constant(harm) else ""
+
+
+def _constant(values: NDArray[np.float64]) -> bool:
+    """Whether the values are equal; rounding errors are no difference."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def _intervals(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[list[float], list[float]]:
     """The ends of the intervals of Spearman's rho and Kendall's tau-b: two lists of two."""
     count = len(x)
     chosen = np.random.default_rng(_SEED).integers(0, count, (RESAMPLES, count))
-    ends = [np.nanpercentile(values, [2.5, 97.5]) for values in _correlations(x, y, chosen)]
-    return [float(end[0]) for end in ends], [float(end[1]) for end in ends]
+    found = _correlations(x, y, chosen)
+    low, high = ([np.nan_to_num(values, nan=unknown) for values in found] for unknown in (-1.0, 1.0))
+    return [float(np.percentile(values, 2.5)) for values in low], [
+        float(np.percentile(values, 97.5)) for values in high
+    ]
 
 
 def _correlations(
@@ -162,12 +181,10 @@ def what_proxies_pick(study: Study, drops: Drops) -> list[Picks]:
     for proxy in PROXIES:
         if proxy not in frame or proxy == f"drop_{drops.task}":
             continue
-        layers = drops.rows["layer"].to_numpy()
-        values = frame[proxy].to_numpy(dtype="float64")[layers]
-        known = np.isfinite(values)
-        if known.sum() < FEWEST_LAYERS:
+        layers, values, harm = _paired(frame, proxy, drops)
+        # What is the same in every layer, or costs the same, picks none.
+        if _why_not(values, harm):
             continue
-        layers, values, harm = layers[known], values[known], drops.harm[known]
         count = max(1, round(PICKED_SHARE * len(layers)))
         picked = np.argsort(values, kind="stable")[:count]
         best = np.argsort(harm, kind="stable")[:count]
@@ -188,6 +205,8 @@ def what_proxies_pick(study: Study, drops: Drops) -> list[Picks]:
 def trust_reading(study: Study) -> list[str]:
     """Sentences on each task: which proxy would have picked which layers, and what removing them costs.
 
+    Then, where there is a sweep, which proxies cannot be compared with it and why.
+
     Raises:
         RunError: if a table cannot be used.
     """
@@ -195,6 +214,7 @@ def trust_reading(study: Study) -> list[str]:
     for drops in study.drops:
         picks = what_proxies_pick(study, drops)
         if not picks:
+            said += _not_compared(study, drops)
             continue
         first = picks[0]
 
@@ -211,4 +231,22 @@ def trust_reading(study: Study) -> list[str]:
             f"by measurement are {layers_named(first.best)} ({harm(first.best_cost)} each, in {loss}), and "
             f"layers drawn at random would cost {harm(first.mean_cost)}. {costs[0].upper()}{costs[1:]}."
         )
+        said += _not_compared(study, drops)
     return said
+
+
+def _not_compared(study: Study, drops: Drops) -> list[str]:
+    """Which proxies have no rank correlation with a task's drops, and why: a sentence a reason."""
+    frame = layer_frame(study)
+    by_reason: dict[str, list[str]] = {}
+    for proxy, words in PROXIES.items():
+        if proxy in frame and proxy != f"drop_{drops.task}":
+            _, values, harm = _paired(frame, proxy, drops)
+            reason = _why_not(values, harm)
+            if reason:
+                by_reason.setdefault(reason, []).append(words)
+    return [
+        f"{drops.task}: no rank correlation with {', '.join(words)}, as {reason}"
+        f"{f' ({FEWEST_LAYERS} are needed)' if reason.startswith('only') else ''}."
+        for reason, words in by_reason.items()
+    ]

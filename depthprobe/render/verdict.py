@@ -41,28 +41,34 @@ def _pattern(study: Study) -> list[str]:
     """Whether the curse of depth shows: deep layers turn the stream less, and cost less to remove."""
     if study.layers < FEWEST_LAYERS:
         return [f"With {study.layers} layers, deep and shallow thirds are too small to be compared."]
-    said, signs = [], []
+    said: list[str] = []
+    signs: dict[str, int | None] = {}
     frame = layer_frame(study)
     if "angular_distance" in frame:
         values = frame["angular_distance"].to_numpy(dtype="float64")
         found = [thirds(values, ends=ends) for ends in (True, False)]
         said += _compared("angular distance across one layer", found)
-        signs.append(_sign(found))
+        signs["angular distance"] = _sign(found)
     for drops in study.drops:
         harm = _harm_by_layer(study, drops)
         found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         if drops.task != CALIBRATION or len(study.drops) == 1:
-            signs.append(_sign(found))
+            signs[f"measured harm on {drops.task}"] = _sign(found)
     if not said:
         return []
-    known = [sign for sign in signs if sign is not None]
-    if known and all(sign == -1 for sign in known):
-        word = "holds here: the deep third does less by every measure, with and without the end layers"
-    elif any(sign == 1 for sign in known) and not any(sign == -1 for sign in known):
-        word = "does not hold here: the deep third does more"
-    elif any(sign == -1 for sign in known):
-        word = "holds by some measures and is not clear, or reversed, by others"
+    known = {measure: sign for measure, sign in signs.items() if sign is not None}
+    less, more = ([measure for measure, sign in known.items() if sign == side] for side in (-1, 1))
+    if known and len(less) == len(known):
+        word = (
+            f"holds here by all that was compared ({', '.join(less)}): the deep third does less, with and "
+            "without the end layers"
+        )
+    elif less:
+        word = f"holds by some measures ({', '.join(less)}) and is not clear, or reversed, by others"
+    elif more:
+        word = f"does not hold here: the deep third does more by {', '.join(more)}"
+        word += "" if len(more) == len(known) else "; by the others it is not clear"
     else:
         word = "is not decided by these runs"
     return [f"The curse-of-depth pattern {word}.", *said]

@@ -67,6 +67,13 @@ def test_ties_and_constant_resamples_give_no_nan(x, seed):
     assert np.isfinite([*low, *high]).all() and -1 - 1e-9 <= min(low) and max(high) <= 1 + 1e-9
 
 
+def test_draws_without_a_correlation_make_an_interval_wider_and_not_narrower():
+    # One layer of ten differs: in a third of the draws it is missing, and nothing is known of these.
+    x = np.array([1.0] + [0.0] * 9)
+    low, high = _intervals(x, np.arange(10.0)[::-1].copy())
+    assert low == [-1, -1] and high == [1, 1]
+
+
 def test_a_perfect_proxy_has_one_and_a_reversed_one_minus_one(tmp_path):
     turns = np.linspace(0.3, 0.05, 12)
     perfect = trust_frame(study_with(tmp_path / "a", turns, -turns)).iloc[0]
@@ -77,10 +84,21 @@ def test_a_perfect_proxy_has_one_and_a_reversed_one_minus_one(tmp_path):
 
 def test_what_cannot_be_correlated_is_left_out_instead_of_nan(tmp_path):
     few = study_with(tmp_path / "a", np.linspace(0.3, 0.1, FEWEST_LAYERS - 1), -np.arange(5.0))
-    assert trust_frame(few).empty and trust_reading(few) == []
+    assert trust_frame(few).empty
+    assert trust_reading(few) == [
+        "mmlu: no rank correlation with angular distance (n = 1), as only 5 layers have both (6 are needed)."
+    ]
     constant = study_with(tmp_path / "b", np.full(12, 0.1), -np.arange(12.0))
-    assert trust_frame(constant).empty
+    assert trust_frame(constant).empty and what_proxies_pick(constant, constant.drops[0]) == []
+    assert trust_reading(constant) == [
+        "mmlu: no rank correlation with angular distance (n = 1), as the measurement is the same in every "
+        "layer."
+    ]
+    level = study_with(tmp_path / "d", np.linspace(0.3, 0.1, 12), np.full(12, -0.1))
+    assert trust_frame(level).empty
+    assert trust_reading(level)[0].endswith("as the measured drop is the same in every layer.")
     alone = read_study([write_angular(tmp_path / "c", 12)])
+    assert trust_reading(alone) == []
     assert trust_frame(alone).empty and list(trust_frame(alone)) == list(trust_frame(few))
 
 

@@ -12,7 +12,8 @@ def said_of(*directories):
 
 def test_a_model_whose_deep_layers_do_less_is_said_to_have_the_pattern(tmp_path):
     said = said_of(write_model(tmp_path, 30))
-    assert "The curse-of-depth pattern holds here" in said
+    measures = "angular distance, measured harm on mmlu"
+    assert f"The curse-of-depth pattern holds here by all that was compared ({measures})" in said
     assert "Mean angular distance across one layer" in said and "over layers 20-29 against" in said
     assert "without the first and the last layer" in said and "over layers 1-9, difference -" in said
     assert "Mean harm of removing one layer (mmlu, accuracy)" in said
@@ -21,7 +22,7 @@ def test_a_model_whose_deep_layers_do_less_is_said_to_have_the_pattern(tmp_path)
 
 def test_the_reverse_and_the_undecided_are_said_as_they_are(tmp_path):
     reverse = write_angular(tmp_path / "a", 30, turns=0.4 * importance(30)[::-1])
-    assert "does not hold here: the deep third does more" in said_of(reverse)
+    assert "does not hold here: the deep third does more by angular distance." in said_of(reverse)
     flat = write_angular(tmp_path / "b", 30, turns=0.1 + 0.05 * np.random.default_rng(0).random(30))
     assert "is not decided by these runs" in said_of(flat)
 
@@ -30,7 +31,8 @@ def test_measures_that_disagree_are_not_averaged_away(tmp_path):
     write_angular(tmp_path, 30, turns=0.4 * importance(30))
     frame = sweep_rows("mmlu", -0.3 * importance(30)[::-1])
     directory = write_sweep(tmp_path, 30, frame=frame)
-    assert "by some measures and is not clear, or reversed, by others" in said_of(directory.parent)
+    said = said_of(directory.parent)
+    assert "holds by some measures (angular distance) and is not clear, or reversed, by others" in said
 
 
 def test_what_was_not_measured_is_not_spoken_of(tmp_path):

@@ -1,0 +1,109 @@
+"""Where the names of points on a drawing stand, so that none covers a point, a line or another name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# In points: between a mark and its name, and how much further away a name may be tried in turn.
+_GAP = 0.8
+_FURTHER = (0.0, 5.0, 10.0, 16.0)
+_DIRECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Name:
+    """Where a name stands: its middle in points from the lower left corner, and if a line leads there."""
+
+    x: float
+    y: float
+    led: bool
+
+
+def place_names(
+    points: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    order: Sequence[int],
+    *,
+    radius: float,
+    room: tuple[float, float],
+    lines: NDArray[np.float64],
+) -> list[Name | None]:
+    """A place for the name of every point; None for those that find none.
+
+    Names are placed one after the other, each as near to its point as it can. They cover no mark and no other
+    name, and lie in the room; where there is no other place, they may cover a line.
+
+    Args:
+        points: ``[point, 2]`` across and up, in points (1/72 inch), as everything here.
+        sizes: ``[point, 2]`` width and height of each name.
+        order: The points, those first whose names matter most.
+        radius: Of the mark at a point.
+        room: Width and height of the drawing.
+        lines: ``[line, 4]`` boxes (left, bottom, right, top) of what is better not covered.
+    """
+    marks = np.concatenate([points - radius, points + radius], axis=1)
+    found: list[Name | None] = [None] * len(points)
+    names = np.empty((0, 4))
+    for point in order:
+        choices = _choices(points[point], sizes[point], radius, room)
+        solid = np.concatenate([marks, names])
+        free = [choice for choice in choices if not _covers(choice[0], solid).any()]
+        others = np.delete(solid, point, axis=0)
+        free = [
+            choice
+            for choice in free
+            if not (choice[1] and _crosses(points[point], choice[0], radius, others))
+        ]
+        chosen = next((choice for choice in free if not _covers(choice[0], lines).any()), None)
+        chosen = chosen or next(iter(free), None)
+        if chosen is not None:
+            box, led = chosen
+            found[point] = Name(float(box[0::2].mean()), float(box[1::2].mean()), led)
+            names = np.concatenate([names, box[None]])
+    return found
+
+
+def _choices(
+    point: NDArray[np.float64], size: NDArray[np.float64], radius: float, room: tuple[float, float]
+) -> list[tuple[NDArray[np.float64], bool]]:
+    """The boxes that a name could have, nearest first, and whether a line would have to lead there."""
+    found = []
+    for further in _FURTHER:
+        # A quarter of the directions, right first, where the name touches its mark: the others look alike.
+        step = 2 if further == 0 else 1
+        for turn in range(0, _DIRECTIONS, step):
+            angle = 2 * np.pi * turn / _DIRECTIONS
+            direction = np.round([np.cos(angle), np.sin(angle)], 6)
+            # The side of the name that faces the mark is what stands at the distance.
+            middle = point + direction * (radius + _GAP + further) + np.sign(direction) * size / 2
+            box = np.concatenate([middle - size / 2, middle + size / 2])
+            if (box[:2] >= 0).all() and (box[2:] <= room).all():
+                found.append((box, further > 0))
+    return found
+
+
+def _covers(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """``[other]`` whether a box covers part of the other ones."""
+    return (
+        (box[0] < others[:, 2]) & (others[:, 0] < box[2]) & (box[1] < others[:, 3]) & (others[:, 1] < box[3])
+    )
+
+
+def lead(point: Sequence[float] | NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where a line from a point to a name ends: at the place of the name's box that is nearest."""
+    return np.clip(point, box[:2], box[2:])
+
+
+def _crosses(
+    point: NDArray[np.float64], box: NDArray[np.float64], radius: float, others: NDArray[np.float64]
+) -> bool:
+    """Whether the line that leads from a mark to its name crosses another mark or name."""
+    end = lead(point, box)
+    length = float(np.hypot(*(end - point)))
+    shares = np.linspace(min(1.0, radius / length), 1, 9) if length else np.array([1.0])
+    places = point + shares[:, None] * (end - point)
+    return any(_covers(np.concatenate([place, place]), others).any() for place in places)

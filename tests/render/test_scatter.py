@@ -1,0 +1,125 @@
+"""Proxies against drops, a dot a layer: dots in their places, every name legible."""
+
+import numpy as np
+import pytest
+from drawn import check_print
+from study_runs import sweep_rows, write_angular, write_model, write_sweep
+
+from depthprobe.errors import RunError
+from depthprobe.render.presets import drawn_for
+from depthprobe.render.scatter import draw_trust_scatter
+from depthprobe.render.study import layer_frame, read_study
+from depthprobe.render.trust import trust_frame
+
+DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
+LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
+
+
+@pytest.fixture(scope="module", params=[6, 12, 32, 126])
+def study(request, tmp_path_factory):
+    return read_study([write_model(tmp_path_factory.mktemp("runs"), request.param, ("mmlu", "wikitext"))])
+
+
+def dots_of(axes):
+    """By place on the axes what marks are drawn, in data."""
+    to_data = axes.transData.inverted().transform
+    marks = [
+        line
+        for line in axes.lines
+        if line.get_transform() == axes.transAxes and line.get_marker() not in ("None", None)
+    ]
+    return [
+        (line.get_marker(), to_data(axes.transAxes.transform(line.get_xydata()[0])), line) for line in marks
+    ]
+
+
+@pytest.mark.parametrize("style", ["auto", "slides"])
+@pytest.mark.parametrize("task", ["mmlu", "calibration"])
+def test_no_text_is_clipped_or_overlaps(study, task, style):
+    with drawn_for(style):
+        figure = draw_trust_scatter(study, trust_frame(study), task, title=LONG, caption=DATA)
+        check_print(figure)
+
+
+@pytest.mark.parametrize("task", ["mmlu", "wikitext", "calibration"])
+def test_dots_stand_at_the_proxy_and_the_drop_of_their_layer(study, task):
+    trust, frame = trust_frame(study), layer_frame(study)
+    rows = trust[trust["task"] == task]
+    figure = draw_trust_scatter(study, trust, task)
+    for axes, proxy in zip(figure.axes[:2], (rows["proxy"].iloc[0], rows["proxy"].iloc[-1]), strict=True):
+        dots = dots_of(axes)
+        values = frame[proxy] if proxy != "variance_growth" else np.exp(frame[proxy])
+        assert len(dots) == study.layers
+        for layer, (mark, place, _) in enumerate(dots):
+            if mark == "o":
+                assert place == pytest.approx([values[layer], frame[f"drop_{task}"][layer]], rel=1e-6)
+
+
+def test_downward_is_harm_for_accuracy_and_for_loss(study):
+    trust = trust_frame(study)
+    for task, sign in (("mmlu", 1), ("calibration", -1)):
+        low, high = draw_trust_scatter(study, trust, task).axes[0].get_ylim()
+        assert np.sign(high - low) == sign
+
+
+def test_small_models_have_all_layers_named_and_large_ones_say_that_they_do_not(study):
+    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    said = " ".join(text.get_text() for text in figure.texts)
+    for axes in figure.axes[:2]:
+        named = [int(text.get_text()) for text in axes.texts]
+        assert len(set(named)) == len(named) and set(named) <= set(range(study.layers))
+        if study.layers <= 12:
+            assert sorted(named) == list(range(study.layers))
+        elif study.layers > 48:
+            assert 20 <= len(named) <= 30 and "most wrongly" in said
+
+
+def test_names_cover_no_dot(study):
+    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    figure.canvas.draw()
+    for axes in figure.axes[:2]:
+        middles = np.array([axes.transAxes.transform(line.get_xydata()[0]) for _, _, line in dots_of(axes)])
+        for text in axes.texts:
+            box = text.get_window_extent().padded(-0.5)
+            assert not (((box.min < middles) & (middles < box.max)).all(axis=1)).any(), text.get_text()
+
+
+def test_hollow_dots_are_drops_that_are_not_detectable(tmp_path):
+    turns = np.linspace(0.3, 0.1, 8)
+    drops = np.array([-0.2, -0.1, -0.08, -0.05, -0.001, -0.002, -0.003, -0.004])
+    write_angular(tmp_path, 8, turns=turns)
+    directory = write_sweep(tmp_path, 8, frame=sweep_rows("mmlu", drops))
+    study = read_study([directory.parent])
+    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    assert len(figure.axes) == 2  # one proxy, and what its colours mean
+    hollow = [line.get_markerfacecolor() == "white" for _, _, line in dots_of(figure.axes[0])]
+    assert hollow == [False] * 4 + [True] * 4
+    check_print(figure)
+
+
+def test_a_drop_that_would_flatten_all_others_is_a_triangle_and_its_value_is_told(tmp_path):
+    drops = -np.array([0.5, 0.004, 0.003, 0.005, 0.002, 0.004, 0.003, 0.006])
+    write_angular(tmp_path, 8)
+    directory = write_sweep(tmp_path, 8, frame=sweep_rows("mmlu", drops, half=0.002))
+    study = read_study([directory.parent])
+    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    assert [mark for mark, _, _ in dots_of(figure.axes[0])] == ["v"] + 7 * ["o"]
+    assert "0" in [text.get_text() for text in figure.axes[0].texts]
+    said = " ".join(text.get_text() for text in figure.texts)
+    assert "axis cut: layer 0 at \N{MINUS SIGN}0.50" in said
+    check_print(figure)
+
+
+def test_a_sweep_of_some_layers_shows_those(tmp_path):
+    layers = list(range(0, 20, 2))
+    directory = write_angular(tmp_path, 20)
+    write_sweep(tmp_path, 20, frame=sweep_rows("mmlu", -np.linspace(0.2, 0.01, 10), layers=layers))
+    study = read_study([directory.parent])
+    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == layers
+
+
+def test_a_task_that_nothing_was_compared_with_is_refused(tmp_path):
+    study = read_study([write_angular(tmp_path, 12)])
+    with pytest.raises(RunError, match="compared with the drops of 'mmlu'"):
+        draw_trust_scatter(study, trust_frame(study), "mmlu")
