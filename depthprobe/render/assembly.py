@@ -75,7 +75,7 @@ def contents_of(report: Report) -> dict[str, bytes]:
     """The files of a report by their path in its folder, drawn for the preset that holds."""
     files: dict[str, bytes] = {}
     plates = report.all_plates
-    for plate, drawn in zip(plates, drawn_bytes([plate.figure for plate in plates]), strict=True):
+    for plate, drawn in zip(plates, drawn_bytes([plate.draw for plate in plates]), strict=True):
         for kind, content in drawn.items():
             files[f"{FIGURES}/{plate.name}.{kind}"] = content
         files[f"{FIGURES}/{plate.name}.txt"] = _utf8(f"{plate.caption}\n")
@@ -86,7 +86,7 @@ def contents_of(report: Report) -> dict[str, bytes]:
         )
     for snippet in report.snippets:
         files[f"{LISTS}/{snippet.name}"] = _utf8(snippet.text)
-    svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in report.all_plates}
+    svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in plates}
     files[PAGE] = _utf8(page(report, svgs))
     files[TEXT] = _utf8(markdown(report))
     return files

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import multiprocessing
 import os
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -47,39 +48,42 @@ def render_bytes(figure: Figure, file_format: str) -> bytes:
     return _magnified_svg(content, factor) if factor != 1 and file_format == "svg" else content
 
 
-def drawn_bytes(figures: Sequence[Figure]) -> list[dict[str, bytes]]:
-    """For every figure the bytes of its files by format, drawn at the same time where there are cores.
+def drawn_bytes(drawings: Sequence[Callable[[], Figure]]) -> list[dict[str, bytes]]:
+    """For every drawing the bytes of its files by format, drawn at the same time where there are cores.
 
     Most of the time goes into cutting fonts for PDFs. The processes are copies of this one, which is safe
     only while it has no threads: with torch in it, or on a system that makes no copies, one figure follows
     another.
     """
     copies = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-    workers = min(len(os.sched_getaffinity(0)) if copies else 1, len(figures))
+    workers = min(len(os.sched_getaffinity(0)) if copies else 1, len(drawings))
     if workers < 2 or "torch" in sys.modules or threading.active_count() > 1:
-        return [_all_formats(figure) for figure in figures]
+        return [_all_formats(draw) for draw in drawings]
     context = multiprocessing.get_context("fork")
     try:
-        with ProcessPoolExecutor(workers, context, _inherit, (figures,)) as pool:
-            return list(pool.map(_of_inherited, range(len(figures))))
+        with ProcessPoolExecutor(workers, context, _inherit, (drawings,)) as pool:
+            return list(pool.map(_of_inherited, range(len(drawings))))
     except (BrokenProcessPool, NotImplementedError, OSError):
         # Some machines allow no further processes, or no locks between them.
-        return [_all_formats(figure) for figure in figures]
+        return [_all_formats(draw) for draw in drawings]
 
 
-_inherited: list[Figure] = []
+_inherited: list[Callable[[], Figure]] = []
 
 
-def _inherit(figures: Sequence[Figure]) -> None:
-    """Keep the figures that came with the copy; figures cannot be sent."""
-    _inherited[:] = figures
+def _inherit(drawings: Sequence[Callable[[], Figure]]) -> None:
+    """Keep the drawings that came with the copy, with their tables; figures cannot be sent."""
+    _inherited[:] = drawings
+    # A quarter of the time would go into looking through all that was imported, for a process of seconds.
+    gc.disable()
 
 
 def _of_inherited(index: int) -> dict[str, bytes]:
     return _all_formats(_inherited[index])
 
 
-def _all_formats(figure: Figure) -> dict[str, bytes]:
+def _all_formats(draw: Callable[[], Figure]) -> dict[str, bytes]:
+    figure = draw()
     return {kind: render_bytes(figure, kind) for kind in FORMATS}
 
 

@@ -10,6 +10,14 @@ from depthprobe.render.escapes import in_html
 SCREEN_SCALE = 1.4
 
 
+def width_pt(content: bytes) -> float:
+    """How wide the drawing of an SVG file that this package wrote is, in points, before any magnification."""
+    box = re.search(rb'viewBox="\S+ \S+ (\S+) \S+"', content)
+    if box is None:
+        raise ValueError("the SVG has no view box")
+    return float(box[1])
+
+
 def inline_svg(content: bytes, name: str, label: str) -> str:
     """The SVG element of a file that this package wrote, to be put into HTML.
 

@@ -25,7 +25,7 @@ from depthprobe.render.lines import draw_curve, set_axis
 from depthprobe.render.presets import broad_width, here, page_width
 from depthprobe.render.quantities import CUT_LOOK, GROWTH, Quantity, quantity_of
 from depthprobe.render.reading import QuietStretch, quiet_stretch
-from depthprobe.render.study import ANGULAR, PROXIES, Study, layer_frame
+from depthprobe.render.study import ANGULAR, PROXIES, Study
 from depthprobe.render.style import (
     FAINT,
     INK,
@@ -138,7 +138,7 @@ def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure
 
 def _tracks(study: Study) -> tuple[list[_Track], int]:
     """The panels from the top down, and how many tasks have none."""
-    frame = layer_frame(study)
+    frame = study.by_layer
     found = []
     for column in PROXIES:
         if column.startswith("drop_") or column not in frame:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from depthprobe.render.escapes import block_in_html, in_html
-from depthprobe.render.inlining import inline_svg
+from depthprobe.render.inlining import inline_svg, width_pt
 from depthprobe.render.plates import Plate
 from depthprobe.render.report import NUMBERING, Report, Snippet
 from depthprobe.render.sheets import Sheet
@@ -120,7 +120,7 @@ def _figures(plates: Sequence[Plate], svgs: Mapping[str, bytes]) -> str:
 
 
 def _figure(plate: Plate, svg: bytes) -> str:
-    wide = plate.figure.get_figwidth() * 72 > _WIDE_PT
+    wide = width_pt(svg) > _WIDE_PT
     files = " ".join(
         f'<a href="figures/{plate.name}.{kind}">{kind.upper()}</a>' for kind in ("pdf", "png", "svg")
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from depthprobe.render.gradients import grad_norms, gradnorm_quantity
 from depthprobe.render.overview import draw_overview
 from depthprobe.render.scatter import draw_trust_scatter
 from depthprobe.render.sheets import unique_names
-from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study, layer_frame
+from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study
 from depthprobe.render.variances import variance_quantity, variances
 from depthprobe.results.runs import Run
 
@@ -30,13 +31,13 @@ class Plate:
         name: Of its files, without an ending.
         heading: Above it on a page, a few words.
         caption: What a paper has to say below it.
-        figure: The drawing.
+        draw: Draws it. Not drawn before it is wanted: several are drawn at the same time.
     """
 
     name: str
     heading: str
     caption: str
-    figure: Figure
+    draw: Callable[[], Figure]
 
 
 _ROWS = (
@@ -58,21 +59,24 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "the cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest "
             "distance at each block size n. Layers are 0-based."
         )
-        yield Plate("angular", "Angular distance", caption(what, [run], rescaled="nothing"), figure_of(run))
+        shown = caption(what, [run], rescaled="nothing")
+        yield Plate("angular", "Angular distance", shown, partial(figure_of, run))
         yield Plate(
             "angular-row",
             "Angular distance, rescaled row by row",
             caption(what, [run], rescaled=_ROWS),
-            figure_of(run, normalize="row"),
+            partial(figure_of, run, normalize="row"),
         )
         shown = (
             "Above, the angular distance across the best block of each size n (the n consecutive layers with "
             "the smallest distance) and the median over all blocks of that size; below, the layers of the "
             "best block, 0-based. The whole model is left out."
         )
-        figure = draw_best_blocks(run.tables[ANGULAR], title=study.model)
         yield Plate(
-            "best-blocks", "Best block of each size", caption(shown, [run], rescaled="nothing"), figure
+            "best-blocks",
+            "Best block of each size",
+            caption(shown, [run], rescaled="nothing"),
+            partial(draw_best_blocks, run.tables[ANGULAR], title=study.model),
         )
     names = unique_names(f"drops-{'-'.join(headline_tasks(run)[:3])}" for run in study.sweeps)
     for run, name in zip(study.sweeps, names, strict=True):
@@ -81,7 +85,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "drops" if len(names) == 1 else name,
             f"Measured drops: {tasks}" if tasks else "Measured drops",
             caption(_drops_shown(run), [run], rescaled="nothing"),
-            figure_of(run),
+            partial(figure_of, run),
         )
     if GRADNORM in study.runs:
         run = study.runs[GRADNORM]
@@ -90,7 +94,8 @@ def run_plates(study: Study) -> Iterator[Plate]:
             f"Gradient norm of every layer: L2 norm over a block's parameters of the {quantity}; whole "
             "blocks and their parts. Layers are 0-based."
         )
-        yield Plate("gradnorm", "Gradient norms", caption(what, [run], rescaled="nothing"), figure_of(run))
+        shown = caption(what, [run], rescaled="nothing")
+        yield Plate("gradnorm", "Gradient norms", shown, partial(figure_of, run))
     if VARIANCE in study.runs:
         run = study.runs[VARIANCE]
         what = (
@@ -98,9 +103,8 @@ def run_plates(study: Study) -> Iterator[Plate]:
             f"{variance_quantity(variances(run.tables[VARIANCE]))}; and of what each branch adds to it. Fits "
             "are least squares of log variance over x^1 and later."
         )
-        yield Plate(
-            "variance", "Variance of the stream", caption(what, [run], rescaled="nothing"), figure_of(run)
-        )
+        shown = caption(what, [run], rescaled="nothing")
+        yield Plate("variance", "Variance of the stream", shown, partial(figure_of, run))
 
 
 def overview_plates(study: Study) -> list[Plate]:
@@ -109,7 +113,7 @@ def overview_plates(study: Study) -> list[Plate]:
     Raises:
         RunError: if a table of a run cannot be used.
     """
-    if len(layer_frame(study).columns) < 2:
+    if len(study.by_layer.columns) < 2:
         return []
     said = ["Every quantity that was measured of a layer, over the layers (0-based)."]
     if ANGULAR in study.runs:
@@ -122,9 +126,9 @@ def overview_plates(study: Study) -> list[Plate]:
             "Drops are of one layer removed at a time, without fine-tuning, against the whole model; "
             f"downward is worse. Lines: paired 95% intervals; filled: detectable (Holm-adjusted p < {ALPHA})."
         )
-    figure = draw_overview(study, title=study.model)
     shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
-    return [Plate("overview", "All quantities by layer", shown, figure)]
+    draw = partial(draw_overview, study, title=study.model)
+    return [Plate("overview", "All quantities by layer", shown, draw)]
 
 
 def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
@@ -148,9 +152,9 @@ def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
             f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
             "intervals."
         )
-        figure = draw_trust_scatter(study, trust, task, title=study.model)
-        heading = f"Best and worst cheap measurement: {plain(task)}"
-        plates.append(Plate(name, heading, caption(what, study.all_runs, rescaled="nothing"), figure))
+        shown = caption(what, study.all_runs, rescaled="nothing")
+        draw = partial(draw_trust_scatter, study, trust, task, title=study.model)
+        plates.append(Plate(name, f"Best and worst cheap measurement: {plain(task)}", shown, draw))
     return plates
 
 

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
-from scipy import stats
 
 from depthprobe.errors import RunError
 from depthprobe.render import drops
@@ -30,7 +29,7 @@ from depthprobe.render.labels import Name, lead, place_names
 from depthprobe.render.panels import Cell, Group, Margins, Sheet, panel_width
 from depthprobe.render.presets import here
 from depthprobe.render.quantities import Quantity, quantity_of
-from depthprobe.render.study import PROXIES, Study, layer_frame
+from depthprobe.render.study import PROXIES, Study
 from depthprobe.render.style import FAINT, INK, LINE_SPACING, TICK_PT, style, width_in
 from depthprobe.render.ticks import MINUS, ticks
 from depthprobe.render.words import counted, significant, spoken
@@ -101,7 +100,7 @@ def _drawn(
     study: Study, rows: list[pd.Series], drop: drops.Drops, height: float, title: str, caption: str
 ) -> Figure:
     """The figure with panels of such a height in inches."""
-    frame = layer_frame(study)
+    frame = study.by_layer
     panel = drops.plan_panel(drop, height)
     margins = Margins(panel.label_in + _EDGE, _RIGHT, _BETWEEN, _BELOW)
     width = panel_width(len(rows), margins)
@@ -197,7 +196,7 @@ def _side(
     sizes = np.array([[width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT] for layer in layers])
     # Those first that lie beyond an axis, whose place says little, then those on which proxy and measurement
     # disagree most, which a reader looks for.
-    wrong = np.abs(stats.rankdata(quantity.values[layers]) - stats.rankdata(panel.drops.harm[known]))
+    wrong = np.abs(_ranks(quantity.values[layers]) - _ranks(panel.drops.harm[known]))
     order = sorted(range(len(layers)), key=lambda dot: (not beyond[dot], -wrong[dot]))
     names = place_names(
         points,
@@ -208,6 +207,11 @@ def _side(
         lines=lines,
     )
     return _Side(row, quantity, layers, points, beyond, names)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of every value; equal ones share theirs."""
+    return pd.Series(values).rank().to_numpy()
 
 
 def _pointing(across: float, up: float) -> str:

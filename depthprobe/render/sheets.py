@@ -14,7 +14,7 @@ from depthprobe.render.drop_tables import ALPHA, Drops, p_text
 from depthprobe.render.escapes import plain
 from depthprobe.render.gradients import PARTS, grad_norms
 from depthprobe.render.reading import best_blocks
-from depthprobe.render.study import ANGULAR, GRADNORM, PROXIES, VARIANCE, Study, layer_frame
+from depthprobe.render.study import ANGULAR, GRADNORM, PROXIES, VARIANCE, Study
 from depthprobe.render.ticks import MINUS
 from depthprobe.render.variances import BRANCHES, INFLUENCE_STEM, influences, variances
 from depthprobe.render.words import significant, spoken
@@ -134,7 +134,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 
 def _layers(study: Study) -> Sheet:
-    frame = layer_frame(study)
+    frame = study.by_layer
     heads = {"layer": "layer", **PROXIES}
     for drops in study.drops:
         task = plain(drops.task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Study:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
 
-    @property
+    @cached_property
     def drops(self) -> list[Drops]:
         """What removing single layers cost on each task, by its headline metric; calibration loss last.
 
@@ -90,6 +91,41 @@ class Study:
         if CALIBRATION in found:
             found[CALIBRATION] = found.pop(CALIBRATION)
         return list(found.values())
+
+    @cached_property
+    def by_layer(self) -> pd.DataFrame:
+        """A table with one row a layer (0-based) and a column for every quantity that was measured of it.
+
+        Columns, as far as their runs are there: layer; angular_distance (n = 1, fraction of pi);
+        block_influence; contribution_ratio; variance_growth (log of the variance of x^{l+1} over that of
+        x^l); grad_norm (whole block); and for each task drop_TASK, ci_low_TASK, ci_high_TASK,
+        p_adjusted_TASK by its headline metric, the calibration loss among them. NaN where a quantity is not
+        known of a layer.
+
+        Raises:
+            RunError: if a table cannot be used, or tells of layers that the model does not have.
+        """
+        columns: dict[str, NDArray[np.float64]] = {}
+        if ANGULAR in self.runs:
+            turns = single_turns(_table(self.runs[ANGULAR], ANGULAR))
+            columns["angular_distance"] = _by_layer(self, turns.index, turns, self.runs[ANGULAR])
+        if VARIANCE in self.runs:
+            run = self.runs[VARIANCE]
+            stream = variances(_table(run, VARIANCE)).stream
+            if INFLUENCE_STEM in run.tables:
+                rows = influences(run.tables[INFLUENCE_STEM], self.layers)
+                for name in ("block_influence", "contribution_ratio"):
+                    columns[name] = rows[name].to_numpy(dtype="float64")
+            logs = np.log(np.where(stream > 0, stream, np.nan))
+            columns["variance_growth"] = _by_layer(self, range(len(stream) - 1), np.diff(logs), run)
+        if GRADNORM in self.runs:
+            norms = grad_norms(_table(self.runs[GRADNORM], GRADNORM)).norm
+            columns["grad_norm"] = _by_layer(self, range(len(norms)), norms, self.runs[GRADNORM])
+        for drops in self.drops:
+            for name in ("drop", "ci_low", "ci_high", "p_adjusted"):
+                column = _by_layer(self, drops.rows["layer"], drops.rows[name], drops.task)
+                columns[f"{name}_{drops.task}"] = column
+        return pd.DataFrame({"layer": np.arange(self.layers), **columns})
 
 
 def read_study(directories: Sequence[Path]) -> Study:
@@ -138,40 +174,6 @@ def read_study(directories: Sequence[Path]) -> Study:
             "Run the measurement again.",
         )
     return Study(model_title(kept[0]), layers, taken, tuple(sweeps), tuple(notes))
-
-
-def layer_frame(study: Study) -> pd.DataFrame:
-    """A table with one row a layer (0-based) and a column for every quantity that was measured of it.
-
-    Columns, as far as their runs are there: layer; angular_distance (n = 1, fraction of pi); block_influence;
-    contribution_ratio; variance_growth (log of the variance of x^{l+1} over that of x^l); grad_norm (whole
-    block); and for each task drop_TASK, ci_low_TASK, ci_high_TASK, p_adjusted_TASK by its headline metric,
-    the calibration loss among them. NaN where a quantity is not known of a layer.
-
-    Raises:
-        RunError: if a table cannot be used, or tells of layers that the model does not have.
-    """
-    columns: dict[str, NDArray[np.float64]] = {}
-    if ANGULAR in study.runs:
-        turns = single_turns(_table(study.runs[ANGULAR], ANGULAR))
-        columns["angular_distance"] = _by_layer(study, turns.index, turns, study.runs[ANGULAR])
-    if VARIANCE in study.runs:
-        run = study.runs[VARIANCE]
-        stream = variances(_table(run, VARIANCE)).stream
-        if INFLUENCE_STEM in run.tables:
-            rows = influences(run.tables[INFLUENCE_STEM], study.layers)
-            for name in ("block_influence", "contribution_ratio"):
-                columns[name] = rows[name].to_numpy(dtype="float64")
-        logs = np.log(np.where(stream > 0, stream, np.nan))
-        columns["variance_growth"] = _by_layer(study, range(len(stream) - 1), np.diff(logs), run)
-    if GRADNORM in study.runs:
-        norms = grad_norms(_table(study.runs[GRADNORM], GRADNORM)).norm
-        columns["grad_norm"] = _by_layer(study, range(len(norms)), norms, study.runs[GRADNORM])
-    for drops in study.drops:
-        for name in ("drop", "ci_low", "ci_high", "p_adjusted"):
-            column = _by_layer(study, drops.rows["layer"], drops.rows[name], drops.task)
-            columns[f"{name}_{drops.task}"] = column
-    return pd.DataFrame({"layer": np.arange(study.layers), **columns})
 
 
 def _table(run: Run, stem: str) -> pd.DataFrame:

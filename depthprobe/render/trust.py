@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.render.drop_tables import CALIBRATION, Drops
-from depthprobe.render.study import PROXIES, Study, layer_frame
+from depthprobe.render.study import PROXIES, Study
 from depthprobe.render.words import counted, layers_named, spoken
 
 # With fewer layers a rank correlation says nothing: of five, one order in sixty is perfect by chance.
@@ -48,7 +48,7 @@ def trust_frame(study: Study) -> pd.DataFrame:
     Raises:
         RunError: if a table cannot be used.
     """
-    frame = layer_frame(study)
+    frame = study.by_layer
     rows = []
     for drops in study.drops:
         for proxy in PROXIES:
@@ -176,7 +176,7 @@ def what_proxies_pick(study: Study, drops: Drops) -> list[Picks]:
     Raises:
         RunError: if a table cannot be used.
     """
-    frame = layer_frame(study)
+    frame = study.by_layer
     found = []
     for proxy in PROXIES:
         if proxy not in frame or proxy == f"drop_{drops.task}":
@@ -237,7 +237,7 @@ def trust_reading(study: Study) -> list[str]:
 
 def _not_compared(study: Study, drops: Drops) -> list[str]:
     """Which proxies have no rank correlation with a task's drops, and why: a sentence a reason."""
-    frame = layer_frame(study)
+    frame = study.by_layer
     by_reason: dict[str, list[str]] = {}
     for proxy, words in PROXIES.items():
         if proxy in frame and proxy != f"drop_{drops.task}":

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from depthprobe.render.belonging import block_of
 from depthprobe.render.drop_tables import CALIBRATION, Drops, drop_reading, headline_tasks
 from depthprobe.render.reading import reading
-from depthprobe.render.study import ANGULAR, SWEEP, VARIANCE, Study, layer_frame
+from depthprobe.render.study import ANGULAR, SWEEP, VARIANCE, Study
 from depthprobe.render.thirds import FEWEST_LAYERS, Thirds, thirds
 from depthprobe.render.variances import variance_reading
 from depthprobe.render.words import layers_named, significant
@@ -43,7 +43,7 @@ def _pattern(study: Study) -> list[str]:
         return [f"With {study.layers} layers, deep and shallow thirds are too small to be compared."]
     said: list[str] = []
     signs: dict[str, int | None] = {}
-    frame = layer_frame(study)
+    frame = study.by_layer
     if "angular_distance" in frame:
         values = frame["angular_distance"].to_numpy(dtype="float64")
         found = [thirds(values, ends=ends) for ends in (True, False)]

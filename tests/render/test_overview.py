@@ -14,7 +14,7 @@ from depthprobe.render.overview import MOST_TASKS, draw_overview
 from depthprobe.render.plates import overview_plates
 from depthprobe.render.presets import PRESETS, drawn_for
 from depthprobe.render.reading import quiet_stretch
-from depthprobe.render.study import layer_frame, read_study
+from depthprobe.render.study import read_study
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
@@ -33,7 +33,7 @@ def test_no_text_is_clipped_or_overlaps(study, style):
 
 
 def test_every_panel_holds_the_numbers_of_the_layer_table(study):
-    frame, figure = layer_frame(study), draw_overview(study)
+    frame, figure = study.by_layer, draw_overview(study)
     assert len(figure.axes) == len(CURVES) + 1 + 3
     for axes, column in zip(figure.axes, CURVES, strict=False):
         assert axes.lines[0].get_ydata().tolist() == frame[column].tolist()
@@ -121,7 +121,7 @@ def test_what_would_not_fit_on_a_page_stands_in_columns(tmp_path):
 
 def test_a_first_layer_that_would_flatten_the_growth_of_all_others_lies_beyond_the_axis(tmp_path):
     study = read_study([write_model(tmp_path, 32)])
-    frame, figure = layer_frame(study), draw_overview(study)
+    frame, figure = study.by_layer, draw_overview(study)
     growth = next(axes for axes in figure.axes if axes.get_ylim()[0] > 0.5 and len(axes.lines) > 1)
     factors = np.exp(frame["variance_growth"])
     low, high = growth.get_ylim()

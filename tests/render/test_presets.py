@@ -3,6 +3,7 @@
 import io
 import re
 import xml.etree.ElementTree
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -141,14 +142,14 @@ def test_an_unknown_style_is_one_line_with_the_known_ones():
 
 
 def test_figures_drawn_side_by_side_are_those_drawn_one_after_the_other(monkeypatch):
-    figures = [DRAWINGS["gradnorm"](12), DRAWINGS["variance"](12)]
-    beside = encoding.drawn_bytes(figures)
+    drawings = [partial(DRAWINGS[name], 12) for name in ("gradnorm", "variance")]
+    beside = encoding.drawn_bytes(drawings)
 
     def refused(*asked):
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(encoding, "ProcessPoolExecutor", refused)
-    assert encoding.drawn_bytes(figures) == beside
+    assert encoding.drawn_bytes(drawings) == beside
     assert [set(drawn) for drawn in beside] == [{"png", "pdf", "svg"}] * 2
 
 

@@ -222,7 +222,7 @@ def check_markdown(text):
 def test_mathematics_in_a_name_is_drawn_as_it_is_written(tmp_path):
     runs = copied(tmp_path / "runs", model="$x^2$ \\frac{", probes=["angular"])
     report = write_report(read_study([runs]), tmp_path / "report")
-    texts = [text.get_text() for text in report.plates[0].figure.texts]
+    texts = [text.get_text() for text in report.plates[0].draw().texts]
     assert "$x^2$ \\frac{" in texts
 
 
@@ -313,11 +313,13 @@ def test_runs_of_two_models_are_not_mixed(tmp_path):
 
 def test_a_style_reaches_every_figure(tmp_path):
     runs = copied(tmp_path / "runs", probes=["gradnorm", "angular"])
-    report = write_report(read_study([runs]), tmp_path / "report", "paper-single")
-    assert {plate.figure.get_figwidth() for plate in report.plates} == {3.25}
-    # Slides are magnified where the files are made, which is in other processes.
-    write_report(read_study([runs]), tmp_path / "slides", "slides")
-    drawing = (tmp_path / "slides" / "figures" / "gradnorm.svg").read_text(encoding="utf-8")
-    assert float(re.search(r'width="([\d.]+)pt"', drawing)[1]) / 72 == pytest.approx(13.33, abs=0.01)
+    for style, drawing, width_in in (
+        ("paper-single", "gradnorm", 3.25),
+        ("paper-single", "angular", 3.25),
+        ("slides", "gradnorm", 13.33),
+    ):
+        write_report(read_study([runs]), tmp_path / style, style)
+        svg = (tmp_path / style / "figures" / f"{drawing}.svg").read_text(encoding="utf-8")
+        assert float(re.search(r'width="([\d.]+)pt"', svg)[1]) / 72 == pytest.approx(width_in, abs=0.01)
     with pytest.raises(OptionError, match="--style is 'poster'"):
         write_report(read_study([runs]), tmp_path / "other", "poster")

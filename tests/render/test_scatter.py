@@ -8,7 +8,7 @@ from study_runs import sweep_rows, write_angular, write_model, write_sweep
 from depthprobe.errors import RunError
 from depthprobe.render.presets import drawn_for
 from depthprobe.render.scatter import draw_trust_scatter
-from depthprobe.render.study import layer_frame, read_study
+from depthprobe.render.study import read_study
 from depthprobe.render.trust import trust_frame
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
@@ -43,7 +43,7 @@ def test_no_text_is_clipped_or_overlaps(study, task, style):
 
 @pytest.mark.parametrize("task", ["mmlu", "wikitext", "calibration"])
 def test_dots_stand_at_the_proxy_and_the_drop_of_their_layer(study, task):
-    trust, frame = trust_frame(study), layer_frame(study)
+    trust, frame = trust_frame(study), study.by_layer
     rows = trust[trust["task"] == task]
     figure = draw_trust_scatter(study, trust, task)
     for axes, proxy in zip(figure.axes[:2], (rows["proxy"].iloc[0], rows["proxy"].iloc[-1]), strict=True):

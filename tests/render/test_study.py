@@ -18,7 +18,7 @@ from study_runs import (
 )
 
 from depthprobe.errors import RunError
-from depthprobe.render.study import PROXIES, layer_frame, read_study
+from depthprobe.render.study import PROXIES, read_study
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def test_a_models_directory_and_its_runs_one_by_one_give_the_same_study(output):
     runs = [run.directory for run in reversed(whole.all_runs)]
     again = read_study([*runs, runs[0], directory])
     assert [run.directory for run in again.all_runs] == [run.directory for run in whole.all_runs]
-    pd.testing.assert_frame_equal(layer_frame(again), layer_frame(whole))
+    pd.testing.assert_frame_equal(again.by_layer, whole.by_layer)
 
 
 def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
     study = read_study([write_model(output, 5, ("mmlu", "wikitext"))])
-    table = layer_frame(study)
+    table = study.by_layer
     assert set(PROXIES) <= set(table.columns)
     assert table["layer"].tolist() == list(range(5))
     distances = study.runs["angular"].tables["angular"]
@@ -68,7 +68,7 @@ def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
 
 def test_layers_a_sweep_left_out_are_unknown(output):
     write_sweep(output, 6, frame=sweep_rows("mmlu", [-0.1, -0.2], layers=[1, 4]))
-    column = layer_frame(read_study([output / "owner--name"]))["drop_mmlu"]
+    column = read_study([output / "owner--name"]).by_layer["drop_mmlu"]
     assert column.dropna().to_dict() == {1: -0.1, 4: -0.2}
 
 
@@ -76,13 +76,13 @@ def test_sweeps_of_blocks_are_in_the_study_and_not_in_the_layer_table(output):
     write_sweep(output, 6, block=2, frame=sweep_frame(5))
     study = read_study([output / "owner--name"])
     assert len(study.sweeps) == 1 and study.drops == []
-    assert list(layer_frame(study)) == ["layer"]
+    assert list(study.by_layer) == ["layer"]
 
 
 def test_a_variance_of_zero_has_no_growth(output):
     frame = pd.DataFrame({"layer": range(4), "point": "stream", "variance": [0.0, 1.0, 1.0, 2.0]})
     write_run(output, "variance", {"variance": frame.assign(rms=1.0, tokens=9)}, 3)
-    growth = layer_frame(read_study([output / "owner--name"]))["variance_growth"]
+    growth = read_study([output / "owner--name"]).by_layer["variance_growth"]
     assert np.isnan(growth[0])
     assert growth[1:].tolist() == pytest.approx([0, np.log(2)])
 
@@ -190,15 +190,15 @@ def test_a_truncated_table_is_refused_by_name(output):
 def test_a_table_of_a_deeper_model_than_the_manifest_says_is_refused(output):
     directory = write_run(output, "angular", {"angular": angular_frame(6)}, 4)
     with pytest.raises(RunError, match="has a layer 5; its model has 4 layers"):
-        layer_frame(read_study([directory]))
+        _ = read_study([directory]).by_layer
 
 
 def test_a_study_is_read_where_torch_and_transformers_cannot_be_imported(output):
     directory = write_model(output, 4)
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'lm_eval', 'datasets'): sys.modules[name] = None\n"
-        "from pathlib import Path\nfrom depthprobe.render.study import layer_frame, read_study\n"
-        f"print(len(layer_frame(read_study([Path({str(directory)!r})]))))"
+        "from pathlib import Path\nfrom depthprobe.render.study import read_study\n"
+        f"print(len(read_study([Path({str(directory)!r})]).by_layer))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "4"

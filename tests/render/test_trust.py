@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from study_runs import importance, sweep_rows, write_angular, write_model, write_sweep
 
-from depthprobe.render.study import PROXIES, layer_frame, read_study
+from depthprobe.render.study import PROXIES, read_study
 from depthprobe.render.trust import (
     FEWEST_LAYERS,
     RESAMPLES,
@@ -25,7 +25,7 @@ def study_with(tmp_path, turns, drops, task="mmlu"):
 
 def test_correlations_are_scipys_and_harm_is_the_drop_turned_round(tmp_path):
     study = read_study([write_model(tmp_path, 20, tasks=("mmlu", "wikitext"))])
-    found, layers = trust_frame(study), layer_frame(study)
+    found, layers = trust_frame(study), study.by_layer
     assert set(found.task) == {"mmlu", "wikitext", "calibration"}
     for row in found.itertuples():
         harm = layers[f"drop_{row.task}"] * (-1 if row.task == "mmlu" else 1)
