@@ -95,6 +95,7 @@ def command(
             return  # another process has the runs
     from depthprobe.render.assembly import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
     from depthprobe.render.study import read_study
+    from depthprobe.render.trust_tables import trust_table
     from depthprobe.results.naming import run_directory_name
 
     study = read_study(directories)
@@ -105,6 +106,8 @@ def command(
     console = result_console()
     for sentence in report.verdict:
         console.print(sentence, markup=False, soft_wrap=not console.is_terminal)
+    if len(report.correlations):
+        console.print(trust_table(report.correlations))
     for note in report.notes:
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):

@@ -37,6 +37,7 @@ def report_of(study: Study) -> Report:
         verdict=verdict(study),
         overview=overview_plates(study),
         plates=list(run_plates(study)),
+        correlations=trust,
         trust=trust_reading(study),
         trust_plates=trust_plates(study, trust),
         trust_sheets=trust_sheets(study, trust),

@@ -25,7 +25,17 @@ _LATEX = {
 }
 # Of the Latin letters with accents those that OT1 cannot compose.
 _NOT_COMPOSED = "\xd0\xde\xf0\xfe\xf7"
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&$^=:])")
+# Only what could mean something where it stands, so that the text can be read as it is, too.
+_MARKDOWN = re.compile(
+    r"[\\`*\[\]<>|~&$#]"
+    # Emphasis, but not inside a word.
+    r"|(?<![^\W_])_|_(?![^\W_])"
+    # At the beginning: lists, rules and underlined headings.
+    r"|^[-+=](?=[-+=\s]|$)"
+    # Addresses become links, and :words: small pictures, on some sites.
+    r"|:(?=//|[\w+-]+:)|(?<=www)\."
+)
+_NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))")
 
 
 def printed(line: str) -> str:
@@ -62,7 +72,7 @@ def _latex_character(character: str) -> str:
 
 def in_markdown(text: str) -> str:
     """The text as it may stand in a line or a table cell of Markdown; its own characters mean nothing."""
-    return _MARKDOWN.sub(r"\\\1", plain(text))
+    return _NUMBERED.sub(r"\1\\", _MARKDOWN.sub(r"\\\g<0>", plain(text)))
 
 
 def in_code(text: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from depthprobe.render.captions import data_words, model_words, task_words
 from depthprobe.render.plates import Plate
 from depthprobe.render.sheets import Sheet
@@ -37,7 +39,8 @@ class Report:
         verdict: Sentences made from the numbers, and what they cannot say.
         overview: The figures that stand beside the verdict.
         plates: The figures of single measurements.
-        trust_plates, trust_sheets, trust: How far the cheap measurements agree with the measured drops.
+        correlations: Of the cheap measurements with the measured drops, from ``trust_frame``.
+        trust_plates, trust_sheets, trust: The same as figures, tables and sentences.
         snippets: Lists to be copied.
         sheets: The tables of single measurements.
         notes: Sentences on runs that were left out or are missing.
@@ -49,6 +52,7 @@ class Report:
     verdict: list[str]
     overview: list[Plate]
     plates: list[Plate]
+    correlations: pd.DataFrame
     trust: list[str]
     trust_plates: list[Plate]
     trust_sheets: list[Sheet]

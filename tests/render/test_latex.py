@@ -4,10 +4,11 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from depthprobe.render.escapes import in_code, in_html, in_latex, in_markdown
+from depthprobe.render.escapes import in_code, in_html, in_latex, in_markdown, plain
 from depthprobe.render.latex import latex_table
 
 HOSTILE = [
@@ -57,6 +58,35 @@ def test_escaped_text_is_one_line_and_holds_no_bare_sign_of_its_language(text):
     assert "\n" not in latex and all(ord(sign) < 256 for sign in latex)
     assert latex.count("{") == latex.count("}") or "\\{" in latex or "\\}" in latex
     assert "\n" not in in_markdown(text) and "|" not in in_markdown(text).replace("\\|", "")
+
+
+SIGNS = "\\`*_{}[]<>()#+-.!|~&$^=:/@1a9w \n\t;\"'"
+
+
+@given(st.one_of(st.text(SIGNS, max_size=12), st.text(max_size=12), st.sampled_from(HOSTILE)))
+@example("1. a")
+@example("12) a")
+@example("- a")
+@example("--- a")
+@example("===")
+@example("_a_ b_c __d__")
+@example("&amp; &#35;")
+@example("+")
+def test_escaped_markdown_is_read_as_the_text_that_it_was(text):
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    shown = in_markdown(text)
+    for before, after in (("", ""), ("- ", ""), ("### ", ""), ("| a | b |\n| --- | --- |\n| x | ", " |")):
+        *_, said = [
+            token for token in reader.parse(f"{before}{shown}{after}\n") if token.type == "inline"
+        ] or [None]
+        pieces = said.children if said else []
+        assert {piece.type for piece in pieces} <= {"text", "text_special"}
+        assert "".join(piece.content for piece in pieces) == plain(text)
+
+
+def test_escaped_markdown_can_be_read_as_it_is():
+    sentence = "stdlib_mc: 3.5 of 12 layers (95%, -0.2 to +0.1) cost nothing - see layer-by-layer."
+    assert in_markdown(sentence) == sentence
 
 
 def text_semicolons(text):
