@@ -114,7 +114,7 @@ def command(
     ] = None,
     steps: Annotated[
         Optional[int],
-        typer.Option(min=1, help="Optimiser steps.", rich_help_panel=TRAINING, show_default="1200"),
+        typer.Option(min=1, help="Optimiser steps.", rich_help_panel=TRAINING, show_default="2000"),
     ] = None,
     batch: Annotated[
         Optional[int],
@@ -141,7 +141,7 @@ def command(
     warmup: Annotated[
         Optional[int],
         typer.Option(
-            min=0, help="Steps up to it.", rich_help_panel=TRAINING, show_default="a tenth of the steps"
+            min=0, help="Steps up to it.", rich_help_panel=TRAINING, show_default="a fifth; presets a tenth"
         ),
     ] = None,
     precision: Annotated[
@@ -256,7 +256,7 @@ def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
         of_64 = width >= 512 and width % 64 == 0
         given = {"heads": width // 64 if of_64 else 4, "feedforward": round(width * 8 / 3 / 8) * 8} | given
     if "steps" in given and "warmup_steps" not in given:
-        given["warmup_steps"] = given["steps"] // 10
+        given["warmup_steps"] = given["steps"] * base.warmup_steps // base.steps
     recipe = replace(base, **given)
     if recipe.hidden % (2 * recipe.heads):
         raise OptionError(

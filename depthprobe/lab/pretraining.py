@@ -171,9 +171,14 @@ def _arguments(
             "Start another number of processes, or give another --batch.",
         )
     micro = max(size for size in range(1, min(share, largest) + 1) if share % size == 0)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         **fixed, per_device_train_batch_size=micro, gradient_accumulation_steps=share // micro
     )
+    if arguments.n_gpu > 1:
+        # The Trainer would hand each GPU that a single process sees a micro-batch of its own, which makes
+        # another step of it. Several GPUs are for several processes.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _refuse_unknown_reporter(report_to: str) -> None:

@@ -38,11 +38,11 @@ class Recipe:
     feedforward: int = 344
     tie_embeddings: bool = True
     context_tokens: int = 256
-    steps: int = 1200
+    steps: int = 2000
     batch_samples: int = 16
     learning_rate: float = 2e-3
     final_learning_rate_share: float = 0.1
-    warmup_steps: int = 120
+    warmup_steps: int = 400
     adam_beta2: float = 0.95
     weight_decay: float = 0.1
     clip_norm: float = 1.0

@@ -101,7 +101,8 @@ def test_presets_and_widths_decide_what_follows_from_them():
 
     wide = recipe_of(Recipe(), {"hidden": 768, "layers": None, "dataset": "allenai/c4", "steps": 20_000})
     assert (wide.heads, wide.feedforward, wide.layers, wide.config) == (12, 2048, 12, "en")
-    assert wide.warmup_steps == 2000
+    assert wide.warmup_steps == 4000
+    assert recipe_of(PRESETS["130m"], {"steps": 500}).warmup_steps == 50
     assert recipe_of(PRESETS["130m"], {"hidden": 768}) == PRESETS["130m"]
     other = recipe_of(PRESETS["130m"], {"dataset": "org/set", "steps": 500, "warmup_steps": 7})
     assert (other.config, other.warmup_steps, other.hidden) == (None, 7, 768)
