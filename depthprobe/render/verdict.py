@@ -53,25 +53,28 @@ def _pattern(study: Study) -> list[str]:
         harm = _harm_by_layer(study, drops)
         found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
-        if drops.task != CALIBRATION or len(study.drops) == 1:
-            signs[f"measured harm on {drops.task}"] = _sign(found)
+        what = "calibration loss" if drops.task == CALIBRATION else drops.task
+        signs[f"measured harm on {what}"] = _sign(found)
     if not said:
         return []
-    known = {measure: sign for measure, sign in signs.items() if sign is not None}
-    less, more = ([measure for measure, sign in known.items() if sign == side] for side in (-1, 1))
-    if known and len(less) == len(known):
-        word = (
-            f"holds here by all that was compared ({', '.join(less)}): the deep third does less, with and "
-            "without the end layers"
+    return [f"The curse-of-depth pattern {_shown(signs)}.", *said]
+
+
+def _shown(signs: dict[str, int | None]) -> str:
+    """How far the pattern shows, by the sign of every measure: -1 where the deep third does less."""
+    by_sign = {side: [measure for measure, sign in signs.items() if sign == side] for side in (-1, 0, 1)}
+    less, unclear, more = (", ".join(by_sign[side]) for side in (-1, 0, 1))
+    if less and not unclear and not more:
+        return (
+            f"holds here by all that was compared ({less}): the deep third does less, with and without the "
+            "end layers"
         )
-    elif less:
-        word = f"holds by some measures ({', '.join(less)}) and is not clear, or reversed, by others"
-    elif more:
-        word = f"does not hold here: the deep third does more by {', '.join(more)}"
-        word += "" if len(more) == len(known) else "; by the others it is not clear"
-    else:
-        word = "is not decided by these runs"
-    return [f"The curse-of-depth pattern {word}.", *said]
+    rest = f"; it is not clear by {unclear}" if unclear else ""
+    if less:
+        return f"holds by {less}{f'; it is reversed by {more}' if more else ''}{rest}"
+    if more:
+        return f"does not hold here: the deep third does more by {more}{rest}"
+    return "is not decided by these runs"
 
 
 def _harm_by_layer(study: Study, drops: Drops) -> NDArray[np.float64] | None:

@@ -12,7 +12,7 @@ def said_of(*directories):
 
 def test_a_model_whose_deep_layers_do_less_is_said_to_have_the_pattern(tmp_path):
     said = said_of(write_model(tmp_path, 30))
-    measures = "angular distance, measured harm on mmlu"
+    measures = "angular distance, measured harm on mmlu, measured harm on calibration loss"
     assert f"The curse-of-depth pattern holds here by all that was compared ({measures})" in said
     assert "Mean angular distance across one layer" in said and "over layers 20-29 against" in said
     assert "without the first and the last layer" in said and "over layers 1-9, difference -" in said
@@ -32,7 +32,15 @@ def test_measures_that_disagree_are_not_averaged_away(tmp_path):
     frame = sweep_rows("mmlu", -0.3 * importance(30)[::-1])
     directory = write_sweep(tmp_path, 30, frame=frame)
     said = said_of(directory.parent)
-    assert "holds by some measures (angular distance) and is not clear, or reversed, by others" in said
+    assert "pattern holds by angular distance; it is reversed by measured harm on mmlu." in said
+
+
+def test_a_measure_that_decides_nothing_is_named(tmp_path):
+    write_angular(tmp_path, 30, turns=0.4 * importance(30))
+    noise = 0.1 * np.random.default_rng(0).random(30)
+    directory = write_sweep(tmp_path, 30, frame=sweep_rows("mmlu", -noise))
+    said = said_of(directory.parent)
+    assert "pattern holds by angular distance; it is not clear by measured harm on mmlu." in said
 
 
 def test_what_was_not_measured_is_not_spoken_of(tmp_path):
