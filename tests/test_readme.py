@@ -169,7 +169,8 @@ def sisters_table():
     def harm(name, task):
         found = thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
         interval = f"{found.difference:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
-        return f"{found.shallow:.3f}, {found.deep:.3f} ({interval})"
+        # Adding 0: what rounds to -0.000 is 0.000.
+        return f"{round(found.shallow, 3) + 0:.3f}, {round(found.deep, 3) + 0:.3f} ({interval})"
 
     def turn(name):
         frame = run(name, "angular").tables["angular"]
@@ -190,8 +191,17 @@ def sisters_table():
         record = json.loads((embedded_models()[f"builtin:{name}"] / "training.json").read_text())
         return f"{record['heldout_loss_nats']:.3f}"
 
+    def accuracy(name):
+        return f"{drops_of(run(name, 'prune-sweep-stdlib_mc'), 'stdlib_mc').baseline:.3f}"
+
+    def fitted(name):
+        losses = run(name, "training").tables["loss"]
+        return f"{losses[losses.data == 'train'].loss_nats.iloc[-1]:.3f}"
+
     rows = {
         "held-out loss, nats a token": loss,
+        "loss on the training text, mean of the last 50 steps": fitted,
+        "accuracy on `stdlib_mc` (guessing: 0.25)": accuracy,
         "angular distance across one layer: shallow third, deep third": turn,
         "accuracy lost without a layer: shallow, deep third (difference, 95% interval)": lambda name: harm(
             name, "stdlib_mc"

@@ -27,11 +27,11 @@ _LATEX = {
 _NOT_COMPOSED = "\xd0\xde\xf0\xfe\xf7"
 # Only what could mean something where it stands, so that the text can be read as it is, too.
 _MARKDOWN = re.compile(
-    r"[\\`*\[\]<>|~&$#]"
+    r"[\\`*\[\]<|~&$#]"
     # Emphasis, but not inside a word.
     r"|(?<![^\W_])_|_(?![^\W_])"
-    # At the beginning: lists, rules and underlined headings.
-    r"|^[-+=](?=[-+=\s]|$)"
+    # At the beginning: quotations, lists, rules and underlined headings.
+    r"|^>|^[-+=](?=[-+=\s]|$)"
     # Addresses become links, and :words: small pictures, on some sites.
     r"|:(?=//|[\w+-]+:)|(?<=www)\."
 )

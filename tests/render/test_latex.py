@@ -69,6 +69,7 @@ SIGNS = "\\`*_{}[]<>()#+-.!|~&$^=:/@1a9w \n\t;\"'"
 @example("- a")
 @example("--- a")
 @example("===")
+@example("> a")
 @example("_a_ b_c __d__")
 @example("&amp; &#35;")
 @example("+")
