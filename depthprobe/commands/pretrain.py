@@ -30,8 +30,14 @@ class Precision(StrEnum):
 @guarded
 def command(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory of the model, its log and its checkpoints.")
-    ] = Path("runs/pre-ln"),
+        Optional[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            help="Directory of the model, its log and its checkpoints.",
+            show_default="runs/NORM, such as runs/pre-ln",
+        ),
+    ] = None,
     norm: Annotated[
         str, typer.Option(help=f"Where the norms stand: {', '.join(NORMS)}.", rich_help_panel=MODEL)
     ] = "pre",
@@ -216,20 +222,22 @@ def command(
         "seed": seed,
     }
     recipe = recipe_of(Recipe() if preset is None else PRESETS[preset], asked)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot write in {output}: {error.strerror}.", "Choose another --output.") from error
+    output = output or Path("runs") / (f"{norm}-ln" if norm in ("pre", "post", "mix") else norm)
     watch = Watch(quiet, verbose)
 
     with importing():
         from depthprobe.lab.pretraining import pretrain, sample
         from depthprobe.models.placement import choose_device
 
+    kind = choose_device(device).type
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write in {output}: {error.strerror}.", "Choose another --output.") from error
     record = pretrain(
         recipe,
         output,
-        device=choose_device(device).type,
+        device=kind,
         checkpoint_steps=save_every,
         log_steps=log_every,
         micro_batch=micro_batch,

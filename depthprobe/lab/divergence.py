@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
+    import torch
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
 # So many logged losses in a row above the first one; a spike of a few logs is no divergence.
 PATIENCE = 10
 # In nats. Losses of single batches differ by so much where nothing has been learned yet.
 MARGIN = 0.2
+
+
+def broken_weight(model: torch.nn.Module) -> str | None:
+    """The name of the first parameter with NaN or infinite values, None where there is none."""
+    return next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
 
 
 class DivergenceStop(TrainerCallback):
@@ -26,6 +32,21 @@ class DivergenceStop(TrainerCallback):
     def __init__(self, patience: int = PATIENCE) -> None:
         self.patience = patience
         self.reason: str | None = None
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Before a checkpoint is written: one with weights that are no numbers would push out a good one."""
+        if control.should_save and model is not None:
+            broken = broken_weight(model)
+            if broken:
+                self.reason = f"{broken} holds NaN or infinite values at step {state.global_step}."
+                control.should_save, control.should_training_stop = False, True
 
     def on_log(
         self,

@@ -12,8 +12,9 @@ of each layer, Mix-LN (2412.13795).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ import torch
 from transformers import TrainerCallback
 
 from depthprobe.errors import DepthprobeError, MeasureError, OptionError
+from depthprobe.lab.divergence import broken_weight
 from depthprobe.measurement import Column, Table
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading import LoadedModel, already_loaded
@@ -73,6 +75,7 @@ class LayerLog(TrainerCallback):
             Trainer's evaluation data, or of its training data where it has none.
         samples: How many of these.
         seq_len: Tokens a sample, at most.
+        name: Of the model, in the manifest and above figures; else the one it was loaded by, or its class.
     """
 
     def __init__(
@@ -84,15 +87,18 @@ class LayerLog(TrainerCallback):
         texts: Iterable[Sequence[int]] | None = None,
         samples: int = 16,
         seq_len: int = 256,
+        name: str | None = None,
     ) -> None:
         if every < 1 or samples < 1 or seq_len < 2:
             raise OptionError(
                 f"every={every}, samples={samples}, seq_len={seq_len} leave nothing to log.",
                 "Use 1 or more, and 2 tokens or more.",
             )
-        self.trainer, self.every = trainer, every
+        self.trainer, self.every, self.name = trainer, every, name
         self.directory = Path(output or Path(trainer.args.output_dir) / "training")
-        found = _texts_of(trainer) if texts is None else texts
+        found = _texts_of(trainer) if texts is None else list(texts)
+        if isinstance(found, list) and any(isinstance(ids, str) for ids in found):
+            raise OptionError("texts= holds text, not token ids.", "Give a tokenizer's input_ids.")
         tokens = tuple(
             np.asarray(ids, dtype=np.int64)[:seq_len] for ids in islice(found, samples) if len(ids) > 1
         )
@@ -131,7 +137,11 @@ class LayerLog(TrainerCallback):
             self.layers = [row for row in rows if row[0] <= state.global_step]
             lines = before.tables["loss"].itertuples(index=False, name=None)
             self.losses = [row for row in lines if row[0] <= state.global_step]
-        if state.global_step == 0:
+        for entry in state.log_history:
+            # Logged after the last measurement, and so not yet in the file when the training was killed.
+            self._take_loss(int(entry["step"]), entry.get("loss"))
+        if self.measures and state.global_step == 0:
+            _keep_aside(self.directory, self._settings())
             self._log(0, control)
 
     def on_step_end(
@@ -155,11 +165,7 @@ class LayerLog(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Take the training loss that the Trainer logs."""
-        loss = (logs or {}).get("loss")
-        if loss is not None and np.isfinite(float(loss)):
-            row = (state.global_step, "train", float(loss))
-            if row[:2] not in {known[:2] for known in self.losses}:
-                self.losses.append(row)
+        self._take_loss(state.global_step, (logs or {}).get("loss"))
 
     def on_train_end(
         self,
@@ -171,6 +177,12 @@ class LayerLog(TrainerCallback):
         """Write the last training loss, which came after the last measurement."""
         if self.measures and self.layers:
             self._write()
+
+    def _take_loss(self, step: int, loss: float | None) -> None:
+        if loss is not None and np.isfinite(float(loss)):
+            row = (step, "train", float(loss))
+            if row[:2] not in {known[:2] for known in self.losses}:
+                self.losses.append(row)
 
     def _log(self, step: int, control: TrainerControl) -> None:
         if not self.measures:
@@ -198,11 +210,14 @@ class LayerLog(TrainerCallback):
     def _measure(self) -> tuple[list[tuple[float, float]], float]:
         """Return variance and gradient norm of every layer, and the loss."""
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        broken = broken_weight(model)
+        if broken:
+            raise MeasureError(f"{broken} holds NaN or infinite values.")
         training = {module: module.training for module in model.modules()}
         devices = [self.trainer.args.device] if self.trainer.args.device.type == "cuda" else []
         try:
             model.eval()
-            with torch.random.fork_rng(devices=devices):
+            with _without_autocast(model), torch.random.fork_rng(devices=devices):
                 loaded = already_loaded(model, self.trainer.processing_class)
                 self.samples.check_fits(loaded.context_tokens, loaded.vocabulary)
                 # Once: with the NaNs of a diverged model no block would be found to hand on what it got.
@@ -216,7 +231,8 @@ class LayerLog(TrainerCallback):
         pulled = gradnorm.measure(loaded, anatomy, self.samples, memory="whole")
         grown = variance.measure(loaded, anatomy, self.samples)
         if not self.described:
-            self.described = {**loaded.describe(), **anatomy.describe()}
+            named = {"id": self.name} if self.name else {}
+            self.described = {**loaded.describe(), **anatomy.describe(), **named}
         norms = pulled.frame[pulled.frame.part == gradnorm.ALL].set_index("layer").grad_norm
         stream = grown.frame[grown.frame.point == variance.STREAM].set_index("layer").variance
         missing = [layer for layer in range(anatomy.layers) if layer not in norms.index]
@@ -230,6 +246,12 @@ class LayerLog(TrainerCallback):
         layers = pd.DataFrame(sorted(self.layers), columns=names)
         order = sorted(self.losses, key=lambda row: row[:2])
         losses = pd.DataFrame(order, columns=[column.name for column in LOSS_COLUMNS])
+        manifest = {"model": self.described, **self._settings(), "versions": versions()}
+        tables = (Table(PROBE, layers, LAYER_COLUMNS), Table("loss", losses, LOSS_COLUMNS))
+        write_run(self.directory, PROBE, tables, manifest)
+
+    def _settings(self) -> dict[str, Any]:
+        """What tells one training's log from another's."""
         args = self.trainer.args
         options = {
             "every": self.every,
@@ -238,14 +260,39 @@ class LayerLog(TrainerCallback):
             "seed": args.seed,
             "max_steps": self.trainer.state.max_steps,
         }
-        manifest = {
-            "model": self.described,
-            "data": self.samples.facts,
-            "options": options,
-            "versions": versions(),
-        }
-        tables = (Table(PROBE, layers, LAYER_COLUMNS), Table("loss", losses, LOSS_COLUMNS))
-        write_run(self.directory, PROBE, tables, manifest)
+        return {"data": self.samples.facts, "options": options}
+
+
+def _keep_aside(directory: Path, settings: dict[str, Any]) -> None:
+    """Rename the log of another training, so that it is not written over; one begun anew is."""
+    before = known_run(directory)
+    if before is None or all(before.manifest.get(name) == value for name, value in settings.items()):
+        return
+    free = next(path for path in map(directory.with_name, _numbered(directory.name)) if not path.exists())
+    directory.rename(free)
+    _say(f"The log of another training in {directory} is now {free.name}.")
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name}-before-{number}" for number in count(1))
+
+
+@contextmanager
+def _without_autocast(model: torch.nn.Module) -> Iterator[None]:
+    """While the body runs, the model's forward pass is its own: accelerate wraps it for mixed precision.
+
+    Otherwise the whole model would compute in half precision, its inner stack by itself in full.
+    """
+    if "_original_forward" not in model.__dict__:
+        yield
+        return
+    # Not by accelerate's own way out: that takes transformers' decorators off the forward pass, too.
+    wrapped = model.forward
+    try:
+        model.forward = model.__dict__["_original_forward"]
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def _texts_of(trainer: Trainer) -> Iterable[Sequence[int]]:
@@ -255,7 +302,9 @@ def _texts_of(trainer: Trainer) -> Iterable[Sequence[int]]:
         data = next(iter(data.values()))
     if data is None:
         return
-    rows = (data[index] for index in range(len(data))) if hasattr(data, "__getitem__") else iter(data)
+    # A torch IterableDataset has a __getitem__ too, but no length.
+    known = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    rows = (data[index] for index in range(len(data))) if known else iter(data)
     for row in rows:
         ids = row.get("input_ids") if hasattr(row, "get") else None
         if ids is None:

@@ -20,12 +20,13 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from depthprobe.errors import MeasureError, OptionError, RunError
+from depthprobe.errors import LoadError, MeasureError, OptionError, RunError
 from depthprobe.lab.building import build_model, fold_lns
 from depthprobe.lab.data import TrainingData, read_training_data
-from depthprobe.lab.divergence import DivergenceStop
+from depthprobe.lab.divergence import DivergenceStop, broken_weight
 from depthprobe.lab.layer_log import LayerLog
 from depthprobe.lab.recipe import Recipe
+from depthprobe.models.weights import weight_files
 from depthprobe.provenance import versions
 from depthprobe.results.files import replace_file
 
@@ -40,6 +41,7 @@ MICRO_BATCH_ELSEWHERE = 64
 
 LOGGED_WINDOWS = 32
 STEPS_A_LOSS = 50
+_DATA_HASH = "data_sha256"
 
 
 @torch.inference_mode()
@@ -58,9 +60,25 @@ def mean_loss(model: torch.nn.Module, samples: np.ndarray, batch_samples: int = 
     return total / count
 
 
+def _whole_weights(folder: Path) -> bool:
+    """Whether a checkpoint's weights are all there."""
+    try:
+        return bool(weight_files(folder.name, folder))
+    except LoadError:
+        return False
+
+
 def last_checkpoint(directory: Path) -> str | None:
-    """Return the newest whole checkpoint below ``directory``; Trainer writes its state file last."""
-    whole = [path.parent for path in directory.glob("checkpoint-*/trainer_state.json")]
+    """Return the newest whole checkpoint below ``directory``; Trainer writes its state file last.
+
+    One without the states of optimiser and schedule would go on from their beginnings, unnoticed.
+    """
+    whole = [
+        path.parent
+        for path in directory.glob("checkpoint-*/trainer_state.json")
+        if all((path.parent / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
+        and _whole_weights(path.parent)
+    ]
     newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
     return None if newest is None else str(newest)
 
@@ -106,12 +124,18 @@ def pretrain(
     say = say if first else lambda line: None
     _refuse_unknown_reporter(report_to)
     _refuse_other_run(recipe, output)
-    if (output / RECORD).is_file():
+    finished = _read_json(output / RECORD)
+    if finished and not Path(recipe.dataset).is_file():
         say(f"Already trained: {output}.")
-        return dict(json.loads((output / RECORD).read_text(encoding="utf-8")))
+        return finished
     data = read_training_data(recipe)
+    _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
+    if finished:
+        say(f"Already trained: {output}.")
+        return finished
     # Not before: a text that is not there is no reason to hold a directory to its recipe.
-    replace_file(output / RECIPE, (json.dumps(asdict(recipe), indent=2) + "\n").encode("utf-8"))
+    claimed = {**asdict(recipe), _DATA_HASH: data.facts[_DATA_HASH]}
+    replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
     size = len(data.tokenizer)
     train_tokens = data.facts.get("train_tokens")
     shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"
@@ -157,7 +181,7 @@ def _arguments(
         "use_cpu": device == "cpu",
         "save_steps": checkpoint_steps,
         "save_total_limit": 2,
-        "logging_steps": max(min(STEPS_A_LOSS, recipe.steps // 4), 1),
+        "logging_steps": _steps_a_loss(recipe.steps, checkpoint_steps),
         "logging_nan_inf_filter": False,
         "report_to": report_to,
         "disable_tqdm": True,
@@ -181,6 +205,15 @@ def _arguments(
     return arguments
 
 
+def _steps_a_loss(steps: int, checkpoint_steps: int) -> int:
+    """How many steps a logged training loss is the mean of.
+
+    Checkpoints fall on logged steps: the Trainer forgets the mean so far when it is killed.
+    """
+    most = max(min(STEPS_A_LOSS, steps // 4, checkpoint_steps), 1)
+    return max(count for count in range(1, most + 1) if checkpoint_steps % count == 0)
+
+
 def _refuse_unknown_reporter(report_to: str) -> None:
     """Raise where the Trainer could not report there: it would say so when all data are read."""
     if report_to == "none":
@@ -194,9 +227,8 @@ def _refuse_unknown_reporter(report_to: str) -> None:
 
 def _refuse_other_run(recipe: Recipe, output: Path) -> None:
     """Raise where a directory holds another run, or a model that is none."""
-    path = output / RECIPE
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+    known = _read_json(output / RECIPE)
+    if known:
         wanted = asdict(recipe)
         other = [name for name in wanted if known.get(name) != wanted[name]]
         if other:
@@ -204,6 +236,20 @@ def _refuse_other_run(recipe: Recipe, output: Path) -> None:
             raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
     elif (output / "config.json").is_file():
         raise RunError(f"{output} holds a model that is no run of this recipe.", "Choose another --output.")
+
+
+def _refuse_other_text(data: TrainingData, known: dict[str, Any], recipe: Recipe, output: Path) -> None:
+    """Raise where a directory holds a run on another text: a file can change and keep its name."""
+    if known.get(_DATA_HASH, data.facts[_DATA_HASH]) != data.facts[_DATA_HASH]:
+        raise RunError(
+            f"{output} holds a run on another text: {recipe.dataset} has changed since it began.",
+            "Choose another --output.",
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file of a run says; nothing where there is none."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 class _Report(TrainerCallback):
@@ -242,21 +288,26 @@ def _train(
             trainer,
             every=log_steps,
             output=output / LOG,
+            name=output.resolve().name,
             texts=list(texts),
             samples=LOGGED_WINDOWS,
             seq_len=data.heldout.shape[1],
         ),
     ):
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(output / CHECKPOINTS))
-    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
-    reason = stop.reason or (f"{broken[0]} holds NaN or infinite values." if broken else None)
+    begun = last_checkpoint(output / CHECKPOINTS)
+    if begun:
+        say(f"Continuing from step {Path(begun).name.rpartition('-')[2]}.")
+    trainer.train(resume_from_checkpoint=begun)
+    broken = broken_weight(model)
+    reason = stop.reason or (f"{broken} holds NaN or infinite values." if broken else None)
     if reason:
         kept = last_checkpoint(output / CHECKPOINTS)
         shown = f"{Path(kept).name} and the" if kept else "The"
         raise MeasureError(
             f"The training diverged. {reason}",
-            f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup.",
+            f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup in another "
+            "--output.",
         )
     return trainer.accelerator.unwrap_model(trainer.model).eval()
 

@@ -8,6 +8,8 @@ import sys
 import pandas as pd
 import pytest
 import tiny
+import torch
+from safetensors.torch import save_file
 
 SMALL = (
     "--layers",
@@ -48,7 +50,7 @@ def test_a_run_leaves_a_model_its_record_and_a_log_that_plot_draws(tmp_path, tex
     assert "held-out loss" in done.stderr and done.stdout.strip()
     assert json.loads((output / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     record = json.loads((output / "training.json").read_text())
-    assert record["recipe"]["norm"] == "lns" and record["recipe"]["warmup_steps"] == 0
+    assert record["recipe"]["norm"] == "lns" and record["recipe"]["warmup_steps"] == 1
     log = pd.read_csv(output / "training" / "training.csv")
     assert list(log) == ["step", "layer", "variance", "grad_norm"] and set(log.step) == {0, 1, 2, 5, 6}
     drawn = run("plot", output / "training", "--format", "png")
@@ -64,6 +66,34 @@ def test_another_recipe_does_not_go_into_the_same_directory(tmp_path, text):
     failed = run("pretrain", "--dataset", text, *SMALL, "--steps", 2, "-o", output)
     assert failed.exit_code == 2 and "steps 1 instead of 2" in failed.stderr
     assert (output / "model.safetensors").read_bytes() == before
+
+
+def test_a_text_that_changed_does_not_go_into_the_same_directory(tmp_path, text):
+    changing = tmp_path / "rows.jsonl"
+    changing.write_bytes(text.read_bytes())
+    asked = ("pretrain", "--dataset", changing, *SMALL, "--steps", 1, "-o", tmp_path / "model")
+    assert run(*asked).exit_code == 0
+    changing.write_text(changing.read_text().replace("a", "e"))
+    for rest in ((), (tmp_path / "model" / "training.json",)):  # finished, then unfinished
+        for path in rest:
+            path.unlink()
+        failed = run(*asked)
+        assert failed.exit_code == 2 and "holds a run on another text" in failed.stderr
+
+
+def test_a_damaged_checkpoint_is_not_continued_from(tmp_path):
+    from depthprobe.lab.pretraining import last_checkpoint
+
+    for step in (2, 4, 6):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
+            (folder / name).write_bytes(b"{}")
+        save_file({"weight": torch.zeros(100)}, folder / "model.safetensors")
+    weights = tmp_path / "checkpoint-6" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    (tmp_path / "checkpoint-4" / "optimizer.pt").unlink()
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
 
 
 def test_a_diverged_training_is_one_sentence_and_keeps_its_log(tmp_path, text, monkeypatch):

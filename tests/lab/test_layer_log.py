@@ -56,17 +56,22 @@ def by_hand(model, rows, blocks):
     return loss.item(), variances, norms
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_the_log_holds_what_hooks_and_a_backward_pass_find(kind, tmp_path):
+@pytest.mark.parametrize("kind, half", [("llama", False), ("gpt2", False), ("llama", True), ("gpt2", True)])
+def test_the_log_holds_what_hooks_and_a_backward_pass_find(kind, half, tmp_path):
     model = tiny.build(kind)
+    trainer = trainer_of(model, tmp_path, steps=2, bf16=half)
+
+    def expected():
+        # Of a copy: the Trainer wraps the model's forward pass into autocast, which the log does not measure.
+        plain = tiny.build(kind).eval()
+        plain.load_state_dict(model.state_dict())
+        return by_hand(plain, IDS[:5], plain.model.layers if kind == "llama" else plain.transformer.h)
+
     blocks = model.model.layers if kind == "llama" else model.transformer.h
-    trainer = trainer_of(model, tmp_path, steps=2)
-    model.eval()
-    before = by_hand(model, IDS[:5], blocks)
+    before = expected()
     trainer.add_callback(depthprobe.LayerLog(trainer, every=2, samples=5))
     trainer.train()
-    model.eval()
-    after = by_hand(model, IDS[:5], blocks)
+    after = expected()
     run = read_run(tmp_path / "training")
     log, losses = run.tables["training"], run.tables["loss"]
     for step, (loss, variances, norms) in ((0, before), (2, after)):
@@ -78,14 +83,15 @@ def test_the_log_holds_what_hooks_and_a_backward_pass_find(kind, tmp_path):
         assert row.loss_nats.tolist() == pytest.approx([loss], rel=1e-4)
 
 
-def test_training_is_the_same_with_the_log_and_without_dropout_included(tmp_path):
+@pytest.mark.parametrize("half", [False, True])
+def test_training_is_the_same_with_the_log_and_without_dropout_included(half, tmp_path):
     def trained(logged):
         torch.manual_seed(0)
         model = tiny.build("gpt2")
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.1
-        trainer = trainer_of(model, tmp_path / str(logged))
+        trainer = trainer_of(model, tmp_path / str(logged), bf16=half)
         if logged:
             trainer.add_callback(depthprobe.LayerLog(trainer, every=1))
         trainer.train()
@@ -189,3 +195,61 @@ def test_a_loss_long_above_its_start_stops_the_training_and_a_spike_does_not(tmp
     trainer.add_callback(Worsen())
     trainer.train()
     assert trainer.state.global_step == 24 and "above its start" in stop.reason and "step 21" in stop.reason
+
+
+def test_the_log_of_another_training_is_kept_and_one_begun_anew_is_not(tmp_path):
+    for steps in (4, 3, 3):
+        trainer = trainer_of(tiny.build("llama"), tmp_path, steps=steps, save_strategy="no")
+        trainer.add_callback(depthprobe.LayerLog(trainer, every=1))
+        trainer.train()
+    kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert kept == ["training", "training-before-1"]
+    steps = [read_run(tmp_path / name).tables["training"].step.max() for name in kept]
+    assert steps == [3, 4]
+
+
+def test_the_losses_since_the_last_measurement_survive_a_kill(tmp_path):
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 7:
+                raise KeyboardInterrupt
+
+    def trainer_with_log():
+        trainer = trainer_of(tiny.build("llama"), tmp_path, steps=8)
+        trainer.add_callback(depthprobe.LayerLog(trainer, every=100))
+        return trainer
+
+    trainer = trainer_with_log()
+    trainer.add_callback(Kill())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer_with_log().train(resume_from_checkpoint=True)
+    losses = read_run(tmp_path / "training").tables["loss"]
+    assert losses[losses.data == "train"].step.tolist() == [2, 4, 6, 8]
+
+
+def test_a_stream_is_measured_on_its_beginning_and_plain_text_is_refused(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([{"input_ids": torch.tensor(row), "labels": torch.tensor(row)} for row in IDS])
+
+    trainer = trainer_of(tiny.build("llama"), tmp_path)
+    trainer.train_dataset = Stream()
+    assert len(depthprobe.LayerLog(trainer, samples=3).samples.tokens) == 3
+    with pytest.raises(OptionError, match="not token ids"):
+        depthprobe.LayerLog(trainer, texts=["hello world"])
+
+
+def test_a_checkpoint_of_broken_weights_is_not_written(tmp_path):
+    class Break(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 3:
+                next(model.parameters()).data[0, 0] = float("nan")
+
+    trainer = trainer_of(tiny.build("llama"), tmp_path, steps=6, logging_steps=100)
+    stop = DivergenceStop()
+    trainer.add_callback(Break())
+    trainer.add_callback(stop)
+    trainer.train()
+    assert trainer.state.global_step == 4 and "NaN" in stop.reason
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]

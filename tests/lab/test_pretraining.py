@@ -103,3 +103,11 @@ def test_every_norm_placement_is_trained_and_saved_as_itself(small_corpus, tmp_p
     if norm == "lns":  # the factors went into the weights
         gains = [block.input_layernorm.weight.mean().item() for block in loaded.model.model.layers]
         assert gains == pytest.approx([1 / math.sqrt(layer) for layer in (1, 2, 3, 4)], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("steps", "between", "wanted"), [(2000, 250, 50), (2000, 20, 20), (6, 250, 1), (40, 1, 1)]
+)
+def test_checkpoints_fall_on_steps_whose_loss_is_logged(steps, between, wanted):
+    assert pretraining._steps_a_loss(steps, between) == wanted
+    assert between % wanted == 0
