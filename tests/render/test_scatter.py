@@ -110,6 +110,23 @@ def test_a_drop_that_would_flatten_all_others_is_a_triangle_and_its_value_is_tol
     check_print(figure)
 
 
+@pytest.mark.parametrize(
+    ("highest", "heads"),
+    [
+        (0.2, ["Best: ", "Worst: "]),
+        (0.0, ["Highest correlation: ", "Lowest: "]),
+        (-0.17, ["Highest correlation: ", "Lowest: "]),
+    ],
+)
+def test_nothing_is_called_best_that_orders_the_layers_wrongly(tmp_path, highest, heads):
+    study = read_study([write_model(tmp_path, 8)])
+    trust = trust_frame(study)
+    trust["spearman"] = np.where(trust.index == trust.index[0], highest, -0.5)
+    said = [text.get_text() for text in draw_trust_scatter(study, trust, "mmlu").texts]
+    words = ("Best: ", "Worst: ", "Highest correlation: ", "Lowest: ")
+    assert [word for text in said for word in words if word in text] == heads
+
+
 def test_a_sweep_of_some_layers_shows_those(tmp_path):
     layers = list(range(0, 20, 2))
     directory = write_angular(tmp_path, 20)
