@@ -153,11 +153,24 @@ def _drawn(
     return figure
 
 
+def orders_none_rightly(rows: pd.DataFrame) -> bool:
+    """Whether even the proxy with the highest correlation says nothing, or orders wrongly.
+
+    Args:
+        rows: Those of one task, of what :func:`depthprobe.render.trust.trust_frame` gives.
+    """
+    return not rows["spearman"].max() > 0
+
+
 def _ends(rows: list[pd.Series]) -> tuple[str, ...]:
     """What stands before the names of the proxies; none is called best that orders wrongly."""
     if len(rows) == 1:
         return ("",)
-    return ("Best: ", "Worst: ") if rows[0]["spearman"] > 0 else ("Highest correlation: ", "Lowest: ")
+    return (
+        ("Highest correlation: ", "Lowest: ")
+        if orders_none_rightly(pd.DataFrame(rows))
+        else ("Best: ", "Worst: ")
+    )
 
 
 def _correlation(side: _Side) -> str:
