@@ -19,6 +19,9 @@ ROWS_LOOKED_AT = 100
 
 FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
+# No id of the hub begins like this.
+_OF_A_PATH = ("/", "./", "../", "~")
+
 # Text nobody trained the model on is preferred.
 SPLIT_PREFERENCE = ("validation", "test", "train")
 
@@ -46,12 +49,15 @@ def open_rows(dataset: str, config: str | None, split: str | None, seed: int) ->
         seed: Decides the order.
 
     Raises:
-        TextError: unknown data set, configuration or split, or a file that cannot be read.
+        TextError: unknown data set, configuration or split, or a file that is missing or cannot be read.
         MachineError: the hub cannot be reached.
     """
     suffix = Path(dataset).suffix.lower()
     if suffix in FILE_FORMATS:
         return _open_file(Path(dataset), FILE_FORMATS[suffix], seed)
+    # The hub is not asked for what can only be meant to lie here: its silence would be told instead.
+    if (suffix == ".txt" or dataset.startswith(_OF_A_PATH)) and not Path(dataset).exists():
+        raise _no_file(dataset)
     if Path(dataset).is_file():
         raise TextError(
             f"{dataset} is no file of a kind that is read.", f"Kinds: {', '.join([*FILE_FORMATS, '.txt'])}."
@@ -92,12 +98,16 @@ def text_column(rows: Rows, wanted: str | None, dataset: str) -> tuple[str, Iter
     return column, chain(looked_at, iterator)
 
 
+def _no_file(path: Path | str) -> TextError:
+    return TextError(f"There is no file {path}.", "Check the path given to --dataset.")
+
+
 def _open_file(path: Path, builder: str, seed: int) -> Rows:
     import datasets
     from datasets.exceptions import DatasetsError
 
     if not path.is_file():
-        raise TextError(f"There is no file {path}.", "Check the path given to --dataset.")
+        raise _no_file(path)
     if path.stat().st_size == 0:
         raise TextError(f"{path} is empty.", "Name another --dataset.")
     try:

@@ -1,5 +1,6 @@
 """The gallery's runs under other names, and a reader of the pages that are made from them."""
 
+import hashlib
 import json
 import shutil
 from html.parser import HTMLParser
@@ -30,6 +31,7 @@ def _rename_task(path, manifest, task):
     quoted = '"' + task.replace('"', '""') + '"'
     content = path.read_text(encoding="utf-8").replace("stdlib_mc,", f"{quoted},")
     path.write_text(content, encoding="utf-8", newline="")
+    manifest["files"]["prune_sweep"]["sha256"] = hashlib.sha256(content.encode()).hexdigest()
     options = manifest["options"]
     options["tasks"] = [task]
     for name in ("headline", "chance", "higher_is_better", "detectable"):

@@ -62,6 +62,14 @@ def test_a_hub_that_is_not_reached_is_the_machines_failure(answer, error):
         rows.open_rows("org/text", None, None, 0)
 
 
+@pytest.mark.parametrize("name", ["no.txt", "no.TXT", "no.jsonl", "a/no.txt", "./no", "../no", "/no", "~/no"])
+def test_a_missing_file_is_told_as_such_and_the_hub_is_not_asked(answer, name):
+    answer(HTTPError("refused"))
+    with pytest.raises(TextError, match=f"There is no file {name}") as caught:
+        rows.open_rows(name, None, None, 0)
+    assert "--dataset" in caught.value.hint
+
+
 def test_the_best_split_is_chosen_and_the_commit_recorded(answer):
     from datasets import Dataset, DatasetDict
 

@@ -77,9 +77,9 @@ def command(
 
     Models are measured as the single commands would, all on the same text; what is measured already is
     used again. Finished runs need no model; runs of different text or options are refused. Where all have
-    equally many layers, every row has its difference to the first; else layers are set side by side by
-    relative depth l/L. Writes compare_PROBE.csv and a figure for each probe, and manifest.json, to
-    OUTPUT/compare-NAMES/.
+    equally many layers, every row has its difference to the first; else every row has its relative depth
+    l/L, over which curves and drops are drawn. Writes compare_PROBE.csv and a figure for each probe, and
+    manifest.json, to OUTPUT/compare-NAMES/.
     """
     formats = shared.formats_of(format)
     watch = Watch(quiet, verbose)

@@ -100,7 +100,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             _line(
-                "Interrupted: nothing half-written is left; the same command continues a sweep or a gradnorm."
+                "Interrupted: nothing half-written is left; the same command continues a sweep, a gradnorm "
+                "or a pretrain."
             )
             raise typer.Exit(130) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthprobe.errors import RunError
+from depthprobe.errors import DepthprobeError, RunError
 
 # What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
 _OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")
@@ -30,14 +30,33 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
             f"{strange} {what}.", "Name one model, or directories of finished runs such as reports/MODEL."
         )
     # What looks like a path into the reports is no model of the hub.
-    if strange.is_dir() and not any((strange / name).is_file() for name in _OF_A_MODEL):
-        if not any(strange.glob("*.gguf")):
-            raise RunError(
-                f"{strange} holds neither a run nor a model.",
-                "Name a model, or a directory of finished runs such as reports/MODEL.",
-            )
+    if strange.is_dir() and not _is_model(strange):
+        raise RunError(
+            f"{strange} holds neither a run nor a model.",
+            "Name a model, or a directory of finished runs such as reports/MODEL.",
+        )
     return None
 
 
+def _is_model(path: Path) -> bool:
+    return any((path / name).is_file() for name in _OF_A_MODEL) or any(path.glob("*.gguf"))
+
+
 def _holds_runs(path: Path) -> bool:
-    return (path / _MANIFEST).is_file() or any(path.glob(f"[!.]*/{_MANIFEST}"))
+    if (path / _MANIFEST).is_file():
+        return True
+    manifests = list(path.glob(f"[!.]*/{_MANIFEST}"))
+    if not _is_model(path):
+        return bool(manifests)
+    # `pretrain` leaves the log of its training, which no report is made of, inside the model that it made.
+    return any(map(_of_a_probe, manifests))
+
+
+def _of_a_probe(manifest: Path) -> bool:
+    from depthprobe.render.study import PROBES
+    from depthprobe.results.manifest import read_manifest
+
+    try:
+        return read_manifest(manifest).get("probe") in PROBES
+    except DepthprobeError:
+        return True  # damaged: reading the run says what is wrong with it

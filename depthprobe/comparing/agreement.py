@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,40 +16,60 @@ _OF_THE_MODEL = {
     "depthprobe", "libraries",
 }  # fmt: skip
 _TOLD_OF_THE_MODEL = ("dtype", "quantisation", "device")
+# What a manifest calls them -> what a reader does.
+_WORDS = {"sha256": "hash of the text", "seq_len": "tokens a sample", "python": "Python"}
+# So much of a hash tells two texts apart.
+_HASH, _OF_A_HASH = re.compile("[0-9a-f]{40,}"), 12
 
 
-def check_agreement(sides: Sequence[Side], probe: str) -> list[str]:
+def check_agreement(sides: Sequence[Side], probes: Sequence[str]) -> list[str]:
     """Return what a reader should know of runs that may be compared, a sentence each.
 
     Other tokenizers cut the same text into other tokens, other machines compute in another dtype: that is
-    told. Another text, other options of the probe or other tasks are refused.
+    told, once for all probes. Another text, other options of a probe or other tasks are refused.
 
     Raises:
         RunError: if the runs were not made of the same data with the same settings.
     """
-    first, *others = [(side, side.runs[probe]) for side in sides]
+    first, *others = sides
     notes: list[str] = []
-    for side, run in others:
-        mine, theirs = first[1].manifest, run.manifest
-        hashes = [_data(manifest).get("tokens_sha256") for manifest in (mine, theirs)]
-        same_tokens = hashes[0] is not None and hashes[0] == hashes[1]
-        differing = _differing(mine, theirs, same_tokens)
-        if differing:
-            told = "; ".join(f"{name} {here} and {there}" for name, here, there in differing[:4])
-            raise RunError(
-                f"{first[0].label} and {side.label} were not measured alike by {probe}: {told}.",
-                "Measure both with the same options.",
-            )
-        if not same_tokens:
+    for side in others:
+        # By the counts of tokens, theirs and mine, the probes whose samples are not the same tokens.
+        cut: dict[tuple[str, str], list[str]] = {}
+        for probe in probes:
+            mine, theirs = first.runs[probe].manifest, side.runs[probe].manifest
+            hashes = [_data(manifest).get("tokens_sha256") for manifest in (mine, theirs)]
+            same_tokens = hashes[0] is not None and hashes[0] == hashes[1]
+            differing = _differing(mine, theirs, same_tokens)
+            if differing:
+                raise RunError(
+                    f"{first.label} and {side.label} were not measured alike by {probe}: "
+                    f"{'; '.join(differing[:4])}.",
+                    "Measure both with the same options.",
+                )
+            if not same_tokens:
+                cut.setdefault((_tokens(theirs), _tokens(mine)), []).append(probe)
+        if cut:
             notes.append(
-                f"{side.label} and {first[0].label} cut the same {probe} text into other tokens "
-                f"({_tokens(theirs)} and {_tokens(mine)})."
+                f"{side.label} and {first.label} cut the same text into other tokens{_counted(cut)}."
             )
-    for key in _TOLD_OF_THE_MODEL:
-        values = {side.label: (side.runs[probe].manifest.get("model") or {}).get(key) for side in sides}
-        if len(set(values.values())) > 1:
-            notes.append(f"{key} differs: {', '.join(f'{name} {value}' for name, value in values.items())}.")
+    for probe in probes:
+        for key in _TOLD_OF_THE_MODEL:
+            values = {side.label: (side.runs[probe].manifest.get("model") or {}).get(key) for side in sides}
+            if len(set(values.values())) > 1:
+                told = ", ".join(f"{name} {value}" for name, value in values.items())
+                notes.append(f"{key} differs: {told}.")
     return list(dict.fromkeys(notes))
+
+
+def _counted(cut: Mapping[tuple[str, str], Sequence[str]]) -> str:
+    """How many tokens became of the text, in brackets; nothing where the numbers do not tell them apart."""
+    unequal = {counts: probes for counts, probes in cut.items() if counts[0] != counts[1]}
+    told = [
+        f"{theirs} and {mine}" + (f" for {', '.join(probes)}" if len(cut) > 1 else "")
+        for (theirs, mine), probes in unequal.items()
+    ]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def settings_that_differ(run_settings: Mapping[str, Any], text: Mapping[str, Any]) -> list[str]:
@@ -56,19 +77,29 @@ def settings_that_differ(run_settings: Mapping[str, Any], text: Mapping[str, Any
     there = flat({"text": dict(run_settings.get("text") or {})})
     here = flat({"text": dict(text)})
     return [
-        f"{key.removeprefix('text.')} {there.get(key)} and {here.get(key)}"
+        _told(key, there.get(key), here.get(key))
         for key in sorted(there.keys() | here.keys())
         if there.get(key) != here.get(key)
     ]
 
 
-def _differing(
-    mine: Mapping[str, Any], theirs: Mapping[str, Any], same_tokens: bool
-) -> list[tuple[str, Any, Any]]:
-    """The settings and facts in which two runs differ and must not: name, here, there."""
+def _told(key: str, here: Any, there: Any) -> str:
+    """``NAME HERE and THERE``, in words for a reader who does not know the manifest."""
+    name = key.removeprefix("text.")
+    return f"{_WORDS.get(name, name.replace('_', ' '))} {_shown(here)} and {_shown(there)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "not recorded"
+    return str(value)[:_OF_A_HASH] if _HASH.fullmatch(str(value)) else str(value)
+
+
+def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], same_tokens: bool) -> list[str]:
+    """The settings and facts in which two runs differ and must not, as ``NAME HERE and THERE``."""
     left, right = (_comparable(manifest, same_tokens) for manifest in (mine, theirs))
     return [
-        (key.removeprefix("text.").replace("_", " "), left.get(key), right.get(key))
+        _told(key, left.get(key), right.get(key))
         for key in sorted(left.keys() | right.keys())
         if left.get(key) != right.get(key)
     ]

@@ -51,11 +51,8 @@ def compare(
         RunError: if the runs were not measured alike, or lack a table.
     """
     sides = labelled(sides)
-    for note in dict.fromkeys(note for probe in probes for note in check_agreement(sides, probe)):
+    for note in check_agreement(sides, probes):
         say(note)
-    if len({layers_of(side.runs[probes[0]]) for side in sides}) > 1:
-        depths = ", ".join(f"{side.label} {layers_of(side.runs[probes[0]])}" for side in sides)
-        say(f"The depths differ ({depths} layers): layers are set side by side by relative depth l/L.")
     # Made before the place is reserved: what cannot be compared leaves nothing behind.
     tables = tuple(table for probe in probes for table in comparison_tables(sides, probe))
     place = reserve(

@@ -1,11 +1,13 @@
 """Figures of a comparison: a panel a model, on a common scale.
 
 Maps of angular distances share their colours, profiles and drops their vertical axis. Where the models have
-equally many layers a panel runs over the layers; else over the relative depth l/L, from 0 to 1.
+equally many layers a panel runs over the layers; else over the relative depth l/L, from 0 to 1. Maps always
+run over the layers of their own model.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -221,7 +223,7 @@ def draw_drop_panels(run: Run, normalize: str, title: str) -> Figure:
     width = panel_width(columns, margins)
     groups = []
     for task, panels in zip(tasks, rows, strict=True):
-        cells = [Cell(side.label, _note(panel, width)) for side, panel in zip(sides, panels, strict=True)]
+        cells = [Cell(side.label, _note(panel)) for side, panel in zip(sides, panels, strict=True)]
         words = panels[0].drops.words
         heading = "calibration loss" if task == CALIBRATION else f"{task} ({words})"
         groups.append(Group(heading, tuple(cells)))
@@ -279,9 +281,10 @@ def _task_panels(sides: list[Compared], task: str) -> list[drops.Panel]:
     return panels
 
 
-def _note(panel: drops.Panel, room: float) -> str:
-    _, lines = drops.panel_notes(panel, room)
-    return " ".join(lines)
+def _note(panel: drops.Panel) -> str:
+    # Unbroken: the sheet breaks it, and a break of its own would hide where one note ends.
+    _, notes = drops.panel_notes(panel, math.inf)
+    return "; ".join(notes)
 
 
 def _margins(axis: Axis, y_label: str) -> Margins:

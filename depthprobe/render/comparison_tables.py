@@ -250,6 +250,17 @@ def _broken(name: str, width: int) -> str:
     return "\n".join(line.strip() for line in lines if line.strip())
 
 
+def _of_other_depth(run: Run, sides: list[Compared]) -> str:
+    """How the figures set layers side by side; maps have no relative depth, since n counts layers too."""
+    shown = []
+    if any(stem != f"{PREFIX}angular" for stem in run.tables):
+        shown.append("curves and drops over the relative depth l/L")
+    if f"{PREFIX}angular" in run.tables:
+        shown.append("each map of angular distances over its own model's layers")
+    depths = ", ".join(f"{side.label} {side.layers}" for side in sides)
+    return f"The depths differ ({depths} layers). The figures show {' and '.join(shown)}."
+
+
 def comparison_reading(run: Run) -> str:
     """A few sentences: the depths where they differ, and which layers' drops differ detectably.
 
@@ -260,7 +271,7 @@ def comparison_reading(run: Run) -> str:
     sides = compared_of(run, stem)
     said = []
     if len({side.layers for side in sides}) > 1:
-        said.append("The depths differ: the figures set layers side by side by relative depth l/L.")
+        said.append(_of_other_depth(run, sides))
     if f"{PREFIX}prune_sweep" in run.tables:
         sides = compared_of(run, "prune_sweep")
         for task in shared_tasks(sides) if "difference" in sides[0].frame else []:

@@ -16,7 +16,7 @@ from depthprobe.render.escapes import plain
 from depthprobe.render.figures import figure_of
 from depthprobe.render.gradients import grad_norms, gradnorm_quantity
 from depthprobe.render.overview import draw_overview
-from depthprobe.render.scatter import draw_trust_scatter
+from depthprobe.render.scatter import draw_trust_scatter, orders_none_rightly
 from depthprobe.render.sheets import unique_names
 from depthprobe.render.study import ANGULAR, GRADNORM, VARIANCE, Study
 from depthprobe.render.variances import variance_quantity, variances
@@ -145,16 +145,21 @@ def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
     names = unique_names(f"trust-{task}" for task in tasks)
     plates = []
     for task, name in zip(tasks, names, strict=True):
+        heading = "Best and worst cheap measurement"
+        which = "that order the layers best and worst, by Spearman's"
+        if orders_none_rightly(trust[trust["task"] == task]):
+            heading = "Highest and lowest correlation of a cheap measurement"
+            which = "with the highest and the lowest correlation, none above 0, by Spearman's"
         what = (
             f"Measured change on {plain(task)} without each layer in turn (downward is worse) against the "
-            "cheap measurements that order the layers best and worst, by Spearman's rank correlation (1: as "
-            "the measured harm does) with a 95% interval over resampled layers. A dot is a layer (0-based), "
+            f"cheap measurements {which} rank correlation (1: as the measured harm does) with a 95% interval "
+            "over resampled layers. A dot is a layer (0-based), "
             f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
             "intervals."
         )
         shown = caption(what, study.all_runs, rescaled="nothing")
         draw = partial(draw_trust_scatter, study, trust, task, title=study.model)
-        plates.append(Plate(name, f"Best and worst cheap measurement: {plain(task)}", shown, draw))
+        plates.append(Plate(name, f"{heading}: {plain(task)}", shown, draw))
     return plates
 
 

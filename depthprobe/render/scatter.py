@@ -110,7 +110,7 @@ def _drawn(
     words = [caption, f"{drop.task}: {'; '.join(notes)}", "numbers: layers"]
     if any(name is None for side in sides for name in side.names):
         words[-1] = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
-    ends = ("Best: ", "Worst: ") if len(sides) > 1 else ("",)
+    ends = _ends(rows)
     cells = tuple(
         Cell(f"{end}{PROXIES[side.row['proxy']]}" if end else side.quantity.words, _correlation(side))
         for end, side in zip(ends, sides, strict=True)
@@ -151,6 +151,26 @@ def _drawn(
     bar.set_label("Layer index $l$", labelpad=2.0)
     sheet.write_keys(figure, _signs())
     return figure
+
+
+def orders_none_rightly(rows: pd.DataFrame) -> bool:
+    """Whether even the proxy with the highest correlation says nothing, or orders wrongly.
+
+    Args:
+        rows: Those of one task, of what :func:`depthprobe.render.trust.trust_frame` gives.
+    """
+    return not rows["spearman"].max() > 0
+
+
+def _ends(rows: list[pd.Series]) -> tuple[str, ...]:
+    """What stands before the names of the proxies; none is called best that orders wrongly."""
+    if len(rows) == 1:
+        return ("",)
+    return (
+        ("Highest correlation: ", "Lowest: ")
+        if orders_none_rightly(pd.DataFrame(rows))
+        else ("Best: ", "Worst: ")
+    )
 
 
 def _correlation(side: _Side) -> str:

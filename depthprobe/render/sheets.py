@@ -135,7 +135,8 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 def _layers(study: Study) -> Sheet:
     frame = study.by_layer
-    heads = {"layer": "layer", **PROXIES}
+    # What a figure shows as a factor on a logarithmic axis, a table holds as its logarithm.
+    heads = {"layer": "layer", **PROXIES, "variance_growth": f"log of {PROXIES['variance_growth']}"}
     for drops in study.drops:
         task = plain(drops.task)
         heads |= {
@@ -148,6 +149,8 @@ def _layers(study: Study) -> Sheet:
         "Every quantity that was measured of a layer. Layers are 0-based; a drop is the metric without the "
         "layer minus that of the whole model."
     )
+    if "variance_growth" in frame:
+        what += " Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)."
     return Sheet("layers", "All quantities by layer", caption(what, study.all_runs), frame, heads)
 
 

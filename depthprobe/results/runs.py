@@ -91,18 +91,26 @@ def stored(tables: Iterable[Table]) -> tuple[dict[str, bytes], dict[str, Any]]:
     return contents, {"columns": columns, "files": files}
 
 
-def read_table(path: Path, columns: list[dict[str, str]], rows: int) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: list[dict[str, str]], rows: int, sha256: str | None = None
+) -> pd.DataFrame:
     """The table in a CSV, with the columns, types and number of rows that the manifest declares.
 
-    Values edited by hand are taken as they are; a table of another shape is refused.
+    Args:
+        path: Of the CSV.
+        columns: What the manifest declares of each.
+        rows: How many there must be.
+        sha256: Of the content as it was written, if the manifest says so. Other line ends, which git may
+            make, and a byte order mark do not count.
 
     Raises:
         RunError: if the file is missing, cut short, or differs from what the manifest declares.
         MachineError: if it cannot be read.
     """
     try:
+        content = path.read_bytes()
         # Spreadsheets put a byte order mark in front when they save.
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise RunError(f"{path} is missing, though the manifest beside it lists it.", _AGAIN) from None
     except UnicodeDecodeError:
@@ -139,7 +147,16 @@ def read_table(path: Path, columns: list[dict[str, str]], rows: int) -> pd.DataF
             frame[column["name"]] = pd.Series(values, dtype=dtype)
         except OverflowError:
             raise RunError(f"{path} has a number in {column['name']} that is too large.", _AGAIN) from None
+    # Last, since a file of another shape has a sentence that says more.
+    if sha256 is not None and sha256 not in _hashes(content, text):
+        raise RunError(f"{path} was changed after the run: its hash is not the manifest's.", _AGAIN)
     return pd.DataFrame(frame, columns=names)
+
+
+def _hashes(content: bytes, text: str) -> tuple[str, ...]:
+    """The hashes of a file as it is, and as it was before its line ends became those of another system."""
+    written = text.replace("\r\n", "\n").encode("utf-8")
+    return tuple(hashlib.sha256(each).hexdigest() for each in (content, written))
 
 
 def _no_run(directory: Path) -> RunError:
@@ -162,8 +179,8 @@ def read_run(directory: Path) -> Run:
     """The run saved in a directory.
 
     Raises:
-        RunError: if the directory does not exist or is no run, or a file in it is missing, damaged or
-            does not fit the manifest.
+        RunError: if the directory does not exist or is no run, or a file in it is missing, damaged,
+            changed since, or does not fit the manifest.
         MachineError: if a file cannot be read.
     """
     directory = Path(directory)
@@ -179,8 +196,9 @@ def read_run(directory: Path) -> Run:
     if not _fits(manifest):
         problem = f"{path} is not a manifest that this version of depthprobe can read."
         raise RunError(problem, "Run the measurement again.")
+    files = manifest["files"]
     tables = {
-        stem: read_table(directory / f"{stem}.csv", columns, manifest["files"][stem]["rows"])
+        stem: read_table(directory / f"{stem}.csv", columns, files[stem]["rows"], files[stem].get("sha256"))
         for stem, columns in manifest["columns"].items()
     }
     return Run(directory, manifest, tables)

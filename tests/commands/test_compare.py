@@ -52,7 +52,7 @@ def test_models_are_measured_on_one_text_and_set_side_by_side(place, models, tex
     # The single command finds the run, and so does a comparison with a third model.
     assert "Already measured" in run("angular", models / "other", "--dataset", text).stderr
     again = run("compare", models / "four", models / "six", "--dataset", text, "--probe", "angular")
-    assert again.stderr.count("Already measured") == 1 and "4, six 6 layers" in again.stderr
+    assert again.stderr.count("Already measured") == 1 and "4, six 6 layers" in again.stdout
     assert "difference" not in pd.read_csv(reports / "compare-four-six" / "compare_angular.csv")
     # Of finished runs, nothing is measured.
     finished = run("compare", reports / "four", reports / "other", "--name", "finished")

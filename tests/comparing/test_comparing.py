@@ -58,7 +58,7 @@ def test_models_of_other_depth_have_relative_depth_and_no_difference(tmp_path, s
     assert "difference" not in found
     stream = found[found.point == "stream"]
     assert stream.groupby("model").relative_depth.agg(["min", "max"]).to_numpy().tolist() == [[0, 1]] * 2
-    assert any("a/four 4, b/six 6 layers" in line for line in news)
+    assert not any("depth" in line for line in news)  # the reading of the result says it
 
 
 def test_drops_of_the_same_items_are_paired_item_by_item(tmp_path, save_run):
@@ -106,21 +106,39 @@ def test_the_combined_interval_leaves_out_zero_just_where_p_is_below_5_percent(d
     [
         ({"text": compare_sides.TEXT | {"samples": 9}, "tokens": "u"}, "samples 8 and 9"),
         ({"text": compare_sides.TEXT | {"dataset": "c4"}, "tokens": "u"}, "dataset builtin and c4"),
-        ({"tokens_compared": "all"}, "tokens compared None and all"),
+        ({"tokens_compared": "all"}, "tokens compared not recorded and all"),
+        (
+            {"text": compare_sides.TEXT | {"seq_len": 32, "sha256": 16 * "e370"}, "tokens": "u"},
+            "tokens a sample 64 and 32; hash of the text not recorded and e370e370e370[.]$",
+        ),
     ],
 )
 def test_runs_of_other_data_or_options_are_refused(tmp_path, save_run, changed, message):
     runs = [save_run("a/one", "angular"), save_run("b/two", "angular", **changed)]
-    with pytest.raises(RunError, match=f"a/one and b/two were not measured alike by angular: .*{message}"):
+    with pytest.raises(RunError) as caught:
         side_by_side(tmp_path, runs)
+    told = f"a/one and b/two were not measured alike by angular: .*{message}"
+    assert re.search(told, caught.value.problem)
     assert not (tmp_path / "out").exists()
 
 
 def test_other_tokens_of_the_same_text_are_told_and_not_refused(tmp_path, save_run):
-    runs = [save_run("a/one", "angular"), save_run("b/two", "angular", tokens="u")]
+    for probe in PROBES:
+        save_run("a/one", probe)
+        save_run("b/two", probe, tokens="u")
+    sides = find_sides([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
     news = []
-    side_by_side(tmp_path, runs, say=news.append)
-    assert any("cut the same angular text into other tokens" in line for line in news)
+    compare(sides, PROBES, output=tmp_path / "out", say=news.append)
+    # Once for all probes, and without numbers that are the same.
+    assert news == ["b/two and a/one cut the same text into other tokens."]
+    data = sides[1].runs["variance"].manifest["data"]
+    data["tokens"] = 1500
+    compare(sides, PROBES, output=tmp_path / "out", name="some", say=news.append)
+    assert news[1:] == [
+        "b/two and a/one cut the same text into other tokens (1,500 tokens and 512 tokens for variance)."
+    ]
+    compare(sides, ["variance"], output=tmp_path / "out", name="one", say=news.append)
+    assert news[2:] == ["b/two and a/one cut the same text into other tokens (1,500 tokens and 512 tokens)."]
 
 
 def test_a_directory_of_runs_gives_every_probe_that_all_share(tmp_path, save_run):

@@ -1,5 +1,7 @@
 """Figures and tables of a comparison: common scales, names above panels, nothing clipped."""
 
+from dataclasses import replace
+
 import compare_sides
 import numpy as np
 import pytest
@@ -117,4 +119,26 @@ def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):
 
 def test_models_of_other_depth_have_no_rows_by_layer(compared):
     assert not layer_tables(compared(*FIVE))
-    assert "depths differ" in comparison_reading(compared(*FIVE))
+
+
+def test_of_other_depths_it_is_said_once_how_each_figure_shows_them(compared, tmp_path):
+    models = (("a/four", 4), ("b/six", 6))
+    runs = compared(*models).directory.parents[1]
+    sides = find_sides([str(runs / name) for name in ("a--four", "b--six")], None)
+    depth, maps = "over the relative depth l/L", "each map of angular distances over its own model's layers"
+    expected = {"angular": (False, True), "variance": (True, False)}
+    for probe, (relative, own) in expected.items():
+        said = comparison_reading(compare(sides, [probe], output=tmp_path, name=probe))
+        assert said.count("The depths differ (a/four 4, b/six 6 layers)") == 1
+        assert (depth in said, maps in said) == (relative, own)
+    said = comparison_reading(compared(*models))
+    assert said.count("depths differ") == said.count(depth) == said.count(maps) == 1
+
+
+def test_the_notes_above_a_panel_are_kept_apart(compared):
+    run = compared(*TWO)
+    frame = run.tables["compare_prune_sweep"].copy()
+    frame.loc[frame["layer"] == 0, ["drop", "ci_low", "ci_high"]] = (-9.0, -9.1, -8.9)
+    cut = replace(run, tables={"compare_prune_sweep": frame})
+    said = " ".join(text.get_text() for text in COMPARISONS["compare_prune_sweep"](cut, "none", "").texts)
+    assert "200 items; axis cut: layer 0 at" in " ".join(said.split())

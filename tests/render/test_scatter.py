@@ -6,6 +6,7 @@ from drawn import check_print
 from study_runs import sweep_rows, write_angular, write_model, write_sweep
 
 from depthprobe.errors import RunError
+from depthprobe.render.plates import trust_plates
 from depthprobe.render.presets import drawn_for
 from depthprobe.render.scatter import draw_trust_scatter
 from depthprobe.render.study import read_study
@@ -108,6 +109,26 @@ def test_a_drop_that_would_flatten_all_others_is_a_triangle_and_its_value_is_tol
     said = " ".join(text.get_text() for text in figure.texts)
     assert "axis cut: layer 0 at \N{MINUS SIGN}0.50" in said
     check_print(figure)
+
+
+@pytest.mark.parametrize(
+    ("highest", "heads"),
+    [
+        (0.2, ["Best: ", "Worst: "]),
+        (0.0, ["Highest correlation: ", "Lowest: "]),
+        (-0.17, ["Highest correlation: ", "Lowest: "]),
+    ],
+)
+def test_nothing_is_called_best_that_orders_the_layers_wrongly(tmp_path, highest, heads):
+    study = read_study([write_model(tmp_path, 8)])
+    trust = trust_frame(study)
+    trust["spearman"] = np.where(trust.index == trust.index[0], highest, -0.5)
+    said = [text.get_text() for text in draw_trust_scatter(study, trust, "mmlu").texts]
+    words = ("Best: ", "Worst: ", "Highest correlation: ", "Lowest: ")
+    assert [word for text in said for word in words if word in text] == heads
+    plate = next(plate for plate in trust_plates(study, trust) if plate.name == "trust-mmlu")
+    assert ("best" in (plate.heading + plate.caption).lower()) == (highest > 0)
+    assert ("none above 0" in plate.caption) == (highest <= 0)
 
 
 def test_a_sweep_of_some_layers_shows_those(tmp_path):

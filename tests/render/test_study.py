@@ -18,6 +18,7 @@ from study_runs import (
 )
 
 from depthprobe.errors import RunError
+from depthprobe.render.sheets import sheets_of
 from depthprobe.render.study import PROXIES, read_study
 
 
@@ -64,6 +65,14 @@ def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
         for task in ("mmlu", "wikitext", "calibration"):
             for name in ("drop", "ci_low", "ci_high", "p_adjusted"):
                 assert here[f"{name}_{task}"] == rows.loc[(task, layer), name]
+
+
+def test_a_table_says_that_it_holds_the_logarithm_of_the_variance_growth(output):
+    sheet = sheets_of(read_study([write_model(output, 4)]))[0]
+    (head,) = (head for head in sheet.head_texts if "growth" in head)
+    assert head == "log of variance growth"
+    assert "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)." in sheet.caption
+    assert "logarithm" not in sheets_of(read_study([output / "owner--name" / "angular"]))[0].caption
 
 
 def test_layers_a_sweep_left_out_are_unknown(output):

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from depthprobe.errors import MachineError, RunError
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.results.runs import read_table
 from depthprobe.results.store import read_run, reserve, save
+
+GALLERY = Path(__file__).parents[2] / "reports" / "gallery"
 
 
 def names(directory):
@@ -111,10 +114,32 @@ def test_an_empty_folder_made_meanwhile_is_not_replaced(tmp_path, settings, meas
     assert names(place.directory) == []
 
 
-def test_a_run_edited_by_hand_can_still_be_read(run):
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_other_line_ends_and_a_byte_order_mark_are_no_change(run, frame, mark):
     path = run.directory / "angular.csv"
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n").replace(b"0.1,", b"0.5,"))
-    assert read_run(run.directory).tables["angular"]["distance"].iloc[-1] == 0.5
+    path.write_bytes(mark + path.read_bytes().replace(b"\n", b"\r\n"))
+    again = read_run(run.directory).tables["angular"]
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
+
+
+def test_a_value_changed_by_hand_is_refused_by_name(run):
+    damage(run.directory / "angular.csv", "0.3333333333333333,", "0.3333333333333334,")
+    with pytest.raises(RunError, match=r"angular\.csv was changed after the run"):
+        read_run(run.directory)
+
+
+def test_a_manifest_without_a_hash_takes_the_table_as_it_is(run):
+    path = run.directory / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"]["angular"]["sha256"]
+    path.write_text(json.dumps(manifest))
+    damage(run.directory / "angular.csv", "0.3333333333333333,", "0.5,")
+    assert read_run(run.directory).tables["angular"]["distance"].iloc[1] == 0.5
+
+
+def test_every_run_of_the_gallery_is_what_its_manifest_says():
+    runs = [path.parent for path in GALLERY.rglob("manifest.json")]
+    assert runs and all(read_run(run).tables for run in runs)
 
 
 def damage(path, old, new):

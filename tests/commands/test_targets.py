@@ -1,0 +1,39 @@
+"""What the words behind a command are taken for: a model, or directories of finished runs."""
+
+import pandas as pd
+import pytest
+from study_runs import write_model, write_run
+
+from depthprobe.commands.targets import runs_named
+from depthprobe.errors import RunError
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A directory as ``pretrain`` leaves it: a model, and in it the log of its training."""
+    log = pd.DataFrame({"step": [0], "layer": [0], "variance": [1.0], "grad_norm": [1.0]})
+    model = write_run(tmp_path, "training", {"training": log}, 1).parent
+    (model / "config.json").write_text("{}")
+    return model
+
+
+def test_a_model_with_the_log_of_its_training_is_a_model(trained):
+    assert runs_named([str(trained)]) is None
+    with pytest.raises(RunError, match="holds no run"):
+        runs_named([str(trained), str(trained / "training")])
+
+
+def test_runs_of_probes_in_the_directory_of_a_model_are_runs(tmp_path):
+    model = write_model(tmp_path, 4)
+    (model / "config.json").write_text("{}")
+    assert runs_named([str(model)]) == [model]
+
+
+def test_the_log_of_a_training_without_its_model_is_a_run(trained):
+    (trained / "config.json").unlink()
+    assert runs_named([str(trained)]) == [trained]
+
+
+def test_a_damaged_run_in_the_directory_of_a_model_is_not_passed_over(trained):
+    (trained / "training" / "manifest.json").write_text("{")
+    assert runs_named([str(trained)]) == [trained]
