@@ -239,6 +239,11 @@ def _spared(drops: Drops) -> list[str]:
         if drops.missed is not None:
             size = spoken(drops.missed, drops.decimals)
             said.append(f"A true {change} smaller than {size} could have been missed.")
+            above = drops.baseline - (drops.chance or 0.0)
+            if drops.higher_is_better and 0 < above <= drops.missed:
+                # Else a handful of items would seem to show that no layer matters.
+                what = "what the whole model has above chance" if drops.chance else "the whole model's score"
+                said.append(f"That is all of {what}: too few items to say that a layer can be spared.")
         else:
             ends = -drops.rows["ci_low"] if drops.higher_is_better else drops.rows["ci_high"]
             reach = spoken(max(0.0, float(ends[spared].max())), drops.decimals)

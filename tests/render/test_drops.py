@@ -427,6 +427,14 @@ def test_the_reading_of_an_ordinary_task():
             "There is no drop: no removal made the model worse.",
         ),
         (
+            sweep("t", [0.0, 0.0], p=1.0, base=0.5, flips=0),
+            {"detectable": {"t/acc/none": 0.3}, "chance": {"t/acc/none": 0.25}},
+            "t (accuracy): 2 of 2 layers can be removed, one at a time, with no detectable drop (0-1; "
+            "0-based, Holm-adjusted p >= 0.05). A true drop smaller than 0.300 could have been missed. "
+            "That is all of what the whole model has above chance: too few items to say that a layer can be "
+            "spared. There is no drop: no removal made the model worse.",
+        ),
+        (
             sweep("t", [-0.05, 0.01], p=[0.01, 1], base=0.24),
             {"chance": {"t/acc/none": 0.25}, "block": 4},
             "t (accuracy): 1 of 2 blocks of 4 layers can be removed, one at a time, with no detectable drop "
