@@ -96,12 +96,10 @@ class LayerLog(TrainerCallback):
             )
         self.trainer, self.every, self.name = trainer, every, name
         self.directory = Path(output or Path(trainer.args.output_dir) / "training")
-        found = _texts_of(trainer) if texts is None else list(texts)
-        if isinstance(found, list) and any(isinstance(ids, str) for ids in found):
+        found = list(islice(_texts_of(trainer) if texts is None else texts, samples))
+        if any(isinstance(ids, str) for ids in found):
             raise OptionError("texts= holds text, not token ids.", "Give a tokenizer's input_ids.")
-        tokens = tuple(
-            np.asarray(ids, dtype=np.int64)[:seq_len] for ids in islice(found, samples) if len(ids) > 1
-        )
+        tokens = tuple(np.asarray(ids, dtype=np.int64)[:seq_len] for ids in found if len(ids) > 1)
         if not tokens:
             raise OptionError("LayerLog has no text to measure on.", "Give texts=, sequences of token ids.")
         held_out = texts is not None or trainer.eval_dataset is not None
@@ -268,13 +266,10 @@ def _keep_aside(directory: Path, settings: dict[str, Any]) -> None:
     before = known_run(directory)
     if before is None or all(before.manifest.get(name) == value for name, value in settings.items()):
         return
-    free = next(path for path in map(directory.with_name, _numbered(directory.name)) if not path.exists())
+    names = (f"{directory.name}-before-{number}" for number in count(1))
+    free = next(path for path in map(directory.with_name, names) if not path.exists())
     directory.rename(free)
     _say(f"The log of another training in {directory} is now {free.name}.")
-
-
-def _numbered(name: str) -> Iterator[str]:
-    return (f"{name}-before-{number}" for number in count(1))
 
 
 @contextmanager

@@ -125,11 +125,10 @@ def pretrain(
     _refuse_unknown_reporter(report_to)
     _refuse_other_run(recipe, output)
     finished = _read_json(output / RECORD)
-    if finished and not Path(recipe.dataset).is_file():
-        say(f"Already trained: {output}.")
-        return finished
-    data = read_training_data(recipe)
-    _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
+    # Of what is finished only a file is read again: it can change and keep its name.
+    if not finished or Path(recipe.dataset).is_file():
+        data = read_training_data(recipe)
+        _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
     if finished:
         say(f"Already trained: {output}.")
         return finished

@@ -185,12 +185,13 @@ def _drop_table(sides: Sequence[Compared], task: str) -> Table:
         if index and len(sides) <= _MOST_WITH_DIFFERENCES:
             columns.append(("difference\n(95% interval)", _with_intervals(drops)))
     first = found[0]
-    change = "drop" if first.higher_is_better else "increase"
     layers = first.rows["layer"].to_numpy()
     notes = [f"difference: to {sides[0].label}; *: p < {ALPHA} (Holm over {len(layers)})."]
     if any((drops.rows["pairing"] == "independent").any() for drops in found[1:]):
         notes.append("Intervals are combined as if independent where no common items were kept.")
-    return _plain(f"{task}: {change} of {first.words} without each layer", notes, "layer", layers, columns)
+    return _plain(
+        f"{task}: {first.change} of {first.words} without each layer", notes, "layer", layers, columns
+    )
 
 
 def _with_intervals(drops: Drops) -> list[str]:

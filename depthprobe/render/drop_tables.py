@@ -90,6 +90,11 @@ class Drops:
         return _WORDS.get(self.metric, self.metric)
 
     @property
+    def change(self) -> str:
+        """What a worse metric does: ``drop`` or ``increase``."""
+        return "drop" if self.higher_is_better else "increase"
+
+    @property
     def decimals(self) -> int:
         """How many decimals show two digits of a typical interval."""
         width = float((self.rows["ci_high"] - self.rows["ci_low"]).median())
@@ -219,13 +224,9 @@ def drop_reading(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] 
     return " ".join([*_spared(drops), *_worst(drops), *_chance(drops)])
 
 
-def _change(drops: Drops) -> str:
-    return "drop" if drops.higher_is_better else "increase"
-
-
 def _spared(drops: Drops) -> list[str]:
     """Which removals make no detectable difference, and how much could still hide there."""
-    layers, spared, change = drops.rows["layer"].to_numpy(), ~drops.detected, _change(drops)
+    layers, spared, change = drops.rows["layer"].to_numpy(), ~drops.detected, drops.change
     kinds = "layers" if drops.block == 1 else f"blocks of {drops.block} layers"
     where = "" if drops.block == 1 else "beginning at "
     head = f"{drops.task} ({drops.words}): "
@@ -257,7 +258,7 @@ def _spared(drops: Drops) -> list[str]:
 
 def _worst(drops: Drops) -> list[str]:
     """The largest harm, and how much of what the model knows above chance goes with the worst layers."""
-    harm, change = drops.harm, _change(drops)
+    harm, change = drops.harm, drops.change
     worst = [int(index) for index in np.argsort(-harm, kind="stable")[:_MOST_WORST] if harm[index] > 0]
     if not worst:
         return [f"There is no {change}: no removal made the model worse."]

@@ -297,6 +297,11 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, label_x: float, layers
     axes.set_ylim((panel.low, panel.high) if drops.higher_is_better else (panel.high, panel.low))
     axes.set_yticks(panel.ticks, labels=panel.tick_labels)
     axes.spines[["top", "right"]].set_visible(False)
+    write_axis_label(axes, panel, label_x)
+
+
+def write_axis_label(axes: Axes, panel: Panel, x: float) -> None:
+    """Write what a panel's drops are beside the axis, its outer edge ``x`` of the panel's width away."""
     axes.set_ylabel(
         "\n".join(panel.label),
         size=panel.label_pt,
@@ -306,7 +311,7 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, label_x: float, layers
         verticalalignment="top",
     )
     # All labels of a figure stand in one line, as far left as the longest tick label makes it.
-    axes.yaxis.set_label_coords(label_x, 0.5)
+    axes.yaxis.set_label_coords(x, 0.5)
 
 
 def _break(axes: Axes, layer: float, bar: float, end: float) -> None:

@@ -41,7 +41,7 @@ from depthprobe.render.style import (
     write_lines,
 )
 from depthprobe.render.ticks import sparser, ticks
-from depthprobe.render.words import layers_named, significant
+from depthprobe.render.words import layers_named
 
 QUIET = "#dfe5ea"
 MEDIAN_KEY = "median"
@@ -154,12 +154,11 @@ def _tracks(study: Study) -> tuple[list[_Track], int]:
         kept = sparser(panel.ticks, int(_DROPS_IN / _LABEL_IN))
         labels = [panel.tick_labels[number] for number in kept]
         panel = replace(panel, ticks=[panel.ticks[number] for number in kept], tick_labels=labels)
-        change = "drop" if drop.higher_is_better else "increase"
         unit = " (nats/token)" if drop.metric == "loss" else ""
         # Broken into lines where it stands.
         _, notes = drops.panel_notes(panel, math.inf)
         task = drop.task if drop.filter == "none" else f"{drop.task} ({drop.filter})"
-        name = f"{task}: {drop.words} {change}{unit}"
+        name = f"{task}: {drop.words} {drop.change}{unit}"
         note = "; ".join([*([] if drop.higher_is_better else ["downward is worse"]), *notes])
         found.append(_Track(name, note, _DROPS_IN, panel))
     return found, len(tasks) - len(shown)
@@ -169,8 +168,7 @@ def _note(quantity: Quantity) -> str:
     """What a curve does not say itself."""
     said = ["variance behind a layer over that before it"] if quantity.column == GROWTH else []
     if quantity.cut:
-        far = ", ".join(f"layer {n} at {significant(quantity.values[n])}" for n in quantity.cut)
-        said.append(f"axis cut: {far}")
+        said.append(quantity.cut_note)
     if quantity.absent:
         said.append(f"0 or less and so not drawn: {layers_named(quantity.absent)}")
     return "; ".join(said)

@@ -168,9 +168,8 @@ def _drops_shown(run: Run) -> str:
     said = []
     for task in headline_tasks(run):
         drops = drops_of(run, task)
-        change = "drop" if drops.higher_is_better else "increase"
         removed = "each layer" if drops.block == 1 else f"each block of {drops.block} layers"
-        said.append(f"{plain(task)}: {change} of {drops.words} without {removed}")
+        said.append(f"{plain(task)}: {drops.change} of {drops.words} without {removed}")
     return (
         f"{'; '.join(said)}, against the whole model; one at a time, without fine-tuning. Lines: paired 95% "
         f"intervals; filled: detectable (Holm-adjusted p < {ALPHA}). Downward is worse. Layers are 0-based."

@@ -14,6 +14,7 @@ from depthprobe.render.lines import Axis, Curve, spans_a_decade, y_axis
 from depthprobe.render.profiles import MAIN
 from depthprobe.render.study import PROXIES
 from depthprobe.render.ticks import even_ticks, sparser, tick_labels
+from depthprobe.render.words import significant
 
 # The logarithm of a growth is a measure; what an axis shows is the factor, on a logarithmic scale.
 GROWTH = "variance_growth"
@@ -67,6 +68,12 @@ class Quantity:
     def curve(self) -> Curve:
         """The quantity over the layers."""
         return Curve(self.words, np.arange(len(self.values), dtype="float64"), self.values, MAIN)
+
+    @property
+    def cut_note(self) -> str:
+        """Which layers lie beyond the axis, and where; empty for none."""
+        far = ", ".join(f"layer {layer} at {significant(self.values[layer])}" for layer in self.cut)
+        return f"axis cut: {far}" if far else ""
 
     def at(self, layer: int) -> float:
         """Where a layer stands on the axis: at its value, or, if it is cut, near the end it lies beyond."""

@@ -30,9 +30,10 @@ from depthprobe.render.panels import Cell, Group, Margins, Sheet, panel_width
 from depthprobe.render.presets import here
 from depthprobe.render.quantities import Quantity, quantity_of
 from depthprobe.render.study import PROXIES, Study
-from depthprobe.render.style import FAINT, INK, LINE_SPACING, TICK_PT, style, width_in
+from depthprobe.render.style import FAINT, INK, TICK_PT, style, width_in
 from depthprobe.render.ticks import MINUS, ticks
-from depthprobe.render.words import counted, significant, spoken
+from depthprobe.render.trust import ranks
+from depthprobe.render.words import counted, spoken
 
 # The light end of the map is left out: on white it is hardly seen.
 _COLORS = matplotlib.colormaps["viridis"].resampled(256)
@@ -132,16 +133,7 @@ def _drawn(
         axes = figure.add_axes(sheet.spot(0, number).box)
         _draw(axes, side, panel, colors, width, size_pt)
         axes.set_yticks(panel.ticks, labels=panel.tick_labels if number == 0 else [])
-    first = figure.axes[0]
-    first.set_ylabel(
-        "\n".join(panel.label),
-        size=panel.label_pt,
-        parse_math=False,
-        linespacing=LINE_SPACING,
-        rotation_mode="anchor",
-        verticalalignment="top",
-    )
-    first.yaxis.set_label_coords((_EDGE - margins.left) / width, 0.5)
+    drops.write_axis_label(figure.axes[0], panel, (_EDGE - margins.left) / width)
     x, down = sheet.place(0, len(sides) - 1)
     bar_axes = figure.add_axes(sheet.box_in(x + width + _BAR_GAP, down, _BAR_IN, height))
     bar = figure.colorbar(ScalarMappable(colors, _COLORS), cax=bar_axes)
@@ -186,8 +178,7 @@ def _correlation(side: _Side) -> str:
     words = (
         f"{said('spearman')}, {said('kendall')}; 95% intervals over {counted(int(row['layers']), 'layer')}"
     )
-    far = [f"layer {layer} at {significant(side.quantity.values[layer])}" for layer in side.quantity.cut]
-    return words + (f"; axis cut: {', '.join(far)}" if far else "")
+    return "; ".join(filter(None, [words, side.quantity.cut_note]))
 
 
 def _side(
@@ -216,7 +207,8 @@ def _side(
     sizes = np.array([[width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT] for layer in layers])
     # Those first that lie beyond an axis, whose place says little, then those on which proxy and measurement
     # disagree most, which a reader looks for.
-    wrong = np.abs(_ranks(quantity.values[layers]) - _ranks(panel.drops.harm[known]))
+    by_proxy, by_harm = ranks(np.stack([quantity.values[layers], panel.drops.harm[known]]))
+    wrong = np.abs(by_proxy - by_harm)
     order = sorted(range(len(layers)), key=lambda dot: (not beyond[dot], -wrong[dot]))
     names = place_names(
         points,
@@ -227,11 +219,6 @@ def _side(
         lines=lines,
     )
     return _Side(row, quantity, layers, points, beyond, names)
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rank of every value; equal ones share theirs."""
-    return pd.Series(values).rank().to_numpy()
 
 
 def _pointing(across: float, up: float) -> str:

@@ -140,7 +140,7 @@ def _layers(study: Study) -> Sheet:
     for drops in study.drops:
         task = plain(drops.task)
         heads |= {
-            f"drop_{drops.task}": f"{_change(drops)}, {task}",
+            f"drop_{drops.task}": f"{drops.change}, {task}",
             f"ci_low_{drops.task}": f"95% from, {task}",
             f"ci_high_{drops.task}": f"95% to, {task}",
             f"p_adjusted_{drops.task}": f"p (Holm), {task}",
@@ -166,10 +166,6 @@ def _blocks(study: Study) -> Sheet:
     return Sheet("best-blocks", "Best block of each size", caption(what, [run]), frame, heads)
 
 
-def _change(drops: Drops) -> str:
-    return "drop" if drops.higher_is_better else "increase"
-
-
 def _drops(study: Study, drops: Drops, name: str) -> Sheet:
     rows = drops.rows
     frame = rows[["layer", "baseline", "pruned", "drop", "ci_low", "ci_high", "p_adjusted", "flips", "docs"]]
@@ -185,14 +181,14 @@ def _drops(study: Study, drops: Drops, name: str) -> Sheet:
     heads = {
         "pruned": "without",
         "baseline": "whole model",
-        "drop": _change(drops),
+        "drop": drops.change,
         "ci_low": "95% from",
         "ci_high": "95% to",
         "p_adjusted": "p (Holm)",
         "docs": "items",
     }
     runs = [run for run in study.sweeps if drops.task in set(run.tables["prune_sweep"]["task"])]
-    return Sheet(name, f"Measured {_change(drops)}: {task}", caption(what, runs[:1]), frame, heads)
+    return Sheet(name, f"Measured {drops.change}: {task}", caption(what, runs[:1]), frame, heads)
 
 
 def _gradnorm(study: Study) -> Sheet:

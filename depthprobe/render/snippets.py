@@ -71,11 +71,11 @@ def _mergekit(study: Study, removals: Sequence[Removal]) -> list[Snippet]:
 
 
 def _cheapest(drops: Drops, name: str) -> Snippet:
-    task, change = plain(drops.task), "drop" if drops.higher_is_better else "increase"
+    task = plain(drops.task)
     ordered = ", ".join(str(removal.layers[0]) for removal in cheapest_layers(drops))
     note = (
-        f"Single layers by measured {change} of {drops.words} on {task}, cheapest first. Each was removed "
-        "alone: what several cost together was not measured."
+        f"Single layers by measured {drops.change} of {drops.words} on {task}, cheapest first. Each was "
+        "removed alone: what several cost together was not measured."
     )
     return Snippet(f"{name}.txt", f"Cheapest single layers: {task}", note, _text([ordered]))
 

@@ -115,9 +115,9 @@ def _correlations(
         x, y: [layer] the two.
         chosen: [draw, layer] which layers are in a draw.
     """
-    # Not by scipy: its functions take one draw at a time, and importing them takes as long as a whole report.
+    # Not by scipy: its functions take one draw at a time.
     draws, count = chosen.shape
-    rho = _pearson(_ranks(x[chosen]), _ranks(y[chosen]))
+    rho = _pearson(ranks(x[chosen]), ranks(y[chosen]))
     # How often each layer was drawn: then a resample's tau is a quadratic form in the signs of all pairs.
     drawn = np.zeros((draws, count))
     np.add.at(drawn, (np.arange(draws)[:, None], chosen), 1.0)
@@ -129,7 +129,7 @@ def _correlations(
     return rho, np.divide(agree, norm, out=np.full(draws, np.nan), where=norm > 0)
 
 
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """[draw, layer] the rank of each value among those of its draw; equal ones share theirs."""
     return pd.DataFrame(values.T).rank().to_numpy().T
 
