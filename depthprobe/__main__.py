@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import TracebackType
 
@@ -16,6 +17,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        if "torch" not in sys.modules:
+            # A last look for garbage among all that was imported would take longer than the short commands.
+            gc.freeze()
         # Under `python -m`, an interrupt that met code run by exec() (imports do that) is remembered by the
         # interpreter and kills the process at its end, handled or not; the next exec() forgets it.
         exec("")

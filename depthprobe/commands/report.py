@@ -9,7 +9,7 @@ import typer
 
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, importing, result_console
+from depthprobe.commands.show import Watch, guarded, importing, result_console, uncollected
 from depthprobe.errors import OptionError
 
 MEASURE = "What a MODEL is measured with"
@@ -93,16 +93,18 @@ def command(
         directories = measure_missing(chosen, given | {"output": output}, watch)
         if not directories:
             return  # another process has the runs
-    from depthprobe.render.assembly import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
-    from depthprobe.render.study import read_study
-    from depthprobe.render.trust_tables import trust_table
-    from depthprobe.results.naming import run_directory_name
+    # A quarter of the time, which is to be short, would go into looking for garbage.
+    with uncollected():
+        from depthprobe.render.assembly import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
+        from depthprobe.render.study import read_study
+        from depthprobe.render.trust_tables import trust_table
+        from depthprobe.results.naming import run_directory_name
 
-    study = read_study(directories)
-    home = study.all_runs[0].directory.parent
-    if output is not None:
-        home = output / run_directory_name(str(study.facts.get("id") or study.model))
-    report = write_report(study, home / FOLDER, style)
+        study = read_study(directories)
+        home = study.all_runs[0].directory.parent
+        if output is not None:
+            home = output / run_directory_name(str(study.facts.get("id") or study.model))
+        report = write_report(study, home / FOLDER, style)
     console = result_console()
     for sentence in report.verdict:
         console.print(sentence, markup=False, soft_wrap=not console.is_terminal)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from depthprobe.render.captions import model_words
-from depthprobe.render.encoding import drawn_bytes
+from depthprobe.render.encoding import drawing
 from depthprobe.render.latex import latex_table
 from depthprobe.render.markdown import markdown
 from depthprobe.render.page import page
-from depthprobe.render.plates import overview_plates, run_plates, trust_plates
+from depthprobe.render.plates import Plate, overview_plates, run_plates, trust_plates
 from depthprobe.render.presets import drawn_for
-from depthprobe.render.report import Report, provenance
+from depthprobe.render.report import Figures, Report, provenance
 from depthprobe.render.sheets import sheets_of
 from depthprobe.render.snippets import snippets_of
 from depthprobe.render.study import Study
@@ -24,22 +27,36 @@ FOLDER = "report"
 PAGE, TEXT, FIGURES, TABLES, LISTS = "report.html", "report.md", "figures", "tables", "lists"
 
 
-def report_of(study: Study) -> Report:
-    """What the runs of a study say, drawn for the preset that holds.
+def figures_of(study: Study, trust: pd.DataFrame) -> Figures:
+    """The figures of a report, laid out for the preset that holds; none is drawn yet.
+
+    Args:
+        study: The runs.
+        trust: The correlations of their cheap measurements with the measured drops, from ``trust_frame``.
 
     Raises:
         RunError: if a table of a run cannot be used.
     """
-    trust = trust_frame(study)
+    return Figures(overview_plates(study), list(run_plates(study)), trust_plates(study, trust))
+
+
+def report_of(study: Study, trust: pd.DataFrame, figures: Figures) -> Report:
+    """What the runs of a study say.
+
+    Args:
+        study, trust: As of :func:`figures_of`.
+        figures: What that function gives.
+
+    Raises:
+        RunError: if a table of a run cannot be used.
+    """
     return Report(
         model=study.model,
         subtitle=f"{model_words(study.all_runs[0])}.",
         verdict=verdict(study),
-        overview=overview_plates(study),
-        plates=list(run_plates(study)),
+        figures=figures,
         correlations=trust,
         trust=trust_reading(study),
-        trust_plates=trust_plates(study, trust),
         trust_sheets=trust_sheets(study, trust),
         snippets=snippets_of(study),
         sheets=sheets_of(study),
@@ -67,19 +84,22 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
     """
     with drawn_for(style):
         check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS))
-        report = report_of(study)
-        replace_folder(folder, contents_of(report))
+        trust = trust_frame(study)
+        figures = figures_of(study, trust)
+        plates = figures.longest_first
+        # What is said is put together while other processes draw.
+        with drawing([plate.draw for plate in plates]) as drawn:
+            report = report_of(study, trust, figures)
+            files = _said(report)
+            files |= _drawn(plates, drawn())
+        svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in plates}
+        replace_folder(folder, files | {PAGE: _utf8(page(report, svgs))})
     return report
 
 
-def contents_of(report: Report) -> dict[str, bytes]:
-    """The files of a report by their path in its folder, drawn for the preset that holds."""
-    files: dict[str, bytes] = {}
-    plates = report.all_plates
-    for plate, drawn in zip(plates, drawn_bytes([plate.draw for plate in plates]), strict=True):
-        for kind, content in drawn.items():
-            files[f"{FIGURES}/{plate.name}.{kind}"] = content
-        files[f"{FIGURES}/{plate.name}.txt"] = _utf8(f"{plate.caption}\n")
+def _said(report: Report) -> dict[str, bytes]:
+    """The files of a report without figures in them, by their path in its folder."""
+    files = {TEXT: _utf8(markdown(report))}
     for sheet in report.all_sheets:
         files[f"{TABLES}/{sheet.name}.csv"] = sheet.csv
         files[f"{TABLES}/{sheet.name}.tex"] = _utf8(
@@ -87,9 +107,16 @@ def contents_of(report: Report) -> dict[str, bytes]:
         )
     for snippet in report.snippets:
         files[f"{LISTS}/{snippet.name}"] = _utf8(snippet.text)
-    svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in plates}
-    files[PAGE] = _utf8(page(report, svgs))
-    files[TEXT] = _utf8(markdown(report))
+    return files
+
+
+def _drawn(plates: Sequence[Plate], drawings: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
+    """The files of figures, each with its caption, by their path in the report's folder."""
+    files: dict[str, bytes] = {}
+    for plate, drawing_of in zip(plates, drawings, strict=True):
+        for kind, content in drawing_of.items():
+            files[f"{FIGURES}/{plate.name}.{kind}"] = content
+        files[f"{FIGURES}/{plate.name}.txt"] = _utf8(f"{plate.caption}\n")
     return files
 
 

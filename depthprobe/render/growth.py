@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 EXPONENTIAL, LINEAR = "closer to exponential", "closer to linear"
 UNSTEADY, OPEN = "no steady growth", "cannot be told apart"
@@ -33,8 +32,8 @@ LIKELIHOOD_RATIO, ERROR_RATIO = 20.0, 0.8
 _CONFIDENCE = 0.95
 # In log v: below these, differences and errors are those of the arithmetic.
 _SAME, _EXACT = 1e-9, 1e-8
-_GRID = 17
-_CLOSELY = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+# An odd number, so that a level line is among those tried; and enough halvings for all of float64's digits.
+_GRID, _HALVINGS = 1001, 60
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def growth_of(variances: Sequence[float] | NDArray[np.float64]) -> Growth | None
 
     rate, error = _regression(layers, logs)
     curved = rate * (layers - layers.mean())
-    straight = _straight(logs, curved)
+    straight = _straight(logs)
     margin = _t_quantile(len(values)) * error
     ends = np.exp(straight[[0, -1]] + level)
     slope = float(ends[1] - ends[0]) / (len(values) - 1)
@@ -126,39 +125,52 @@ def _regression(layers: NDArray[np.float64], logs: NDArray[np.float64]) -> tuple
 
 def _t_quantile(layers: int) -> float:
     """How many standard errors a 95% interval reaches to either side, for two fitted parameters."""
+    from scipy import special  # a tenth of a second that other processes can draw in
+
     return float(special.stdtrit(layers - 2, (1 + _CONFIDENCE) / 2))
 
 
-def _straight(logs: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+def _straight(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     """[layer] the logarithm of the line that is nearest to the values in log v, and above 0 at every layer.
 
-    The line is sought by the logarithms of its two ends, which any numbers will do for: a line between
-    values above 0 stays above 0.
+    A line above 0 is a scale and a ratio of its ends, any number above 0. Of every ratio the best scale is
+    known, the one that leaves errors in log v of mean 0, so that only the ratio has to be sought. There can
+    be more than one valley: a grid finds the deepest, and a bisection of the slope its ground.
 
     Args:
         logs: [layer 1 .. L] log v.
-        start: [layer 1 .. L] another fit to begin from.
     """
-    share = np.linspace(0, 1, len(logs))
+    layers = len(logs)
+    with np.errstate(divide="ignore"):
+        to_first = np.log(np.linspace(1, 0, layers))
+    to_last = to_first[::-1]
 
-    def parts(ends: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack([(1 - share) * np.exp(ends[0]), share * np.exp(ends[1])])
+    def shape(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[ratio, layer] the logarithm of the line from 1 to the ratio, whose logarithm is given."""
+        return np.logaddexp(to_first, ratios[:, None] + to_last)
 
-    def errors(ends: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.log(parts(ends).sum(axis=0)) - logs
+    def errors(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+        lines = shape(ratios)
+        return logs - logs.mean() - lines + lines.mean(axis=1, keepdims=True)
 
-    def slopes(ends: NDArray[np.float64]) -> NDArray[np.float64]:
-        both = parts(ends)
-        return (both / both.sum(axis=0)).T
+    def rises(ratio: float) -> bool:
+        """Whether a larger ratio is worse."""
+        one = np.array([ratio])
+        return float((errors(one) * np.exp(ratio + to_last - shape(one))).sum()) < 0
 
-    # From several places, since there can be more than one valley: the other fit's ends, a level line, which
-    # any fit must better, and the best of a coarse grid.
-    grid = np.linspace(logs.min() - 1, logs.max() + 1, _GRID)
-    tried = [np.array([first, last]) for first in grid for last in grid]
-    rough = min(tried, key=lambda ends: float((errors(ends) ** 2).sum()))
-    begins = [start[[0, -1]], np.full(2, logs.mean()), rough]
-    found = [optimize.least_squares(errors, begin, slopes, **_CLOSELY) for begin in begins]
-    return errors(min(found, key=lambda solution: solution.cost).x) + logs
+    # Beyond, the end that is nearly 0 alone is further off than all of a level line.
+    far = (math.sqrt(layers) + 1) * np.ptp(logs) + math.log(layers) + 1
+    grid = np.linspace(-far, far, _GRID) * layers / (layers - 1)
+    best = int((errors(grid) ** 2).sum(axis=1).argmin())
+    low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])
+    if rises(float(grid[best])):
+        high = float(grid[best])
+    else:
+        low = float(grid[best])
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rises(middle) else (middle, high)
+    return logs - errors(np.array([(low + high) / 2]))[0]
 
 
 def _fit(

@@ -30,14 +30,14 @@ def inline_svg(content: bytes, name: str, label: str) -> str:
     text = content.decode("utf-8")
     text = text[text.index("<svg") :]
     # What a reader of the page does not need: the licence-like metadata, and a rule for the whole document.
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s*<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     # The empty half of a map: cells without colour or edge, half of the page of a deep model.
-    text = re.sub(r'\s*<path d="[^"]*"(?: clip-path="[^"]*")? style="fill: none"/>', "", text)
-    text = re.sub(r"\s*\n\s*", "\n", text)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'((?:xlink:)?href="|url\()#', rf"\g<1>#{name}-", text)
+    text = re.sub(r'<path d="[^"]*"(?: clip-path="[^"]*")? style="fill: none"/>', "", text)
+    text = "\n".join(line for line in map(str.strip, text.split("\n")) if line)
+    for before in (' id="', 'href="#', "url(#"):
+        text = text.replace(before, f"{before}{name}-")
     head, _, body = text.partition(">")
     box = re.search(r'viewBox="([^"]*)"', head)
     width = re.search(r'\bwidth="([\d.]+)pt"', head)
@@ -47,4 +47,4 @@ def inline_svg(content: bytes, name: str, label: str) -> str:
     return (
         f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[1]}" role="img" '
         f'aria-label="{in_html(label)}" style="width:{shown:.5g}pt">{body}'
-    ).strip()
+    )

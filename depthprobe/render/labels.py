@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,17 +49,17 @@ def place_names(
     found: list[Name | None] = [None] * len(points)
     names = np.empty((0, 4))
     for point in order:
-        choices = _choices(points[point], sizes[point], radius, room)
         solid = np.concatenate([marks, names])
-        free = [choice for choice in choices if not _covers(choice[0], solid).any()]
         others = np.delete(solid, point, axis=0)
-        free = [
-            choice
-            for choice in free
-            if not (choice[1] and _crosses(points[point], choice[0], radius, others))
-        ]
-        chosen = next((choice for choice in free if not _covers(choice[0], lines).any()), None)
-        chosen = chosen or next(iter(free), None)
+        chosen = None
+        for box, led in _choices(points[point], sizes[point], radius, room):
+            if _covers(box, solid).any() or (led and _crosses(points[point], box, radius, others)):
+                continue
+            clear = not _covers(box, lines).any()
+            if chosen is None or clear:
+                chosen = box, led
+            if clear:
+                break
         if chosen is not None:
             box, led = chosen
             found[point] = Name(float(box[0::2].mean()), float(box[1::2].mean()), led)
@@ -69,9 +69,8 @@ def place_names(
 
 def _choices(
     point: NDArray[np.float64], size: NDArray[np.float64], radius: float, room: tuple[float, float]
-) -> list[tuple[NDArray[np.float64], bool]]:
+) -> Iterator[tuple[NDArray[np.float64], bool]]:
     """The boxes that a name could have, nearest first, and whether a line would have to lead there."""
-    found = []
     for further in _FURTHER:
         # A quarter of the directions, right first, where the name touches its mark: the others look alike.
         step = 2 if further == 0 else 1
@@ -82,8 +81,7 @@ def _choices(
             middle = point + direction * (radius + _GAP + further) + np.sign(direction) * size / 2
             box = np.concatenate([middle - size / 2, middle + size / 2])
             if (box[:2] >= 0).all() and (box[2:] <= room).all():
-                found.append((box, further > 0))
-    return found
+                yield box, further > 0
 
 
 def _covers(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -106,4 +104,6 @@ def _crosses(
     length = float(np.hypot(*(end - point)))
     shares = np.linspace(min(1.0, radius / length), 1, 9) if length else np.array([1.0])
     places = point + shares[:, None] * (end - point)
-    return any(_covers(np.concatenate([place, place]), others).any() for place in places)
+    across, up = places[:, :1], places[:, 1:]
+    within = (others[:, 0] < across) & (across < others[:, 2]) & (others[:, 1] < up) & (up < others[:, 3])
+    return bool(within.any())

@@ -87,13 +87,13 @@ def page(report: Report, svgs: Mapping[str, bytes]) -> str:
 def _sections(report: Report, svgs: Mapping[str, bytes]) -> list[tuple[str, str, str]]:
     """The sections as (id, heading, HTML); an empty one is left out."""
     return [
-        ("verdict", "Verdict", _sentences(report.verdict) + _figures(report.overview, svgs)),
-        ("figures", "Figures", _figures(report.plates, svgs)),
+        ("verdict", "Verdict", _sentences(report.verdict) + _figures(report.figures.overview, svgs)),
+        ("figures", "Figures", _figures(report.figures.single, svgs)),
         (
             "trust",
             "How far the cheap measurements can be trusted",
             "\n".join([_sentences(report.trust), *map(_table, report.trust_sheets)]).strip()
-            + _figures(report.trust_plates, svgs),
+            + _figures(report.figures.trust, svgs),
         ),
         (
             "lists",

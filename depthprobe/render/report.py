@@ -30,6 +30,26 @@ class Snippet:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """The figures of a report.
+
+    Args:
+        overview: Those that stand beside the verdict.
+        single: Of single measurements.
+        trust: Of the cheap measurements against the measured drops.
+    """
+
+    overview: list[Plate]
+    single: list[Plate]
+    trust: list[Plate]
+
+    @property
+    def longest_first(self) -> list[Plate]:
+        """All of them; those that take longest to draw first, so that no core ends long after another."""
+        return [*self.overview, *self.trust, *self.single]
+
+
+@dataclass(frozen=True)
 class Report:
     """A report of one model.
 
@@ -37,10 +57,9 @@ class Report:
         model: Its id, as a title shows it.
         subtitle: The model in a sentence: commit, layers, precision.
         verdict: Sentences made from the numbers, and what they cannot say.
-        overview: The figures that stand beside the verdict.
-        plates: The figures of single measurements.
+        figures: All its figures.
         correlations: Of the cheap measurements with the measured drops, from ``trust_frame``.
-        trust_plates, trust_sheets, trust: The same as figures, tables and sentences.
+        trust_sheets, trust: The same as tables and sentences.
         snippets: Lists to be copied.
         sheets: The tables of single measurements.
         notes: Sentences on runs that were left out or are missing.
@@ -50,21 +69,14 @@ class Report:
     model: str
     subtitle: str
     verdict: list[str]
-    overview: list[Plate]
-    plates: list[Plate]
+    figures: Figures
     correlations: pd.DataFrame
     trust: list[str]
-    trust_plates: list[Plate]
     trust_sheets: list[Sheet]
     snippets: list[Snippet]
     sheets: list[Sheet]
     notes: list[str]
     runs: list[tuple[str, dict[str, str]]]
-
-    @property
-    def all_plates(self) -> list[Plate]:
-        """Every figure, in the order of the page."""
-        return [*self.overview, *self.plates, *self.trust_plates]
 
     @property
     def all_sheets(self) -> list[Sheet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -51,6 +52,9 @@ _STYLE = {
     "legend.frameon": False,
     # Type 42 keeps text as text: journals refuse Type 3, and a reader can search the figure.
     "pdf.fonttype": 42,
+    # By this one matplotlib (3.11) judges in PDFs too how many characters a font can hold: with the usual 3
+    # every font with a minus sign or a Greek letter is embedded twice.
+    "ps.fonttype": 42,
     # Fixed, so that the same run gives the same bytes.
     "svg.hashsalt": "depthprobe",
 }
@@ -77,13 +81,16 @@ def printable(text: str) -> str:
     )
 
 
-@cache
 def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
     """The width of one line of text in inches; where it is ours, it may hold mathematics."""
-    font = FontProperties(family=FONT, size=size_pt, weight=weight)
-    ismath = mathematics and "$" in text
-    width_pt, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=ismath)
-    return float(width_pt) / 72
+    return _width_of_one(text, weight, mathematics and "$" in text) * size_pt / 72
+
+
+@cache
+def _width_of_one(text: str, weight: str, mathematics: bool) -> float:
+    """The width of a line of text in points, for each point of its size."""
+    font = FontProperties(family=FONT, size=1, weight=weight)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=mathematics)[0])
 
 
 def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> list[str]:
@@ -95,9 +102,9 @@ def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> li
     lines: list[str] = []
     rest = printable(text)
     while rest:
-        end = len(rest)
-        while end > 1 and width_in(rest[:end].rstrip(), size_pt, weight) > room_in:
-            end -= 1
+        ends = range(1, len(rest) + 1)
+        # At least one character, though there may be no room for it.
+        end = max(1, bisect_right(ends, room_in, key=lambda n: width_in(rest[:n].rstrip(), size_pt, weight)))
         if end < len(rest):
             after = max((place + 1 for place in range(end) if _may_break(rest, place)), default=0)
             # A break in the first third would leave a line that looks forgotten.

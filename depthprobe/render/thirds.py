@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 # Of fewer layers a third without its end layer has fewer than three: resampling these says nothing.
 FEWEST_LAYERS = 12
@@ -89,4 +88,6 @@ def _tail(count: int) -> float:
     Source: the expanded percentile interval of Hesterberg, "What Teachers Should Know about the Bootstrap",
     1411.5279; it makes up for the divisor n of a resample's variance and for the normal tails.
     """
+    from scipy import special  # a tenth of a second that other processes can draw in
+
     return float(special.ndtr(math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.025)))

@@ -143,13 +143,15 @@ def test_an_unknown_style_is_one_line_with_the_known_ones():
 
 def test_figures_drawn_side_by_side_are_those_drawn_one_after_the_other(monkeypatch):
     drawings = [partial(DRAWINGS[name], 12) for name in ("gradnorm", "variance")]
-    beside = encoding.drawn_bytes(drawings)
+    with encoding.drawing(drawings) as drawn:
+        beside = drawn()
 
     def refused(*asked):
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(encoding, "ProcessPoolExecutor", refused)
-    assert encoding.drawn_bytes(drawings) == beside
+    with encoding.drawing(drawings) as drawn:
+        assert drawn() == beside
     assert [set(drawn) for drawn in beside] == [{"png", "pdf", "svg"}] * 2
 
 

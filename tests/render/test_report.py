@@ -222,7 +222,7 @@ def check_markdown(text):
 def test_mathematics_in_a_name_is_drawn_as_it_is_written(tmp_path):
     runs = copied(tmp_path / "runs", model="$x^2$ \\frac{", probes=["angular"])
     report = write_report(read_study([runs]), tmp_path / "report")
-    texts = [text.get_text() for text in report.plates[0].draw().texts]
+    texts = [text.get_text() for text in report.figures.single[0].draw().texts]
     assert "$x^2$ \\frac{" in texts
 
 
