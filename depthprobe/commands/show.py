@@ -81,6 +81,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> None:
+        gc.enable()  # was off while the program started
         try:
             command(*args, **options)
         except DepthprobeError as error:

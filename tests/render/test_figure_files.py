@@ -1,13 +1,22 @@
 import errno
+import io
 import os
+import re
 import subprocess
 import sys
+import zlib
 
 import pytest
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from matplotlib.figure import Figure
 from PIL import Image
 
 from depthprobe.errors import MachineError, OptionError, RunError
+from depthprobe.render.encoding import render_bytes
 from depthprobe.render.figures import DRAWINGS, draw_run, model_title
+from depthprobe.render.presets import drawn_for
+from depthprobe.render.style import FONT
 from depthprobe.results.store import read_run
 
 
@@ -42,6 +51,29 @@ def test_text_in_a_pdf_stays_text(make_run):
     assert b"/CIDFontType2" in content or b"/TrueType" in content
     assert b"/Type3" not in content
     assert b"CreationDate" not in content
+
+
+def streams_in(pdf):
+    """What lies compressed in a PDF, part by part."""
+    parts = re.findall(rb"stream\r?\n(.*?)endstream", pdf, flags=re.DOTALL)
+    return [zlib.decompress(part) for part in parts]
+
+
+@pytest.mark.parametrize("style", ["auto", "slides"])
+def test_a_font_is_embedded_once_with_its_shapes_alone_and_every_letter_can_be_searched(style):
+    usual = subset.load_font
+    letters = "AV1\N{MINUS SIGN}\N{GREEK SMALL LETTER DELTA}\N{EN DASH}"
+    with drawn_for(style):
+        figure = Figure((3, 2))
+        figure.text(0.1, 0.5, letters, family=FONT, parse_math=False)
+        streams = streams_in(render_bytes(figure, "pdf"))
+    assert subset.load_font is usual
+    (font,) = [TTFont(io.BytesIO(stream)) for stream in streams if stream.startswith(b"\x00\x01\x00\x00")]
+    shapes = [name for name in font.getGlyphOrder() if font["glyf"][name].numberOfContours]
+    assert len(shapes) == len(letters)
+    assert not {"GSUB", "GPOS", "GDEF", "MATH", "kern"} & set(font.keys())
+    (searched,) = [stream.decode() for stream in streams if b"begincmap" in stream]
+    assert all(f"[<{ord(letter):04x}>]" in searched for letter in letters)
 
 
 def test_the_title_is_the_models_id_unless_given(make_run):
@@ -111,6 +143,8 @@ for name in ("torch", "transformers", "datasets", "matplotlib.pyplot"):
 from depthprobe.render.figures import draw_run
 from depthprobe.render.reading import reading
 from depthprobe.render.tables import angular_table
+from depthprobe.render.presets import drawn_for
+from depthprobe.render.style import FONT
 from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
