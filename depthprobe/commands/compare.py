@@ -81,8 +81,10 @@ def command(
     l/L, over which curves and drops are drawn. Writes compare_PROBE.csv and a figure for each probe, and
     manifest.json, to OUTPUT/compare-NAMES/.
     """
+    asked_for: dict[str, Any] = dict(locals())
     formats = shared.formats_of(format)
     watch = Watch(quiet, verbose)
+    from depthprobe.commands.targets import refuse_measuring
     from depthprobe.comparing.sides import find_sides, probes_to_compare
     from depthprobe.comparing.story import compare
     from depthprobe.results.naming import checked_name
@@ -119,6 +121,8 @@ def command(
         if measured is None:
             return
         sides = measured
+    else:
+        refuse_measuring(command, asked_for)
     run = compare(sides, probes, output=output, name=name, say=watch.say)
     _show(run, formats)
 

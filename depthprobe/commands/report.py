@@ -78,9 +78,9 @@ def command(
     which needs no other file, report.md, and folders with every figure (PDF, PNG, SVG, caption), table (CSV,
     LaTeX) and list.
     """
-    from depthprobe.commands.targets import runs_named
-
     given: dict[str, Any] = dict(locals())
+    from depthprobe.commands.targets import refuse_measuring, runs_named
+
     watch = Watch(quiet, verbose)
     check_style(style)
     directories = runs_named(targets or [])
@@ -93,6 +93,8 @@ def command(
         directories = measure_missing(chosen, given | {"output": output}, watch)
         if not directories:
             return  # another process has the runs
+    else:
+        refuse_measuring(command, given)
     # A quarter of the time, which is to be short, would go into looking for garbage.
     with uncollected():
         from depthprobe.render.assembly import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from depthprobe.errors import DepthprobeError, RunError
+from depthprobe.errors import DepthprobeError, OptionError, RunError
 
+# What concerns finished runs too; all other options say how a model is measured.
+_OF_RUNS = ("output", "style", "format", "name", "probe", "quiet", "verbose")
 # What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
 _OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")
 _MANIFEST = "manifest.json"
@@ -30,12 +34,41 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
             f"{strange} {what}.", "Name one model, or directories of finished runs such as reports/MODEL."
         )
     # What looks like a path into the reports is no model of the hub.
+    if not strange.exists() and strange.parent != Path() and _holds_models(strange.parent):
+        raise RunError(
+            f"{strange} does not exist, and {strange.parent} holds runs.",
+            "Check the name, or name a model.",
+        )
     if strange.is_dir() and not _is_model(strange):
         raise RunError(
             f"{strange} holds neither a run nor a model.",
             "Name a model, or a directory of finished runs such as reports/MODEL.",
         )
     return None
+
+
+def refuse_measuring(command: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Raise an OptionError where finished runs come with an option that says how a model is measured.
+
+    Args:
+        command: The command, by whose signature an option is known to be given.
+        given: Its arguments by name.
+
+    Raises:
+        OptionError: if there is such an option.
+    """
+    for name, parameter in inspect.signature(command).parameters.items():
+        is_option = parameter.default is not inspect.Parameter.empty and name not in (*_OF_RUNS, "targets")
+        if is_option and given[name] != parameter.default:
+            raise OptionError(
+                f"--{name.replace('_', '-')} says how a model is measured; finished runs are not measured.",
+                "Leave it out, or name a model.",
+            )
+
+
+def _holds_models(path: Path) -> bool:
+    """Whether runs lie in a directory, or in the directories of models in it."""
+    return any(next(path.glob(f"{deep}[!.]*/{_MANIFEST}"), None) for deep in ("", "[!.]*/"))
 
 
 def _is_model(path: Path) -> bool:

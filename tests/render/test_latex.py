@@ -1,5 +1,6 @@
 """LaTeX tables: they compile with the three-line preamble, whatever the names in them."""
 
+import re
 import shutil
 import subprocess
 
@@ -22,20 +23,28 @@ HOSTILE = [
 PREAMBLE = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
-def test_a_table_of_hostile_names_compiles_with_three_lines_before_it(tmp_path):
-    rows = [[name, name] for name in HOSTILE]
-    table = latex_table(["[l]", "*{2}{c}"], rows, [False, True], "\n".join(HOSTILE))
-    (tmp_path / "table.tex").write_text(f"{PREAMBLE}{table}\\end{{document}}\n", encoding="utf-8")
+def compiled(table, folder):
+    """The log of a document that is nothing but the preamble and a table."""
+    (folder / "table.tex").write_text(f"{PREAMBLE}{table}\\end{{document}}\n", encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "table.pdf").stat().st_size > 1000
-    log = (tmp_path / "table.log").read_text(encoding="utf-8", errors="replace")
+    assert (folder / "table.pdf").stat().st_size > 1000
+    return (folder / "table.log").read_text(encoding="utf-8", errors="replace")
+
+
+needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+
+
+@needs_latex
+def test_a_table_of_hostile_names_compiles_with_three_lines_before_it(tmp_path):
+    rows = [[name, name] for name in HOSTILE]
+    table = latex_table(["[l]", "*{2}{c}"], rows, [False, True], "\n".join(HOSTILE))
+    log = compiled(table, tmp_path)
     assert "Missing character" not in log and "LaTeX Warning" not in log
 
 
@@ -48,6 +57,66 @@ def test_a_table_has_booktabs_rules_and_none_that_are_vertical():
         "\\begin{tabular}{rr}\n\\toprule\nlayer & drop \\\\\n\\midrule\n"
         "0 & $-$0.3 \\\\\n1 & 0.0 \\\\\n\\bottomrule\n\\end{tabular}\n"
     )
+
+
+def wide_table(tasks):
+    """As the table of all quantities of a layer, with so many tasks."""
+    cheap = ["angular distance (n = 1)", "Block Influence", "contribution ratio", "gradient norm"]
+    heads = ["layer", *cheap]
+    for task in tasks:
+        heads += [f"drop, {task}", f"95% from, {task}", f"95% to, {task}", f"p (Holm), {task}"]
+    row = [
+        "11",
+        *["0.0123"] * len(cheap),
+        *["\N{MINUS SIGN}0.0661", "\N{MINUS SIGN}0.08", "0.02", "<0.001"] * len(tasks),
+    ]
+    return heads, [row] * 3, [True] * len(heads)
+
+
+@needs_latex
+@pytest.mark.parametrize(
+    "tasks", [[], ["arc"], ["hellaswag", "calibration"], [f"mmlu_high_school_physics_{n}" for n in range(4)]]
+)
+def test_no_table_is_wider_than_a_page(tmp_path, tasks):
+    assert "Overfull" not in compiled(latex_table(*wide_table(tasks), "What it is."), tmp_path)
+
+
+@needs_latex
+def test_no_table_of_words_is_wider_than_a_page(tmp_path):
+    heads = [
+        "task",
+        "metric",
+        "measurement",
+        "Spearman",
+        "95% from",
+        "95% to",
+        "Kendall",
+        "95% from",
+        "95% to",
+    ]
+    row = ["stdlib_mc", "acc_norm", "calibration-loss increase", *["\N{MINUS SIGN}0.897"] * 6]
+    table = latex_table(heads, [row] * 5, [False] * 3 + [True] * 6, "What it is.")
+    assert "Overfull" not in compiled(table, tmp_path)
+
+
+def test_every_word_of_a_head_that_is_broken_is_there():
+    table = latex_table(
+        ["a", "drop, mmlu_high_school_physics", "b (n = 1)"], [["0", "1", "2"]], [True] * 3, ""
+    )
+    assert "mmlu\\_high\\_school\\_physics" in table
+    wide = [f"drop, mmlu_high_school_physics ({n} = 1)" for n in range(9)]
+    table = latex_table(["a", *wide], [["0"] * 10], [True] * 10, "")
+    head = re.sub(r" \\\\ |\\end\{tabular\}|\\begin\{tabular\}\[b\]\{@\{\}r@\{\}\}", "", table)
+    assert head.count("mmlu\\_high\\_school\\_physics") == 9 and "5 = 1" in head
+
+
+def test_what_does_not_fit_stands_in_a_table_below_with_its_interval_and_the_names_of_its_rows():
+    heads, rows, numeric = wide_table(["hellaswag", "calibration"])
+    tables = latex_table(heads, rows, numeric, "What it is.").split("\\medskip")
+    assert len(tables) == 3
+    assert all("layer" in table and table.count("\n11 & ") == 3 for table in tables)
+    for task in ("hellaswag", "calibration"):
+        assert sorted(table.count(task) for table in tables) == [0, 0, 4]
 
 
 @given(st.text())
