@@ -193,18 +193,27 @@ def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_pa
 
 
 def check_latex(text):
-    r"""Outside comments, a tabular of rows with one & fewer than columns, and no command but ours."""
-    lines = [line for line in text.splitlines() if not line.startswith("%")]
-    columns = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])[1]
-    assert (lines[1], lines[3]) == (r"\toprule", r"\midrule")
-    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
-    for row in [lines[2], *lines[4:-2]]:
-        assert row.endswith(r" \\")
-        body = row.removesuffix(r" \\")
-        assert len(re.findall(r"(?<!\\)&", body)) == len(columns) - 1
-        known = r"\\(textbackslash|textasciitilde|textasciicircum|ttfamily|char|times|Delta|[{}$&%#_])"
-        assert not re.sub(known, "", body).count("\\")
-        assert not re.search(r"(?<!\\)[%#_^~]", body.replace("{-}", ""))
+    r"""Outside comments, tabulars of rows with one & fewer than columns, and no command but ours."""
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    for table in text.split("\n\n\\medskip\n\n"):
+        sized = re.fullmatch(r"\{\\\w+size\\setlength\{\\tabcolsep\}\{\dpt\}%\n(.*)\}", table, re.DOTALL)
+        lines = (sized[1] if sized else table).splitlines()
+        columns = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])[1]
+        assert (lines[1], lines[3]) == (r"\toprule", r"\midrule")
+        assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+        for row in [lines[2], *lines[4:-2]]:
+            check_latex_row(row, len(columns))
+
+
+def check_latex_row(row, columns):
+    assert row.endswith(r" \\")
+    # A cell of several lines is a tabular of one column.
+    stacked = r"\\begin\{tabular\}\[[bt]\]\{@\{\}[lr]@\{\}\}(.*?)\\end\{tabular\}"
+    body = re.sub(stacked, lambda cell: cell[1].replace(r" \\ ", " "), row.removesuffix(r" \\"))
+    assert len(re.findall(r"(?<!\\)&", body)) == columns - 1
+    known = r"\\(textbackslash|textasciitilde|textasciicircum|ttfamily|char|times|Delta|[{}$&%#_])"
+    assert not re.sub(known, "", body).count("\\")
+    assert not re.search(r"(?<!\\)[%#_^~]", body.replace("{-}", ""))
 
 
 def check_markdown(text):
