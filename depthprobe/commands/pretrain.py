@@ -252,7 +252,7 @@ def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
     """Return a recipe changed by what was asked for (None: nothing), and by what follows from that.
 
     Raises:
-        OptionError: if the width does not divide into heads.
+        OptionError: if the width does not divide into heads, or the warm-up does not end.
     """
     given = {name: value for name, value in asked.items() if value is not None}
     if given.get("dataset", base.dataset) != base.dataset:
@@ -270,5 +270,10 @@ def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
         raise OptionError(
             f"--hidden {recipe.hidden} does not divide into {recipe.heads} heads of an even width.",
             "Give another --hidden or --heads.",
+        )
+    if recipe.warmup_steps > recipe.steps:
+        raise OptionError(
+            f"--warmup {recipe.warmup_steps} is longer than the {recipe.steps} steps of the training.",
+            "Give fewer, or more --steps.",
         )
     return recipe

@@ -114,6 +114,7 @@ def test_a_diverged_training_is_one_sentence_and_keeps_its_log(tmp_path, text, m
         (("--norm", "deepnorm", "--init", "scaled"), "cannot be had with --norm deepnorm"),
         (("--preset", "7b"), "--preset 7b is not known. Choose 9m, 35m, 60m, 130m, 250m."),
         (("--hidden", 40, "--heads", 3), "--hidden 40 does not divide into 3 heads"),
+        (("--steps", 10, "--warmup", 11), "--warmup 11 is longer than the 10 steps of the training."),
         (("--dataset", "nowhere.txt"), "There is no file nowhere.txt."),
         (("--report-to", "nowhere"), "--report-to nowhere cannot be had"),
     ],
