@@ -136,3 +136,13 @@ def test_the_page_prints_with_all_its_tables(page, tmp_path):
     path = tmp_path / "page.pdf"
     browse(page, tmp_path, f"--print-to-pdf={path}", "--no-pdf-header-footer")
     assert path.stat().st_size > 50_000
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext here")
+    text = subprocess.run(["pdftotext", "-layout", path, "-"], capture_output=True, text=True, check=True)
+    pages = text.stdout.split("\f")
+    heads = [" ".join(line.split()) for printed in pages for line in printed.splitlines()]
+    # A table that goes on over the page says again what its columns are.
+    assert (
+        len(pages) > 5
+        and heads.count("layer whole model without drop 95% from 95% to p (Holm) flips items detectable") == 2
+    )
