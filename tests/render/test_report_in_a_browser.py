@@ -1,6 +1,7 @@
 """The page in a real browser: nothing goes wrong, nothing leaves it, tables sort, and dark is dark."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -139,10 +140,10 @@ def test_the_page_prints_with_all_its_tables(page, tmp_path):
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext here")
     text = subprocess.run(["pdftotext", "-layout", path, "-"], capture_output=True, text=True, check=True)
-    pages = text.stdout.split("\f")
-    heads = [" ".join(line.split()) for printed in pages for line in printed.splitlines()]
+    pages = [[" ".join(line.split()) for line in page.splitlines()] for page in text.stdout.split("\f")]
+    head = "layer whole model without drop 95% from 95% to p (Holm) flips items detectable"
     # A table that goes on over the page says again what its columns are.
-    assert (
-        len(pages) > 5
-        and heads.count("layer whole model without drop 95% from 95% to p (Holm) flips items detectable") == 2
-    )
+    assert sum(head in page for page in pages) >= 1
+    for page in pages:
+        rows = [line for line in page if re.fullmatch(r"\d+ 0\.538 .* 600 (yes|no)", line)]
+        assert (head in page) == bool(rows)
