@@ -1,7 +1,8 @@
-r"""Tables as LaTeX: booktabs' three rules, no vertical ones, numbers to the right, no wider than a page.
+r"""Tables as LaTeX: booktabs' three rules, no vertical ones, numbers to the right, no larger than a page.
 
 They compile in a document whose preamble is ``\documentclass{article}`` and ``\usepackage{booktabs}``, and
 fit its lines of 345 points: heads are broken, then type is made smaller, then columns move to a table below.
+So do rows that would not fit its 550 points of height.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from depthprobe.render.escapes import in_latex, plain
 
 # The lines of article in 10 points, less the indent of a paragraph.
 _ROOM_PT = 330.0
+# Its height, less heads and rules.
+_HEIGHT_PT = 490.0
 _UNBROKEN = 1000
 # A name of a task with more characters is broken; the mark for where is none that a text can hold.
 _LONG, _BREAK = 12, "\x00 "
@@ -30,6 +33,7 @@ class _Setting:
         size: LaTeX's command for the size of type.
         em: Its em in points, by the width of a digit there, which is half of it.
         gap: Points on either side of a column.
+        line: Points from one line to the next.
         head, cell: In characters, how long lines of heads and of words in cells may be; longer where there is
             no place to break, heads also where the cells are.
     """
@@ -37,17 +41,19 @@ class _Setting:
     size: str
     em: float
     gap: float
+    line: float
     head: int
     cell: int
 
 
 _SETTINGS = (
-    _Setting("", 10.0, 6, _UNBROKEN, _UNBROKEN),
-    _Setting("", 10.0, 6, 6, 24),
-    _Setting(r"\footnotesize", 8.5, 4, 6, 24),
-    _Setting(r"\scriptsize", 8.0, 3, 6, 16),
+    _Setting("", 10.0, 6, 12.0, _UNBROKEN, _UNBROKEN),
+    _Setting("", 10.0, 6, 12.0, 6, 24),
+    _Setting(r"\footnotesize", 8.5, 4, 9.5, 6, 24),
+    _Setting(r"\scriptsize", 8.0, 3, 8.0, 6, 16),
 )
-_SEVERAL_TABLES = _SETTINGS[2]
+# Where there must be several tables, they need not be in the smallest type.
+_OF_SEVERAL = _SETTINGS[2:]
 
 
 class _Column:
@@ -81,8 +87,13 @@ def latex_table(
         cells = [[row[index] for row in rows] for index in range(len(heads))]
         return [_Column(*column, setting) for column in zip(heads, cells, numeric, strict=True)]
 
-    setting = next((one for one in _SETTINGS if _width(set_in(one)) <= _ROOM_PT), _SEVERAL_TABLES)
-    tables = [_tabular(part) for part in _parts(set_in(setting))]
+    setting = next((one for one in _SETTINGS if _width(set_in(one)) <= _ROOM_PT), None)
+    setting = setting or min(_OF_SEVERAL, key=lambda one: _badness(_parts(set_in(one))))
+    tables = [
+        _tabular(part, numbers)
+        for part in _parts(set_in(setting))
+        for numbers in _pages(part, len(rows), setting.line)
+    ]
     if setting.size:
         begin = rf"{{{setting.size}\setlength{{\tabcolsep}}{{{setting.gap:g}pt}}%"
         tables = [f"{begin}\n{table}}}" for table in tables]
@@ -94,6 +105,23 @@ def latex_table(
 def _width(columns: Sequence[_Column]) -> float:
     """About how wide a table is in points."""
     return sum(column.width for column in columns)
+
+
+def _badness(parts: Sequence[Sequence[_Column]]) -> tuple[int, int]:
+    """How many tables are too wide, then how many there are."""
+    return sum(_width(part) > _ROOM_PT for part in parts), len(parts)
+
+
+def _pages(columns: Sequence[_Column], rows: int, line: float) -> list[range]:
+    """Which rows stand in a table together, so that it is no higher than a page."""
+    heights = [line * max(len(column.cells[row]) for column in columns) for row in range(rows)]
+    starts, height = [0], 0.0
+    for row in range(rows):
+        if row > starts[-1] and height + heights[row] > _HEIGHT_PT:
+            starts.append(row)
+            height = 0.0
+        height += heights[row]
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], rows], strict=True)]
 
 
 def _parts(columns: Sequence[_Column]) -> list[list[_Column]]:
@@ -114,8 +142,8 @@ def _parts(columns: Sequence[_Column]) -> list[list[_Column]]:
     return parts
 
 
-def _tabular(columns: Sequence[_Column]) -> str:
-    rows = zip(*(column.cells for column in columns), strict=True)
+def _tabular(columns: Sequence[_Column], numbers: range) -> str:
+    rows = ([column.cells[number] for column in columns] for number in numbers)
     kinds = "".join("r" if column.numeric else "l" for column in columns)
     heads = [_cell(column.head, "b", kind) for column, kind in zip(columns, kinds, strict=True)]
     return "\n".join(

@@ -82,7 +82,18 @@ def test_no_table_is_wider_than_a_page(tmp_path, tasks):
 
 
 @needs_latex
-def test_no_table_of_words_is_wider_than_a_page(tmp_path):
+@pytest.mark.parametrize("columns", [3, 14])
+def test_no_table_is_higher_than_a_page_and_every_row_is_in_one(tmp_path, columns):
+    rows = [[f"{layer}.{column}" for column in range(columns)] for layer in range(126)]
+    table = latex_table([f"head {column}" for column in range(columns)], rows, [True] * columns, "")
+    assert "Overfull" not in compiled(table, tmp_path)
+    cells = re.findall(r"\d+\.\d+", "".join(line for line in table.splitlines() if "&" in line))
+    assert set(cells) == {cell for row in rows for cell in row}
+
+
+@needs_latex
+@pytest.mark.parametrize("task", ["stdlib_mc", "mmlu_high_school_physics"])
+def test_no_table_of_words_is_wider_than_a_page(tmp_path, task):
     heads = [
         "task",
         "metric",
@@ -94,7 +105,7 @@ def test_no_table_of_words_is_wider_than_a_page(tmp_path):
         "95% from",
         "95% to",
     ]
-    row = ["stdlib_mc", "acc_norm", "calibration-loss increase", *["\N{MINUS SIGN}0.897"] * 6]
+    row = [task, "acc_norm", "calibration-loss increase", *["\N{MINUS SIGN}0.897"] * 6]
     table = latex_table(heads, [row] * 5, [False] * 3 + [True] * 6, "What it is.")
     assert "Overfull" not in compiled(table, tmp_path)
 
