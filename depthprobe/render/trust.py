@@ -7,6 +7,7 @@ little to remove. That is what rank correlations measure, and all that is claime
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -58,9 +59,7 @@ def trust_frame(study: Study) -> pd.DataFrame:
             if _why_not(values, harm):
                 continue
             low, high = _intervals(values, harm)
-            rho, tau = (
-                float(found[0]) for found in _correlations(values, harm, np.arange(len(values))[None])
-            )
+            rho, tau = (float(found[0]) for found in _correlations(values, harm, np.ones((1, len(values)))))
             numbers = (rho, low[0], high[0], tau, low[1], high[1], len(values))
             rows.append((drops.task, drops.metric, proxy, *numbers))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -97,36 +96,42 @@ def _constant(values: NDArray[np.float64]) -> bool:
 
 def _intervals(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[list[float], list[float]]:
     """The ends of the intervals of Spearman's rho and Kendall's tau-b: two lists of two."""
-    count = len(x)
-    chosen = np.random.default_rng(_SEED).integers(0, count, (RESAMPLES, count))
-    found = _correlations(x, y, chosen)
+    found = _correlations(x, y, _resampled(len(x)))
     low, high = ([np.nan_to_num(values, nan=unknown) for values in found] for unknown in (-1.0, 1.0))
     return [float(np.percentile(values, 2.5)) for values in low], [
         float(np.percentile(values, 97.5)) for values in high
     ]
 
 
+@cache
+def _resampled(count: int) -> NDArray[np.float64]:
+    """[draw, layer] how often each of so many layers is in each draw; the same draws for every pair."""
+    chosen = np.random.default_rng(_SEED).integers(0, count, (RESAMPLES, count))
+    drawn = np.zeros((RESAMPLES, count))
+    np.add.at(drawn, (np.arange(RESAMPLES)[:, None], chosen), 1.0)
+    return drawn
+
+
 def _correlations(
-    x: NDArray[np.float64], y: NDArray[np.float64], chosen: NDArray[np.int64]
+    x: NDArray[np.float64], y: NDArray[np.float64], drawn: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Spearman's rho and Kendall's tau-b of every draw; NaN where one of the two has only one value.
 
+    Not by scipy, whose functions take one draw at a time. From how often each layer was drawn the ranks in a
+    draw are a product with the order of all pairs, and tau is a quadratic form in it.
+
     Args:
         x, y: [layer] the two.
-        chosen: [draw, layer] which layers are in a draw.
+        drawn: [draw, layer] how often each layer is in a draw.
     """
-    # Not by scipy: its functions take one draw at a time.
-    draws, count = chosen.shape
-    rho = _pearson(ranks(x[chosen]), ranks(y[chosen]))
-    # How often each layer was drawn: then a resample's tau is a quadratic form in the signs of all pairs.
-    drawn = np.zeros((draws, count))
-    np.add.at(drawn, (np.arange(draws)[:, None], chosen), 1.0)
     signs = [np.sign(values[:, None] - values[None, :]) for values in (x, y)]
+    # A layer's rank is how many are below it and half of those that equal it, itself included; and a half.
+    rho = _pearson(*(drawn @ (0.5 - 0.5 * sign) for sign in signs), drawn)
     agree, x_pairs, y_pairs = (
         ((drawn @ pairs) * drawn).sum(axis=1) for pairs in (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
     )
     norm = np.sqrt(x_pairs * y_pairs)
-    return rho, np.divide(agree, norm, out=np.full(draws, np.nan), where=norm > 0)
+    return rho, np.divide(agree, norm, out=np.full(len(drawn), np.nan), where=norm > 0)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,11 +139,15 @@ def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return pd.DataFrame(values.T).rank().to_numpy().T
 
 
-def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's correlation row by row; NaN where a row has only one value."""
-    x, y = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
-    norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    return np.divide((x * y).sum(axis=1), norm, out=np.full(len(x), np.nan), where=norm > 0)
+def _pearson(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted correlation of Pearson row by row; NaN where a row has only one value."""
+    total = weights.sum(axis=1, keepdims=True)
+    x, y = (values - (weights * values).sum(axis=1, keepdims=True) / total for values in (x, y))
+    both, of_x, of_y = ((weights * product).sum(axis=1) for product in (x * y, x * x, y * y))
+    norm = np.sqrt(of_x * of_y)
+    return np.divide(both, norm, out=np.full(len(x), np.nan), where=norm > 0)
 
 
 @dataclass(frozen=True)
