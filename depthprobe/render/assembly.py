@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from depthprobe.render.beside import drawing
 from depthprobe.render.captions import model_words
-from depthprobe.render.encoding import drawing
 from depthprobe.render.latex import latex_table
 from depthprobe.render.markdown import markdown
 from depthprobe.render.page import page

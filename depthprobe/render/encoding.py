@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import io
-import multiprocessing
-import os
 import re
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,62 +48,6 @@ def render_bytes(figure: Figure, file_format: str) -> bytes:
         figure.savefig(buffer, format=file_format, metadata=_METADATA[file_format], **options)
         content = buffer.getvalue()
     return _magnified_svg(content, factor) if factor != 1 and file_format == "svg" else content
-
-
-@contextmanager
-def drawing(drawings: Sequence[Callable[[], Figure]]) -> Iterator[Callable[[], list[dict[str, bytes]]]]:
-    """A function that waits for what is drawn while the body runs: for every drawing its files by format.
-
-    The processes that draw are copies of this one, which is safe only while it has no threads: with torch in
-    it, or on a system that makes no copies, one figure follows another once they are waited for.
-    """
-    copies = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
-    workers = min(len(os.sched_getaffinity(0)) if copies else 1, len(drawings))
-
-    def one_by_one() -> list[dict[str, bytes]]:
-        return [_all_formats(draw) for draw in drawings]
-
-    if workers < 2 or "torch" in sys.modules or threading.active_count() > 1:
-        yield one_by_one
-        return
-    try:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _inherit, (drawings,))
-        futures = [pool.submit(_of_inherited, index) for index in range(len(drawings))]
-    except _NO_PROCESSES:
-        yield one_by_one
-        return
-
-    def drawn() -> list[dict[str, bytes]]:
-        try:
-            return [future.result() for future in futures]
-        except _NO_PROCESSES:
-            return one_by_one()
-
-    try:
-        yield drawn
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-# Some machines allow no further processes, or no locks between them.
-_NO_PROCESSES = (BrokenProcessPool, NotImplementedError, OSError)
-_inherited: list[Callable[[], Figure]] = []
-
-
-def _inherit(drawings: Sequence[Callable[[], Figure]]) -> None:
-    """Keep the drawings that came with the copy, with their tables; figures cannot be sent."""
-    _inherited[:] = drawings
-    # A quarter of the time would go into looking through all that was imported, for a process of seconds.
-    gc.disable()
-
-
-def _of_inherited(index: int) -> dict[str, bytes]:
-    return _all_formats(_inherited[index])
-
-
-def _all_formats(draw: Callable[[], Figure]) -> dict[str, bytes]:
-    figure = draw()
-    return {kind: render_bytes(figure, kind) for kind in FORMATS}
 
 
 def _magnified_pdf(figure: Figure, factor: float) -> bytes:

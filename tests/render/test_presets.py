@@ -3,7 +3,6 @@
 import io
 import re
 import xml.etree.ElementTree
-from functools import partial
 
 import matplotlib
 import numpy as np
@@ -18,7 +17,6 @@ from typer.testing import CliRunner
 from depthprobe.commands import options
 from depthprobe.commands.app import app
 from depthprobe.errors import OptionError
-from depthprobe.render import encoding
 from depthprobe.render.angular import draw_angular
 from depthprobe.render.encoding import render_bytes
 from depthprobe.render.presets import PRESETS, drawn_for, here
@@ -139,20 +137,6 @@ def test_an_unknown_style_is_one_line_with_the_known_ones():
     with pytest.raises(OptionError) as caught, drawn_for("poster"):
         pass
     assert str(caught.value) == ("--style is 'poster'. Use one of: auto, paper-single, paper-double, slides.")
-
-
-def test_figures_drawn_side_by_side_are_those_drawn_one_after_the_other(monkeypatch):
-    drawings = [partial(DRAWINGS[name], 12) for name in ("gradnorm", "variance")]
-    with encoding.drawing(drawings) as drawn:
-        beside = drawn()
-
-    def refused(*asked):
-        raise OSError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr(encoding, "ProcessPoolExecutor", refused)
-    with encoding.drawing(drawings) as drawn:
-        assert drawn() == beside
-    assert [set(drawn) for drawn in beside] == [{"png", "pdf", "svg"}] * 2
 
 
 @pytest.mark.parametrize("style", ["paper-single", "slides"])
