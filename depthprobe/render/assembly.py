@@ -11,7 +11,7 @@ from depthprobe.render.beside import drawing
 from depthprobe.render.captions import model_words
 from depthprobe.render.latex import latex_table
 from depthprobe.render.markdown import markdown
-from depthprobe.render.page import page
+from depthprobe.render.page import files_named, page
 from depthprobe.render.plates import Plate, overview_plates, run_plates, trust_plates
 from depthprobe.render.presets import drawn_for
 from depthprobe.render.report import Figures, Report, provenance
@@ -83,7 +83,7 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
         MachineError: if the disk is full or may not be written.
     """
     with drawn_for(style):
-        check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS))
+        check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS), _files_before(folder / PAGE))
         trust = trust_frame(study)
         figures = figures_of(study, trust)
         plates = figures.longest_first
@@ -93,8 +93,17 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
             files = _said(report)
             files |= _drawn(plates, drawn())
         svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in plates}
-        replace_folder(folder, files | {PAGE: _utf8(page(report, svgs))})
+        names = sorted([*files, PAGE])
+        replace_folder(folder, files | {PAGE: _utf8(page(report, svgs, names))})
     return report
+
+
+def _files_before(path: Path) -> list[str]:
+    """The files of the report whose page this is, as it names them; none where there is no such page."""
+    try:
+        return files_named(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _said(report: Report) -> dict[str, bytes]:

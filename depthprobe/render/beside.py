@@ -33,8 +33,9 @@ def drawing(drawings: Sequence[Drawing]) -> Iterator[Callable[[], list[Files]]]:
     try:
         yield lambda: _collected(drawings, [connection for _, connection in copies])
     finally:
-        for process, connection in copies:
+        for process, _ in copies:
             process.terminate()
+        for process, connection in copies:
             process.join()
             connection.close()
 

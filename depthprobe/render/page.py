@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,12 +26,13 @@ _LONG = 24
 _WIDE_PT = 330
 
 
-def page(report: Report, svgs: Mapping[str, bytes]) -> str:
+def page(report: Report, svgs: Mapping[str, bytes], files: Sequence[str]) -> str:
     """The page as text.
 
     Args:
         report: What it says.
         svgs: By name of a figure its SVG file.
+        files: The paths of all files of the report, for :func:`files_named`.
     """
     style = (_ASSETS / "report.css").read_text(encoding="utf-8")
     script = (_ASSETS / "report.js").read_text(encoding="utf-8")
@@ -57,6 +59,7 @@ def page(report: Report, svgs: Mapping[str, bytes]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
+<meta name="files" content="{" ".join(map(in_html, files))}">
 <title>{title}: what its layers do</title>
 <style>
 {style}</style>
@@ -103,6 +106,12 @@ def _sections(report: Report, svgs: Mapping[str, bytes]) -> list[tuple[str, str,
         ("tables", "Tables", "\n".join(map(_table, report.sheets))),
         ("runs", "How it was measured", _sentences(report.notes) + _runs(report)),
     ]
+
+
+def files_named(page_before: str) -> list[str]:
+    """The files of the report that a page belongs to; none where the page does not tell."""
+    named = re.search(r'<meta name="files" content="([^"]*)">', page_before)
+    return named[1].split() if named else []
 
 
 def _sentences(sentences: Sequence[str]) -> str:

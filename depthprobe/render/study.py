@@ -154,6 +154,7 @@ def read_study(directories: Sequence[Path]) -> Study:
     if not runs:
         raise RunError("There is no run to report.", "Give the directory of a run, or of a model's runs.")
     runs, notes = without_fresh(runs)
+    notes = [*_without_manifest(directories), *notes]
     for other in runs[1:]:
         check_same_model(runs[0], other)
     runs.sort(key=preference)
@@ -174,6 +175,16 @@ def read_study(directories: Sequence[Path]) -> Study:
             "Run the measurement again.",
         )
     return Study(model_title(kept[0]), layers, taken, tuple(sweeps), tuple(notes))
+
+
+def _without_manifest(directories: Sequence[Path]) -> list[str]:
+    """Sentences on what lies among a model's runs and holds tables, but is no run."""
+    children = [child for directory in directories for child in sorted(Path(directory).glob("[!.]*/"))]
+    return [
+        f"{child} holds tables but no {MANIFEST_NAME}, so it is left out."
+        for child in children
+        if next(child.glob("*.csv"), None) and not (child / MANIFEST_NAME).is_file()
+    ]
 
 
 def _table(run: Run, stem: str) -> pd.DataFrame:

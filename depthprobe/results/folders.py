@@ -10,12 +10,13 @@ from depthprobe.errors import RunError
 from depthprobe.results.files import aside, machine_error
 
 
-def check_replaceable(folder: Path, ours: Collection[str]) -> None:
+def check_replaceable(folder: Path, ours: Collection[str], files: Collection[str] = ()) -> None:
     """Pass if the folder may be written: nothing lies there, or nothing but what a folder of its kind holds.
 
     Args:
         folder: The folder.
         ours: The names that may stand in it.
+        files: By path inside it, with ``/``, the files that may; any under those names if none is given.
 
     Raises:
         RunError: if something else lies there.
@@ -25,6 +26,9 @@ def check_replaceable(folder: Path, ours: Collection[str]) -> None:
     strange = (
         sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
     )
+    if files and not strange:
+        inside = (path for path in folder.rglob("*") if not path.is_dir())
+        strange = sorted({path.relative_to(folder).as_posix() for path in inside} - set(files))
     if strange:
         raise RunError(
             f"{folder} holds {strange[0]}, which no report wrote.",

@@ -123,7 +123,6 @@ def test_the_page_is_ordered_for_those_who_do_not_see_it(report):
 def test_the_same_runs_give_the_same_bytes_in_place_of_the_report_before(tmp_path, report):
     folder = tmp_path / "report"
     write_report(read_study([GALLERY]), folder)
-    (folder / "figures" / "old.png").write_bytes(b"of a report before")
     write_report(read_study([GALLERY]), folder)
     assert files_of(folder) == files_of(report)
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
@@ -136,6 +135,24 @@ def test_something_else_in_the_reports_place_is_left_alone(tmp_path):
     with pytest.raises(RunError, match="holds thesis.tex, which no report wrote"):
         write_report(read_study([GALLERY]), folder)
     assert (folder / "thesis.tex").read_text() == "mine"
+
+
+def test_somebodys_file_among_those_of_a_report_is_left_alone(tmp_path):
+    folder = tmp_path / "report"
+    write_report(read_study([GALLERY]), folder)
+    mine = folder / "tables" / "layers-edited.tex"
+    mine.write_text("mine")
+    before = files_of(folder)
+    with pytest.raises(RunError, match=r"holds tables/layers-edited\.tex, which no report wrote"):
+        write_report(read_study([GALLERY]), folder)
+    assert files_of(folder) == before
+
+
+def test_a_report_of_fewer_runs_takes_the_place_of_a_fuller_one(tmp_path):
+    folder = tmp_path / "report"
+    write_report(read_study([GALLERY]), folder)
+    write_report(read_study([GALLERY / "angular"]), folder)
+    assert not list(folder.rglob("trust*")) and (folder / "figures" / "angular.pdf").is_file()
 
 
 def test_a_disk_that_fails_leaves_the_report_before(tmp_path, report, monkeypatch):

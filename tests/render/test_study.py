@@ -226,3 +226,11 @@ def test_other_runs_beside_those_of_a_model_are_passed_over_unless_named(tmp_pat
     assert other.parent == directory and "training" not in read_study([directory]).runs
     with pytest.raises(RunError, match="'training', which a report cannot use"):
         read_study([directory, other])
+
+
+def test_a_run_that_lost_its_manifest_is_left_out_with_a_word(output):
+    directory = write_model(output, 6)
+    (directory / "angular" / "manifest.json").unlink()
+    study = read_study([directory])
+    assert "angular" not in study.runs
+    assert study.notes == (f"{directory / 'angular'} holds tables but no manifest.json, so it is left out.",)
