@@ -97,7 +97,7 @@ def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> li
     """The text as lines that each fit into ``room_in`` inches.
 
     Lines break after a space, slash, hyphen, underscore, dot, colon or comma, though not in a number as in
-    1,000, and only where none is in reach in the middle of a word.
+    1,000 or beside an equals sign, and only where none is in reach in the middle of a word.
     """
     lines: list[str] = []
     rest = printable(text)
@@ -119,7 +119,8 @@ def _may_break(text: str, place: int) -> bool:
     in_number = (
         text[place] in ".," and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
     )
-    return text[place] in " /-_.:," and not in_number
+    in_equation = text[place] == " " and "=" in (text[place - 1], text[place + 1 : place + 2])
+    return text[place] in " /-_.:," and not in_number and not in_equation
 
 
 def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:

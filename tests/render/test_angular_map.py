@@ -198,11 +198,15 @@ def test_letters_the_font_lacks_become_question_marks():
     assert printable("模型/llama\n\t7b\x07") == "??/llama 7b?"
 
 
-@given(st.text(alphabet="ab-/_ .W", max_size=120), st.floats(0.5, 4))
+@given(st.text(alphabet="ab-/_ .W=", max_size=120), st.floats(0.5, 4))
 def test_fitted_lines_fit_and_lose_nothing(text, room):
     lines = fit(text, 7, room)
     assert all(width_in(line, 7) <= room for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_an_equation_stays_on_one_line():
+    assert fit("Angular distance (n = 1)", 7, 1.2, "bold") == ["Angular distance", "(n = 1)"]
 
 
 def test_a_title_shrinks_before_it_takes_another_line():
