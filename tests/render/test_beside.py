@@ -104,13 +104,15 @@ def test_no_copy_outlives_a_body_that_fails():
 @needs_copies
 @pytest.mark.parametrize("to_all", [True, False], ids=["the terminal's processes", "the process alone"])
 def test_ctrl_c_while_figures_are_drawn_ends_the_command_and_leaves_nothing(tmp_path, to_all):
-    # A line of the log says that copies are drawing; some time later the interrupt meets them at work.
+    # Copies that never come to an end, and a line that says that they are waited for.
     code = (
-        "import sys; from depthprobe.render import beside; started = beside._start\n"
-        "def told(drawings):\n    copies = started(drawings); print(len(copies), flush=True); return copies\n"
-        "beside._start = told; from depthprobe.__main__ import main; main()"
+        "import sys, time; from depthprobe.render import beside; collected = beside._collected\n"
+        "def told(drawings, connections):\n"
+        "    print(len(connections), flush=True); return collected(drawings, connections)\n"
+        "beside._collected = told; beside._draw = lambda *given: time.sleep(600)\n"
+        "from depthprobe.__main__ import main; main()"
     )
-    for after in (0.0, 0.05, 0.3, 0.6):
+    for after in (0.0, 0.3):
         process = subprocess.Popen(
             [sys.executable, "-c", code, "report", str(GALLERY), "-o", str(tmp_path), "--quiet"],
             stdout=subprocess.PIPE,
