@@ -10,7 +10,7 @@ from typing import Any
 from depthprobe.errors import DepthprobeError, OptionError, RunError
 
 # What concerns finished runs too; all other options say how a model is measured.
-_OF_RUNS = ("output", "style", "format", "name", "probe", "quiet", "verbose")
+_OF_RUNS = ("targets", "output", "style", "format", "name", "probe", "quiet", "verbose")
 # What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
 _OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")
 _MANIFEST = "manifest.json"
@@ -58,8 +58,7 @@ def refuse_measuring(command: Callable[..., None], given: Mapping[str, Any]) -> 
         OptionError: if there is such an option.
     """
     for name, parameter in inspect.signature(command).parameters.items():
-        is_option = parameter.default is not inspect.Parameter.empty and name not in (*_OF_RUNS, "targets")
-        if is_option and given[name] != parameter.default:
+        if name not in _OF_RUNS and parameter.default not in (inspect.Parameter.empty, given[name]):
             raise OptionError(
                 f"--{name.replace('_', '-')} says how a model is measured; finished runs are not measured.",
                 "Leave it out, or name a model.",

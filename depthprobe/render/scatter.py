@@ -32,7 +32,6 @@ from depthprobe.render.quantities import Quantity, quantity_of
 from depthprobe.render.study import PROXIES, Study
 from depthprobe.render.style import FAINT, INK, TICK_PT, style, width_in
 from depthprobe.render.ticks import MINUS, ticks
-from depthprobe.render.trust import ranks
 from depthprobe.render.words import counted, spoken
 
 # The light end of the map is left out: on white it is hardly seen.
@@ -207,8 +206,8 @@ def _side(
     sizes = np.array([[width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT] for layer in layers])
     # Those first that lie beyond an axis, whose place says little, then those on which proxy and measurement
     # disagree most, which a reader looks for.
-    by_proxy, by_harm = ranks(np.stack([quantity.values[layers], panel.drops.harm[known]]))
-    wrong = np.abs(by_proxy - by_harm)
+    both = pd.DataFrame({"proxy": quantity.values[layers], "harm": panel.drops.harm[known]}).rank()
+    wrong = (both["proxy"] - both["harm"]).abs().to_numpy()
     order = sorted(range(len(layers)), key=lambda dot: (not beyond[dot], -wrong[dot]))
     names = place_names(
         points,

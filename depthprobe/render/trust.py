@@ -134,11 +134,6 @@ def _correlations(
     return rho, np.divide(agree, norm, out=np.full(len(drawn), np.nan), where=norm > 0)
 
 
-def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[draw, layer] the rank of each value among those of its draw; equal ones share theirs."""
-    return pd.DataFrame(values.T).rank().to_numpy().T
-
-
 def _pearson(
     x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -143,8 +143,6 @@ for name in ("torch", "transformers", "datasets", "matplotlib.pyplot"):
 from depthprobe.render.figures import draw_run
 from depthprobe.render.reading import reading
 from depthprobe.render.tables import angular_table
-from depthprobe.render.presets import drawn_for
-from depthprobe.render.style import FONT
 from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
