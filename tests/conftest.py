@@ -1,5 +1,11 @@
 """Two workers share the cores (``-n 2`` in pyproject.toml), so each of them computes on one."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What runs find out about a model is kept in the user's cache; tests have one of their own.
+os.environ["DEPTHPROBE_CACHE"] = tempfile.mkdtemp(prefix="depthprobe-tests-")
+atexit.register(shutil.rmtree, os.environ["DEPTHPROBE_CACHE"], ignore_errors=True)

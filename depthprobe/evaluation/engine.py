@@ -7,13 +7,14 @@ on each variant, up to the rounding of float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from depthprobe.batches import run_batches, token_budget
 from depthprobe.errors import MeasureError
-from depthprobe.evaluation.capability import check_removals, find_ways, names_of
+from depthprobe.evaluation.capability import check_removals, find_ways, mask_for, names_of
+from depthprobe.evaluation.memory import Memory
 from depthprobe.evaluation.passes import Passes, Ways
 from depthprobe.evaluation.plan import plan_chunks
 from depthprobe.evaluation.prefixes import Prices, lay_out
@@ -36,33 +37,60 @@ class ScoringEngine:
     Args:
         model: The loaded model.
         anatomy: Its anatomy.
+        memory: What is known of this model; what is missing is tried now and kept there.
         budget_tokens: The most different tokens a chunk may hold; None fits chunks to the memory.
 
     ``way`` says, for the manifest, how the work is shared: what came out right when it was tried.
     """
 
-    def __init__(self, model: LoadedModel, anatomy: Anatomy, *, budget_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        anatomy: Anatomy,
+        memory: Memory | None = None,
+        *,
+        budget_tokens: int | None = None,
+    ) -> None:
         self._model, self._anatomy = model, anatomy
-        ways, mask = find_ways(model.model, anatomy, model.device, context_limit(model.model))
-        self.way = str(ways)
-        self._ways = ways
-        self._passes = Passes(model.model, anatomy, model.device, ways, mask)
+        self._memory = memory or Memory()
+        if self._memory.ways is None:
+            self._memory.ways = find_ways(model.model, anatomy, model.device, context_limit(model.model))
+            self._memory.keep()
+        self._go(self._memory.ways)
         self._chunk_tokens, self._batch_tokens = self._budgets(budget_tokens)
+
+    def _go(self, ways: Ways) -> None:
+        """Score in these ways from now on."""
+        model = self._model.model
+        self.ways, self.way = ways, str(ways)
+        self._passes = Passes(model, self._anatomy, self._model.device, ways, mask_for(model, ways))
         self._prices = self._prices_here()
 
-    def check(self, variants: Sequence[Variant], generates: bool = False) -> None:
+    def check(
+        self,
+        variants: Sequence[Variant],
+        generates: bool = False,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> None:
         """See that the model can be run without the layers of each variant, and which way is right.
 
         Args:
             variants: What will be removed.
-            generates: Whether text will be generated too, where blocks are run in vain.
+            generates: Whether text will be generated too, where blocks are run and discarded.
+            advance: Called with 1 for every variant that is settled.
 
         Raises:
             MeasureError: if there is a variant whose answers cannot be trusted.
         """
-        model, anatomy = self._model, self._anatomy
+        model, anatomy, known = self._model, self._anatomy, self._memory.removals
         asked = [variant for variant in variants if variant]
-        ways = check_removals(model.model, anatomy, model.device, context_limit(model.model), asked)
+        unknown = [variant for variant in asked if variant not in known]
+        advance(len(asked) - len(unknown))
+        if unknown:
+            context = context_limit(model.model)
+            known |= check_removals(model.model, anatomy, model.device, context, self.ways, unknown, advance)
+            self._memory.keep()
+        ways = {variant: known[variant] for variant in asked}
         still_acting = [variant for variant in asked if "discard" not in ways[variant]]
         if generates and still_acting:
             raise MeasureError(
@@ -70,11 +98,8 @@ class ScoringEngine:
                 "later blocks use keys and values from there.",
                 "Choose other layers with --layers, or tasks that only score.",
             )
-        if self._ways.removal == "skip" and not all("skip" in ways[variant] for variant in asked):
-            self._ways = Ways(removal="delete", same_length=anatomy.feels_padding)
-            self.way = str(self._ways)
-            self._passes = Passes(model.model, anatomy, model.device, self._ways, None)
-            self._prices = self._prices_here()
+        if self.ways.removal == "skip" and not all("skip" in ways[variant] for variant in asked):
+            self._go(Ways(removal="delete", same_length=anatomy.feels_padding))
 
     def plan(self, requests: Sequence[ScoreRequest]) -> list[list[int]]:
         """Return chunks of request indices, the longest texts first: the same for every variant and run."""
@@ -121,14 +146,14 @@ class ScoringEngine:
     def _answers(
         self, requests: list[ScoreRequest], variants: list[Variant]
     ) -> Iterator[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
-        for group in lay_out(requests, self._prices, self._ways.depth_limit):
+        for group in lay_out(requests, self._prices, self.ways.depth_limit):
             yield from self._passes.run(group, variants, self._batch_tokens)
 
     def _budgets(self, chosen: int | None) -> tuple[int, int]:
         """Return the most tokens of a chunk, whose streams are all kept, and of one batch in it."""
         model, anatomy = self._model, self._anatomy
         itemsize = model.model.dtype.itemsize
-        kept = (anatomy.layers + 1) * anatomy.hidden * itemsize if self._ways.stream else 0
+        kept = (anatomy.layers + 1) * anatomy.hidden * itemsize if self.ways.stream else 0
         working = 32 * anatomy.hidden * itemsize
         batch = token_budget(model.device, working + kept, model.weight_bytes)
         chunk = batch
@@ -139,7 +164,7 @@ class ScoringEngine:
 
     def _prices_here(self) -> Prices:
         """Return what layouts cost on this model and device."""
-        anatomy, ways = self._anatomy, self._ways
+        anatomy, ways = self._anatomy, self.ways
         weights = sum(p.numel() for block in anatomy.blocks for p in block.parameters()) / anatomy.layers
         on_gpu = self._model.device.type == "cuda"
         return Prices(
@@ -150,4 +175,5 @@ class ScoringEngine:
             call=512.0 if on_gpu else 32.0,
             packs=bool(ways.pack),
             keeps=ways.prefix,
+            within=ways.depth_limit,
         )

@@ -172,6 +172,37 @@ class Passes:
             variants: Which; the order of the answers is this one, the whole model first.
             tokens: The most that a batch may hold.
         """
+        every, prefix, batches = self._batches(group, tokens)
+        request = np.concatenate([batch.request for batch in every])
+        target = np.concatenate([batch.target for batch in every])
+        position = _positions(every)
+        with torch.inference_mode():
+            if not self.ways.head:
+                for variant in variants:
+                    yield variant, request, *self._plain(every, variant)
+                return
+            for variant, vectors in self._vectors(prefix, batches, variants):
+                yield variant, request, *self.judge(vectors, position, target)
+
+    def vectors(
+        self, group: Group, variants: Sequence[Variant], tokens: int
+    ) -> Iterator[tuple[Variant, np.ndarray, np.ndarray, torch.Tensor]]:
+        """Yield ``(variant, request, depth, x^L)``: what the head would read, in the order of the answers.
+
+        ``request`` and ``depth`` (the place of the scored token's predecessor in its text) are int64
+        ``[answer]``, x^L is ``[answer, hidden]``. The arguments are those of :meth:`run`.
+        """
+        every, prefix, batches = self._batches(group, tokens)
+        request = np.concatenate([batch.request for batch in every])
+        depths = [batch.depths[batch.row, batch.at].cpu().numpy() for batch in every]
+        position = _positions(every)
+        depth = np.concatenate(depths)[position]
+        with torch.inference_mode():
+            for variant, found in self._vectors(prefix, batches, variants):
+                yield variant, request, depth, found[torch.from_numpy(position).to(found.device)]
+
+    def _batches(self, group: Group, tokens: int) -> tuple[list[Batch], Batch | None, list[Batch]]:
+        """Return the batches of a group, all of them, its prefix and its rows."""
         lengths = [len(row.tokens) for row in group.rows]
         ahead = 0 if group.prefix is None else len(group.prefix.tokens)
         # A prefix copied before each row weighs less than tokens that go through whole blocks.
@@ -180,20 +211,7 @@ class Passes:
         )
         batches = [collate([group.rows[index] for index in part], self.device) for part in plan]
         prefix = None if group.prefix is None else collate([group.prefix], self.device)
-        every = batches if prefix is None else [prefix, *batches]
-        request = np.concatenate([batch.request for batch in every])
-        target = np.concatenate([batch.target for batch in every])
-        starts = np.cumsum([0, *(len(batch.row) for batch in every)])
-        position = np.concatenate(
-            [start + batch.position for start, batch in zip(starts, every, strict=False)]
-        )
-        with torch.inference_mode():
-            if not self.ways.head:
-                for variant in variants:
-                    yield variant, request, *self._plain(every, variant)
-                return
-            for variant, vectors in self._vectors(prefix, batches, variants):
-                yield variant, request, *self._judge(vectors, position, target)
+        return (batches if prefix is None else [prefix, *batches]), prefix, batches
 
     def _vectors(
         self, prefix: Batch | None, batches: list[Batch], variants: Sequence[Variant]
@@ -301,7 +319,7 @@ class Passes:
             extra["position_ids"] = batch.depths
         self.anatomy.backbone(input_ids=batch.ids, **extra)
 
-    def _judge(
+    def judge(
         self, vectors: torch.Tensor, position: np.ndarray, target: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return log-probability and greedy of each answer from x^L, a bounded number of logits at a time.
@@ -381,6 +399,12 @@ class _Scorer:
         back = np.empty_like(self.order)
         back[self.order] = np.arange(len(back))
         return logprob[back], greedy[back]
+
+
+def _positions(every: Sequence[Batch]) -> np.ndarray:
+    """Return where each answer's scored position stands among those of all batches."""
+    starts = np.cumsum([0, *(len(batch.row) for batch in every)])
+    return np.concatenate([start + batch.position for start, batch in zip(starts, every, strict=False)])
 
 
 def _run_of(variant: Variant) -> int:

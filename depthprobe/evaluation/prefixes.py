@@ -25,7 +25,8 @@ class Prices:
     token of a prefix copied before a row's own keys, counted in pairs. ``call`` is what another pass over
     a prefix costs beside its tokens. ``packs`` and ``keeps`` say whether branches may share a row and
     whether a prefix may be kept; ``longest`` is the longest row that branches may share, for the sake of
-    its mask.
+    its mask, and ``within`` the most tokens that such a row and its prefix may hold together: beyond some
+    distance a model may see its tokens otherwise. None where there is no such distance.
     """
 
     pair: float = 1e-3
@@ -34,6 +35,7 @@ class Prices:
     longest: int = 4096
     packs: bool = True
     keeps: bool = True
+    within: int | None = None
 
     def row(self, tokens: int, prefix: int) -> float:
         """Return the price of one row of ``tokens`` behind ``prefix`` tokens."""
@@ -49,7 +51,11 @@ class Prices:
         Longer rows copy the prefix less often and look at more tokens of other branches in vain: per token,
         pair * (prefix + room) + pair * copy * prefix / room is least here.
         """
-        return int((prefix * self.copy) ** 0.5)
+        return min(int((prefix * self.copy) ** 0.5), self.most(prefix))
+
+    def most(self, prefix: int) -> int:
+        """Return the most tokens of a row of several branches behind a prefix."""
+        return self.longest if self.within is None else min(self.longest, self.within - prefix)
 
 
 @dataclass
@@ -121,7 +127,7 @@ def choose_rows(tree: Tree, first: int, base: int, prices: Prices) -> tuple[floa
     for node in range(last - 1, first - 1, -1):
         tokens = tree.start[node] - base + tree.tokens[node]
         split = below[node - first]
-        packs = not tree.branches[node] or (prices.packs and tokens <= prices.longest)
+        packs = not tree.branches[node] or (prices.packs and tokens <= prices.most(base))
         price = prices.row(tokens, base) if packs else float("inf")
         if tree.children[node] and split < price:
             price, whole[node - first] = split, False
@@ -148,7 +154,7 @@ def choose_prefixes(tree: Tree, prices: Prices) -> list[int]:
     leaves = [0] * count
     for node in range(count - 1, 0, -1):
         tokens = tree.start[node] + tree.tokens[node]
-        packs = not tree.branches[node] or (prices.packs and tokens <= prices.longest)
+        packs = not tree.branches[node] or (prices.packs and tokens <= prices.most(0))
         own = prices.row(tokens, 0) if packs else float("inf")
         rows = min(own, alone[node]) if tree.children[node] else own
         best = min(rows, parts[node]) if tree.children[node] else rows
@@ -228,7 +234,7 @@ class _Writer:
         if not self.prices.packs:
             return [[root] for root in roots]
         size = {root: tree.start[root] - base + tree.tokens[root] for root in roots}
-        room = min(self.prices.room(base), self.prices.longest)
+        room = self.prices.room(base)
         bins: list[list[int]] = []
         left: list[int] = []
         for root in sorted(roots, key=lambda root: (-size[root], root)):

@@ -9,13 +9,14 @@ Three ways to run a model without some of its blocks:
 * :func:`delete_blocks` takes the block out of the model, with all that counts blocks put right: the
   truth the others are tested against.
 
+:func:`discard_in_rows` does the second for many variants at once, each in rows of its own;
 :func:`replay_stream` starts the model in the middle, from a stored stream.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -109,6 +110,62 @@ def discard_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
 
 
 @contextmanager
+def discard_in_rows(anatomy: Anatomy, gone: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """Run every block for all rows of a batch, and for some rows hand on what they received.
+
+    So one pass shows many variants, each in rows of its own, and reads every weight once.
+
+    Args:
+        anatomy: The blocks; the stream must be ``[batch, token, hidden]``.
+        gone: For each layer that some row goes without: bool ``[batch]``, which rows.
+
+    Raises:
+        ValueError: in the pass, if a block hands on more than the stream that has no row for each text.
+    """
+    if not anatomy.layout.is_plain():
+        raise ValueError("the stream is not [batch, token, hidden]")
+
+    def discarding(layer: int, forward: Forward) -> Forward:
+        site, rows = anatomy.sites[layer], gone[layer]
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            received = given(args, kwargs)
+            places = ((site.target, site.source), *site.carried)
+            # copied: a block may add to its input in place
+            kept = [(target, _copied(pick(received, source))) for target, source in places]
+            output = forward(*args, **kwargs)
+            for target, before in kept:
+                output = put(output, target, _by_row(rows, before, pick(output, target)))
+            return output
+
+        return run
+
+    with wrapping(anatomy.sites, set(gone), discarding):
+        yield
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _by_row(rows: torch.Tensor, chosen: Any, other: Any) -> torch.Tensor:
+    """Return ``chosen`` in the rows that are true and ``other`` elsewhere."""
+    tensors = isinstance(chosen, torch.Tensor) and isinstance(other, torch.Tensor)
+    if not tensors or chosen.shape != other.shape or chosen.shape[:1] != rows.shape:
+        raise ValueError("what a block hands on has no row for each text")
+    return torch.where(rows.to(other.device).view(-1, *[1] * (other.dim() - 1)), chosen, other)
+
+
+def keeps_for_later(anatomy: Anatomy, layers: Collection[int]) -> bool:
+    """Return whether blocks of ``layers`` keep keys and values that later blocks use."""
+    return any(
+        getattr(module, KEEPS_FOR_LATER, False) is True
+        for layer in layers
+        for module in anatomy.sites[layer].block.modules()
+    )
+
+
+@contextmanager
 def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
     """Take the blocks of ``layers`` out of the model, and put them back on leaving.
 
@@ -130,7 +187,7 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
         )
     holder = model.get_submodule(anatomy.path)
     with ExitStack() as stack:
-        for config in _configs(model):
+        for config in configurations(model):
             _shorten_config(config, count, stay, stack)
         for module in _around(model, anatomy.path):
             for name, value in list(vars(module).items()):
@@ -241,7 +298,7 @@ def _device_of(module: nn.Module) -> torch.device:
     return torch.device(hook) if hook is not None else next(module.parameters()).device
 
 
-def _configs(model: nn.Module) -> list[Any]:
+def configurations(model: nn.Module) -> list[Any]:
     """Return every configuration object that a module of the model holds, each once."""
     found: dict[int, Any] = {}
     for module in model.modules():

@@ -4,59 +4,26 @@ import copy
 import dataclasses
 import inspect
 import random
-import types
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from engine_models import LAYERS, build, loaded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.evaluation import capability
+from depthprobe.evaluation import trial
 from depthprobe.evaluation.engine import ScoreRequest, ScoringEngine
 from depthprobe.evaluation.plan import plan_chunks
 from depthprobe.evaluation.prefixes import Prices, lay_out
 from depthprobe.models.anatomy import describe_anatomy
 
 VOCAB = tiny.SHAPE["vocab_size"]
-LAYERS = 4
 TOLERANCE = 1e-4  # float32
 
-SLIDING = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
-FAMILIES = {
-    "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 12, "layer_types": SLIDING},
-    "gemma2": {
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "sliding_window": 12,
-        "layer_types": SLIDING,
-        "final_logit_softcapping": 3.0,
-        "attn_logit_softcapping": 5.0,
-        "query_pre_attn_scalar": 8,
-        "attn_implementation": "eager",
-    },
-    "mistral": {"num_key_value_heads": 2, "sliding_window": 12},
-    "granite": {
-        "num_key_value_heads": 2,
-        "logits_scaling": 4.0,
-        "residual_multiplier": 0.5,
-        "embedding_multiplier": 3.0,
-    },
-    "jamba": {
-        "num_key_value_heads": 2,
-        "attn_layer_period": 2,
-        "attn_layer_offset": 1,
-        "expert_layer_period": 2,
-        "expert_layer_offset": 0,
-        "num_experts": 2,
-        "mamba_d_state": 4,
-        "mamba_dt_rank": 4,
-        "use_mamba_kernels": False,
-    },
-}
 SHARES_ALL = [
     "llama",
     "qwen3",
@@ -70,27 +37,6 @@ SHARES_ALL = [
     "gpt_neox",
 ]
 OTHERS = ["bloom", "mamba", "jamba", "olmo2"]
-
-
-def build(kind, layers=LAYERS):
-    if kind not in FAMILIES:
-        return tiny.build(kind, layers=layers)
-    config = AutoConfig.for_model(kind, **tiny.SHAPE | FAMILIES[kind])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config).eval()
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.15)
-            else:
-                parameter.data += 0.1 * torch.randn_like(parameter)
-    return model
-
-
-def loaded(model):
-    """Return what the engine reads of a loaded model."""
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    return types.SimpleNamespace(model=model, device=torch.device("cpu"), weight_bytes=size, pad_token_id=1)
 
 
 def engine_of(model, **options):
@@ -350,7 +296,7 @@ def test_texts_beyond_an_untried_window_share_nothing_but_score_right():
     model = build("mistral")
     anatomy = describe_anatomy(model)
     engine = ScoringEngine(loaded(model), anatomy)
-    engine._ways = dataclasses.replace(engine._ways, depth_limit=20)
+    engine.ways = dataclasses.replace(engine.ways, depth_limit=20)
     truth = truth_of(model, anatomy.path, REQUESTS, [(), (1,)])
     assert_equal(engine.score(REQUESTS, range(len(REQUESTS)), [(), (1,)]), truth)
 
@@ -358,12 +304,15 @@ def test_texts_beyond_an_untried_window_share_nothing_but_score_right():
 def test_a_model_whose_block_carries_more_than_the_stream_is_deleted_from_instead(monkeypatch):
     model = build("llama")
     anatomy = describe_anatomy(model)
-    right = capability._Trial.is_right
-    monkeypatch.setattr(
-        capability._Trial,
-        "is_right",
-        lambda trial, ways, mask: ways.removal == "delete" and right(trial, ways, mask),
-    )
+    scores = trial.Trial.scores
+
+    def carried(self, requests, ways, variants, alone):
+        if ways.removal == "skip" and not alone:
+            raise RuntimeError("later blocks lack what the block hands on")
+        return scores(self, requests, ways, variants, alone)
+
+    monkeypatch.setattr(trial.Trial, "head_is_apart", False)
+    monkeypatch.setattr(trial.Trial, "scores", carried)
     engine = ScoringEngine(loaded(model), anatomy)
     assert engine.way == "plain batches; blocks deleted"
     assert_equal(engine.score(REQUESTS, range(len(REQUESTS)), list(TRUTH)), TRUTH)
