@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from depthprobe.errors import DepthprobeError, OptionError
 from depthprobe.evaluation.harness import TaskOptions, find_tasks
+from depthprobe.interruption import several_told
 from depthprobe.pipeline import Request, Silent, Watcher, run
 from depthprobe.probes.registry import PROBES
 from depthprobe.results.runs import Run
@@ -73,7 +74,8 @@ def measure_all(battery: Battery, watch: Watcher | None = None) -> list[Run]:
     for name, measure in battery.measurements(watch, bench).items():
         watch.say(f"Measuring {name}.")
         try:
-            measured = measure()
+            with several_told([run.directory for run in runs]):
+                measured = measure()
         except DepthprobeError as error:
             watch.say(f"The report goes on without {name}: {error}")
             failed = error

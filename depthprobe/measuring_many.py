@@ -11,6 +11,7 @@ from depthprobe.comparing.agreement import settings_that_differ
 from depthprobe.comparing.sides import Side
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.options import TaskOptions
+from depthprobe.interruption import several_told
 from depthprobe.models.checkpoint import open_checkpoint
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import resolve_model
@@ -110,10 +111,11 @@ def measure_sides(
                 batch_size=batch_size,
                 output=output,
             )
-            if probe == "prune-sweep":
-                found = run_sweep(SweepRequest(model=request, tasks=TaskOptions(**sweep)), watch)
-            else:
-                found = run(request, watch)
+            with several_told([each.directory for side in measured for each in side.runs.values()]):
+                if probe == "prune-sweep":
+                    found = run_sweep(SweepRequest(model=request, tasks=TaskOptions(**sweep)), watch)
+                else:
+                    found = run(request, watch)
             if found is not None:
                 runs[probe] = found
         measured.append(replace(side, runs=runs))

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import depthprobe
+from depthprobe import interruption
+from depthprobe.checks import check_request, text_told
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.journal import Journal
+from depthprobe.evaluation.journal import Journal, pieces_in
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.loading import LoadedModel, LoadOptions, ModelSource
+from depthprobe.models.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
 from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
 from depthprobe.probes.registry import PROBES
 from depthprobe.processes import Processes
@@ -24,7 +26,7 @@ from depthprobe.provenance import peak_memory, versions
 from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
-from depthprobe.resuming import open_in_turn, unfinished_of
+from depthprobe.resuming import drop_empty, kept, open_in_turn, unfinished_of, usual_place
 from depthprobe.texts import Samples, TextOptions
 from depthprobe.workbench import Workbench
 
@@ -34,11 +36,12 @@ class Request:
     """Everything a user asks for with one command.
 
     ``options`` are the probe's own and decide its numbers; ``means`` are those that leave them as they are.
+    Only a sweep may be without ``text``.
     """
 
     probe: str
     model: str
-    text: TextOptions
+    text: TextOptions | None
     options: dict[str, Any] = field(default_factory=dict)
     load: LoadOptions = LoadOptions()
     means: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +64,7 @@ class Request:
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
             **({"remote_code": True} if self.load.trust_remote_code else {}),
             **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
-            "text": self.text.settings(),
+            "text": None if self.text is None else self.text.settings(),
             **self.options,
             "depthprobe": depthprobe.__version__,
         }
@@ -73,8 +76,15 @@ class Watcher(Protocol):
     def say(self, news: str) -> None:
         """Take one line of news."""
 
-    def stage(self, what: str, total: int | None, unit: str) -> Any:
-        """Return a context manager around one stage; it yields the function that counts it on."""
+    def stage(self, what: str, total: int | None, unit: str, already: int = 0) -> Any:
+        """Return a context manager around one stage; it yields the function that counts it on.
+
+        Args:
+            what: What is done, as a person would say it.
+            total: How many units there are to do; None where that is not known.
+            unit: What is counted.
+            already: How many of these an earlier start has done, which say nothing of the pace.
+        """
 
 
 class Silent:
@@ -84,7 +94,9 @@ class Silent:
         """Ignore the news."""
 
     @contextmanager
-    def stage(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    def stage(
+        self, what: str, total: int | None, unit: str, already: int = 0
+    ) -> Iterator[Callable[[int], None]]:
         """Yield a function that does nothing."""
         yield lambda count: None
 
@@ -103,23 +115,8 @@ def run(request: Request, watch: Watcher | None = None, bench: Workbench | None 
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     refuse_splitting(request.load, processes)
     try:
-        source = bench.source(request.model, request.load)
-        for note in source.notes:
-            watch.say(note)
-        settings = request.settings(source)
-        place = processes.first(
-            lambda: reserve(request.output, source.name, request.probe, settings, request.name)
-        )
-        if place.finished is not None:
-            watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
-            return None if processes.rank else place.finished
-        if place.note:
-            watch.say(place.note)
-        try:
-            return _measure(request, source, place, processes, watch, started, bench)
-        except BaseException:
-            place.abandon()
-            raise
+        with interruption.told(interruption.NOTHING):
+            return _run(request, processes, watch, started, bench)
     finally:
         processes.part()
 
@@ -133,6 +130,43 @@ def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
         )
 
 
+def _run(
+    request: Request, processes: Processes, watch: Watcher, started: float, bench: Workbench
+) -> Run | None:
+    """Return the run that is already there, or the one measured now; None in all processes but the first."""
+    assert request.text is not None, "only a sweep may be without"
+    check_request(request.load, request.output, request.name)
+    if not request.text.is_on_hub:
+        bench.text(request.text)
+    with watch.stage("Looking up the model", None, ""):
+        source = bench.source(request.model, request.load)
+    for note in source.notes:
+        watch.say(note)
+    settings = request.settings(source)
+    place = processes.first(
+        lambda: reserve(request.output, source.name, request.probe, settings, request.name)
+    )
+    if place.finished is not None:
+        watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
+        return None if processes.rank else place.finished
+    if place.note:
+        watch.say(place.note)
+    try:
+        with interruption.told(lambda: _nothing_new(place)):
+            return _measure(request, source, place, processes, watch, started, bench)
+    except BaseException:
+        place.abandon()
+        raise
+
+
+def _nothing_new(place: Place) -> str:
+    """The sentence on an interrupt before anything was measured; an earlier start may have left some."""
+    unfinished = usual_place(place)
+    if not pieces_in(unfinished):
+        return interruption.NOTHING
+    return f"Interrupted before anything new was measured; an earlier start's work stays in {unfinished}."
+
+
 def _measure(
     request: Request,
     source: ModelSource,
@@ -143,20 +177,25 @@ def _measure(
     bench: Workbench,
 ) -> Run | None:
     """Return the run, measured and saved in its place; None in all processes but the first."""
-    checkpoint = bench.checkpoint(source, request.load)
-    with watch.stage("Reading text", request.text.wanted, "samples") as advance:
-        samples = bench.samples(request.text, checkpoint, advance)
-    if samples.facts["samples"] < request.text.wanted:
-        watch.say(f"{request.text.dataset} gave {samples.facts['samples']} of {request.text.wanted} samples.")
-    with watch.stage("Loading model", None, "bytes"):
-        model = bench.model(checkpoint, request.load, processes.device(str(request.load.device)))
-        samples.check_fits(model.context_tokens, model.vocabulary)
-        anatomy = bench.anatomy(model)
+    text = request.text
+    assert text is not None, "only a sweep may be without"
+    role = f"the text that {request.probe} is measured on"
+    if text.is_on_hub:
+        with watch.stage(f"Looking up {text.dataset}", None, ""), text_told(text, role):
+            bench.text(text)
+    with watch.stage("Reading configuration and tokenizer", None, ""):
+        checkpoint = bench.checkpoint(source, request.load)
+    text.length(checkpoint.context_tokens)
+    with watch.stage("Reading text", text.wanted, "samples") as advance, text_told(text, role):
+        samples = bench.samples(text, checkpoint, advance)
+    if samples.facts["samples"] < text.wanted:
+        watch.say(f"{text.dataset} gave {samples.facts['samples']} of {text.wanted} samples.")
+    model, anatomy = loaded(bench, checkpoint, request.load, samples, processes, watch)
     for note in (*model.notes, *anatomy.notes):
         watch.say(note)
-    with _journal_of(request, place, samples, processes, watch) as kept:
+    with _journal_of(request, place, samples, processes, watch) as journal:
         mine = samples.facts["tokens"] // processes.count
-        with watch.stage("Measuring", mine, "tokens") as advance:
+        with watch.stage("Measuring" + processes.which, mine, "tokens") as advance:
             measurement = PROBES[request.probe].measure(
                 model,
                 anatomy,
@@ -164,25 +203,50 @@ def _measure(
                 batch_size=request.batch_size,
                 processes=processes,
                 advance=advance,
-                **({} if kept is None else {"journal": kept}),
+                **({} if journal is None else {"journal": journal}),
                 **request.options,
                 **request.means,
             )
-    for note in measurement.facts.get("notes", ()):
-        watch.say(note)
-    if processes.rank:
+        for note in measurement.facts.get("notes", ()):
+            watch.say(note)
+        if processes.rank:
+            processes.wait()
+            return None
+        manifest = manifest_of(request, model, anatomy, samples, measurement, started)
+        if processes.count > 1:
+            manifest["options"]["processes"] = processes.count
+        run = save(place, measurement, manifest)
+        if journal is not None:
+            shutil.rmtree(journal.directory.parent, ignore_errors=True)
+        if run.directory != place.directory:
+            watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
         processes.wait()
-        return None
-    manifest = manifest_of(request, model, anatomy, samples, measurement, started)
-    if processes.count > 1:
-        manifest["options"]["processes"] = processes.count
-    run = save(place, measurement, manifest)
-    if kept is not None:
-        shutil.rmtree(kept.directory.parent, ignore_errors=True)
-    if run.directory != place.directory:
-        watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
-    processes.wait()
-    return run
+        return run
+
+
+def loaded(
+    bench: Workbench,
+    checkpoint: Checkpoint,
+    load: LoadOptions,
+    samples: Samples,
+    processes: Processes,
+    watch: Watcher,
+) -> tuple[LoadedModel, Anatomy]:
+    """Return the model on this process's device, and its anatomy.
+
+    Raises:
+        TextError: if the samples do not fit the model.
+        DepthprobeError: as loading and describing a model raise it.
+    """
+    if checkpoint.source.revision is not None and load.initial_seed is None:
+        with watch.stage("Fetching weights", None, "bytes"):
+            bench.fetch(checkpoint)
+    with watch.stage("Loading weights", None, ""):
+        model = bench.model(checkpoint, load, processes.device(str(load.device)))
+    samples.check_fits(model.context_tokens, model.vocabulary)
+    with watch.stage("Finding the blocks", None, ""):
+        anatomy = bench.anatomy(model)
+    return model, anatomy
 
 
 @contextmanager
@@ -191,7 +255,8 @@ def _journal_of(
 ) -> Iterator[Journal | None]:
     """Keep a journal of finished work while the body runs, for a probe that resumes; an empty one goes."""
     if not PROBES[request.probe].resumes:
-        yield None
+        with interruption.told(f"Interrupted: {request.probe} keeps nothing of its work; start it again."):
+            yield None
         return
     # Numbers of other texts or libraries must not be mixed.
     settings = place.settings | {
@@ -205,10 +270,10 @@ def _journal_of(
         if journal.pieces:
             watch.say(f"Continuing an interrupted run: {len(journal.pieces)} pieces are done.")
         try:
-            yield journal
+            with interruption.told(lambda: kept(unfinished)):
+                yield journal
         except BaseException:
-            if not journal.pieces:
-                shutil.rmtree(unfinished, ignore_errors=True)
+            drop_empty(unfinished)
             raise
 
 

@@ -37,6 +37,11 @@ class Processes:
             torch.distributed.init_process_group("gloo", timeout=PATIENCE)
         return cls(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
 
+    @property
+    def which(self) -> str:
+        """Which of several processes this is, in words to put behind what it does; empty if it is alone."""
+        return f", process {self.rank + 1} of {self.count}" if self.count > 1 else ""
+
     def mine(self, work: Sequence[Item]) -> list[Item]:
         """Return the part of some work that is this process's: every ``count``-th piece from ``rank`` on."""
         return list(work[self.rank :: self.count])

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
-from depthprobe.evaluation.journal import Journal, read_settings
+from depthprobe.evaluation.journal import Journal, pieces_in, read_settings
+from depthprobe.interruption import NOTHING
 from depthprobe.processes import Processes
 from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import differences
 from depthprobe.results.places import Place
+
+# What a journal holds beside the work itself: what was asked.
+ASKED = "work"
+
+
+def kept(unfinished: Path, total: int | None = None) -> str:
+    """Return the sentence on what is left of an interrupted run, by what is really on disk.
+
+    Args:
+        unfinished: The directory of the unfinished work.
+        total: How many pieces the whole run has, where that is known.
+    """
+    done = len(pieces_in(unfinished) - {ASKED})
+    if not done:
+        return NOTHING
+    of = f"{done} of {total} pieces" if total else "1 piece" if done == 1 else f"{done} pieces"
+    are = "is" if of == "1 piece" else "are"
+    return f"Interrupted: {of} {are} on disk in {unfinished}; the same command continues."
+
+
+def drop_empty(unfinished: Path) -> None:
+    """Remove a directory of unfinished work that holds no finished piece, so that it claims none."""
+    if not pieces_in(unfinished) - {ASKED}:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def open_in_turn(unfinished: Path, settings: dict[str, Any], processes: Processes) -> Journal:
@@ -20,6 +46,11 @@ def open_in_turn(unfinished: Path, settings: dict[str, Any], processes: Processe
     return journal or Journal.open(unfinished, settings, writer=processes.rank)
 
 
+def usual_place(place: Place) -> Path:
+    """Return the directory of a place's unfinished work, unless other work lies there."""
+    return place.directory.with_name(f".{place.directory.name}.unfinished")
+
+
 def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
     """Return the directory of a place's unfinished work, and why it is not that of an earlier start.
 
@@ -27,7 +58,7 @@ def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
         place: Where the run will be.
         settings: What decides the numbers; work under others is left alone.
     """
-    usual = place.directory.with_name(f".{place.directory.name}.unfinished")
+    usual = usual_place(place)
     there = read_settings(usual)
     if there is None or canonical(there) == canonical(settings):
         return usual, ""

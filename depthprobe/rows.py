@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -20,7 +20,7 @@ ROWS_LOOKED_AT = 100
 FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 # No id of the hub begins like this.
-_OF_A_PATH = ("/", "./", "../", "~")
+OF_A_PATH = ("/", "./", "../", "~")
 
 # Text nobody trained the model on is preferred.
 SPLIT_PREFERENCE = ("validation", "test", "train")
@@ -28,12 +28,17 @@ SPLIT_PREFERENCE = ("validation", "test", "train")
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows in the order drawn, and where they really came from."""
+    """Rows in the order drawn, and where they really came from.
+
+    ``stored`` are the same rows in the order in which they lie there: the first of them come at once, where
+    shuffled ones of a stream come when thousands have been fetched.
+    """
 
     rows: Iterable[dict[str, Any]]
     config: str | None
     split: str | None
     revision: str | None
+    stored: Iterable[dict[str, Any]] = ()
 
 
 def open_rows(dataset: str, config: str | None, split: str | None, seed: int) -> Rows:
@@ -56,7 +61,7 @@ def open_rows(dataset: str, config: str | None, split: str | None, seed: int) ->
     if suffix in FILE_FORMATS:
         return _open_file(Path(dataset), FILE_FORMATS[suffix], seed)
     # The hub is not asked for what can only be meant to lie here: its silence would be told instead.
-    if (suffix == ".txt" or dataset.startswith(_OF_A_PATH)) and not Path(dataset).exists():
+    if (suffix == ".txt" or dataset.startswith(OF_A_PATH)) and not Path(dataset).exists():
         raise _no_file(dataset)
     if Path(dataset).is_file():
         raise TextError(
@@ -74,28 +79,62 @@ def text_column(rows: Rows, wanted: str | None, dataset: str) -> tuple[str, Iter
         TextError: if there is no such column, or no row at all.
     """
     iterator = _reading(rows.rows, dataset)
+    looked_at, kinds = _look(iterator, dataset)
+    return _choose(kinds, wanted, dataset), chain(looked_at, iterator)
+
+
+def check_column(rows: Rows, wanted: str | None, dataset: str) -> None:
+    """Raise what :func:`text_column` will raise, as far as it shows at once.
+
+    Of a hub data set that says what its columns hold no row is read.
+
+    Raises:
+        TextError: if there is no such column, or no row at all.
+        MachineError: if the hub cannot be reached.
+    """
+    features = getattr(rows.stored, "features", None)
+    if features is None or Path(dataset).exists():
+        looked_at, kinds = _look(_reading(rows.stored, dataset), dataset)
+        there = looked_at[-1]
+        # A column without a value so far may hold anything: which is meant, the reading finds out.
+        if len(kinds) == len(there) or (wanted is not None and wanted not in there):
+            _choose(kinds, wanted, dataset)
+        return
+    held = {name: str(getattr(kind, "dtype", type(kind).__name__)) for name, kind in features.items()}
+    kinds = {name: "str" if kind.endswith("string") else kind for name, kind in held.items()}
+    _choose(kinds, wanted, dataset)
+
+
+def _look(rows: Iterator[dict[str, Any]], dataset: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the first rows, and what the columns hold as far as these tell: a type's name by column."""
     # Rows may lack a value: the first that has one decides what a column holds.
     looked_at: list[dict[str, Any]] = []
-    kinds: dict[str, type] = {}
-    for row in islice(iterator, ROWS_LOOKED_AT):
+    kinds: dict[str, str] = {}
+    for row in islice(rows, ROWS_LOOKED_AT):
         looked_at.append(row)
-        kinds |= {name: type(value) for name, value in row.items() if value is not None and name not in kinds}
+        known = {name: type(value).__name__ for name, value in row.items() if value is not None}
+        kinds = known | kinds
         if len(kinds) == len(row):
             break
     if not looked_at:
         raise TextError(f"{dataset} is empty.", "Name another --dataset, --split or --column.")
-    texts = [name for name, kind in kinds.items() if kind is str]
+    return looked_at, kinds
+
+
+def _choose(kinds: Mapping[str, str], wanted: str | None, dataset: str) -> str:
+    """Return the column of text that is meant; raise a TextError where there is none."""
+    texts = [name for name, kind in kinds.items() if kind == "str"]
     column = wanted or ("text" if "text" in texts else texts[0] if len(texts) == 1 else None)
     if column is None or column not in texts:
         problem = f"no text column {wanted!r}" if wanted else "no column named text"
         held = kinds.get(wanted or "text")
         if held is not None:
-            problem += f" (that one holds {held.__name__})"
+            problem += f" (that one holds {held})"
         listed = (
             f"Columns of text: {', '.join(texts)}; name one with --column." if texts else "It has no text."
         )
         raise TextError(f"{dataset} has {problem}.", listed)
-    return column, chain(looked_at, iterator)
+    return column
 
 
 def _no_file(path: Path | str) -> TextError:
@@ -116,7 +155,7 @@ def _open_file(path: Path, builder: str, seed: int) -> Rows:
         )
     except (OSError, ValueError, DatasetsError) as error:
         raise TextError(f"{path} cannot be read: {_first_line(error)}") from error
-    return Rows(stream.shuffle(seed=seed, buffer_size=SHUFFLE_ROWS), None, None, None)
+    return Rows(stream.shuffle(seed=seed, buffer_size=SHUFFLE_ROWS), None, None, None, stream)
 
 
 def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) -> Rows:
@@ -158,7 +197,7 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
         )
     rows = splits[split]
     buffer = {} if offline else {"buffer_size": SHUFFLE_ROWS}
-    return Rows(rows.shuffle(seed=seed, **buffer), rows.info.config_name, str(split), revision)
+    return Rows(rows.shuffle(seed=seed, **buffer), rows.info.config_name, str(split), revision, rows)
 
 
 def _reading(rows: Iterable[dict[str, Any]], dataset: str) -> Iterator[dict[str, Any]]:

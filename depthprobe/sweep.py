@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import importlib.metadata
-import io
-import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from depthprobe import interruption
+from depthprobe.checks import check_request, declared_layers, text_told
 from depthprobe.errors import LoadError
-from depthprobe.evaluation.harness import Outcome, TaskOptions, build_work, check_checkpoint, find_tasks
+from depthprobe.evaluation.harness import TaskOptions, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.journal import Journal
-from depthprobe.evaluation.scores import Variant
-from depthprobe.pipeline import Request, Silent, Watcher, manifest_of, refuse_splitting
+from depthprobe.evaluation.records import items_of, logged
+from depthprobe.evaluation.requests import count_documents
+from depthprobe.evaluation.tasks import Tasks, check_names
+from depthprobe.models.loading import Checkpoint, ModelSource
+from depthprobe.pipeline import Request, Silent, Watcher, loaded, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
-from depthprobe.processes import Processes
+from depthprobe.processes import ALONE, Processes
+from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
-from depthprobe.resuming import open_in_turn, unfinished_of
+from depthprobe.resuming import ASKED, drop_empty, kept, open_in_turn, unfinished_of
+from depthprobe.texts import NO_SAMPLES, Samples
 from depthprobe.workbench import Workbench
 
 # A change of these may move a number in the last digits, or a prompt.
@@ -30,10 +35,19 @@ DECISIVE_LIBRARIES = ("lm-eval", "torch", "transformers", "datasets")
 
 GENERATE_TOGETHER = 8
 
+# What the text is, and what may be done without it, for who has not named it.
+CALIBRATION = (
+    "the calibration text that prune-sweep measures beside the tasks",
+    "or leave it out: prune-sweep --no-calibration",
+)
+
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """Everything a user asks for with ``prune-sweep``: a model and a text, tasks, and what to remove."""
+    """Everything a user asks for with ``prune-sweep``: a model, tasks, what to remove, and calibration text.
+
+    A ``model`` without text is measured on the tasks alone.
+    """
 
     model: Request
     tasks: TaskOptions
@@ -56,27 +70,34 @@ def run_sweep(
     and returns the run, the others return None. What several measurements share is fetched once if they are
     given the same ``bench``.
     """
-    watch = watch or Silent()
     bench = bench or Workbench()
     started = time.monotonic()
     processes = Processes.here()
+    watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
+    refuse_splitting(request.model.load, processes)
+    try:
+        with interruption.told(interruption.NOTHING):
+            return _run(request, watch, bench, processes, started)
+    finally:
+        processes.part()
+
+
+def _run(
+    request: SweepRequest, watch: Watcher, bench: Workbench, processes: Processes, started: float
+) -> Run | None:
+    """Return the run that is already there, or the one measured now; None in all processes but the first."""
     wanted = request.model
-    refuse_splitting(wanted.load, processes)
+    source, known = _checked(request, watch, bench)
+    finished = processes.first(
+        lambda: may_be_finished(wanted.output, source.name, request.name, known, wanted.name)
+    )
+    if not finished:  # which needs no text
+        _reach_text(request, watch, bench)
     with watch.stage("Reading tasks", None, ""):
         tasks = find_tasks(request.tasks)
     for note in tasks.notes:
         watch.say(note)
-    source = bench.source(wanted.model, wanted.load)
-    for note in source.notes:
-        watch.say(note)
-    settings = {
-        **wanted.settings(source),
-        "tasks": request.tasks.settings(),
-        "task_versions": {name: str(task.VERSION) for name, task in tasks.tasks.items()},
-        "layers": None if request.layers is None else list(request.layers),
-        "block": request.block,
-        "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
-    }
+    settings = known | {"task_versions": {name: str(task.VERSION) for name, task in tasks.tasks.items()}}
     place = processes.first(lambda: reserve(wanted.output, source.name, request.name, settings, wanted.name))
     if place.finished is not None:
         watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
@@ -85,86 +106,139 @@ def run_sweep(
         unfinished, note = processes.first(lambda: unfinished_of(place, place.settings))
         for news in filter(None, (place.note, note)):
             watch.say(news)
-        checkpoint = bench.checkpoint(source, wanted.load)
-        if checkpoint.tower is not None:
-            raise LoadError(
-                f"{source.name} is an encoder-decoder model, which prune-sweep does not support: lm-eval "
-                "scores decoder-only models here.",
-                "Choose a decoder-only model.",
-            )
-        check_checkpoint(request.tasks, checkpoint)
-        declared = getattr(
-            checkpoint.config and checkpoint.config.get_text_config(), "num_hidden_layers", None
-        )
-        if isinstance(declared, int):  # checked again when the blocks are known, but that costs the weights
-            prune_sweep.variants_of(request.layers, request.block, declared)
-        samples = bench.samples(wanted.text, checkpoint)
-        with watch.stage("Loading model", None, "bytes"):
-            model = bench.model(checkpoint, wanted.load, processes.device(str(wanted.load.device)))
-            samples.check_fits(model.context_tokens, model.vocabulary)
-            anatomy = bench.anatomy(model)
-        variants = prune_sweep.variants_of(request.layers, request.block, anatomy.layers)
-        with watch.stage("Building requests", None, ""):
-            work = build_work(tasks, model, batch_size=wanted.batch_size or GENERATE_TOGETHER)
-            sweep = prune_sweep.prepare(model, anatomy, samples, work, variants)
-        for news in (*model.notes, *anatomy.notes, *work.notes):
-            watch.say(news)
-        with open_in_turn(unfinished, place.settings, processes) as journal:
-            if len(journal.pieces) > 1:
-                watch.say(f"Continuing an interrupted sweep: {len(journal.pieces) - 1} pieces are done.")
-            with watch.stage("Sweeping", sweep.answers(processes), "answers") as advance:
-                prune_sweep.answer(sweep, journal, processes, advance)
-        processes.wait()
-        if processes.rank:
-            processes.wait()
-            return None
-        with Journal.open(unfinished, place.settings) as journal:
-            measurement, outcomes = prune_sweep.measure(sweep, journal, request.log_samples)
-        manifest = manifest_of(wanted, model, anatomy, samples, measurement, started)
-        manifest["options"] |= {
-            "tasks": list(request.tasks.tasks),
-            "num_fewshot": request.tasks.num_fewshot,
-            "limit": request.tasks.limit,
-            "block": request.block,
-            "processes": processes.count,
-        }
-        files = {"items.npz": _items(outcomes)} | (_logged(outcomes) if request.log_samples else {})
-        run = save(place, measurement, manifest, files)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        processes.wait()
-        return run
+        with interruption.told(lambda: kept(unfinished)):
+            return _measure(request, tasks, source, place, unfinished, watch, bench, processes, started)
     except BaseException:
         place.abandon()
         raise
-    finally:
-        processes.part()
 
 
-def _items(outcomes: Mapping[Variant, Outcome]) -> bytes:
-    """Return every document's score for every variant, compressed: what the statistics are made of.
+def _checked(request: SweepRequest, watch: Watcher, bench: Workbench) -> tuple[ModelSource, dict[str, Any]]:
+    """Return the model, and the settings as far as they are known before the tasks are read.
 
-    For each number ``task/metric/filter``: ``.docs`` [doc] and ``.scores`` [variant, doc] or
-    [variant, doc, part]; ``variants`` are the removed layers, row by row, -1 for none.
+    Whatever can be wrong and shows at once is told here.
     """
-    variants = list(outcomes)
-    width = max(map(len, variants)) or 1
-    arrays = {"variants": np.array([[*variant, *[-1] * (width - len(variant))] for variant in variants])}
-    for key, scores in outcomes[()].per_doc.items():
-        values = [outcome.per_doc[key].values for outcome in outcomes.values()]
-        if all(value is not None for value in values):
-            arrays["/".join(key) + ".docs"] = scores.doc_ids
-            arrays["/".join(key) + ".scores"] = np.stack([value for value in values if value is not None])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    wanted = request.model
+    check_request(wanted.load, wanted.output, wanted.name)
+    if wanted.text is not None and not wanted.text.is_on_hub:
+        bench.text(wanted.text)
+    with watch.stage("Looking up the tasks", None, ""):
+        check_names(request.tasks)
+    with watch.stage("Looking up the model", None, ""):
+        source = bench.source(wanted.model, wanted.load)
+    for note in source.notes:
+        watch.say(note)
+    _check_layers(request, declared_layers(source))
+    return source, {
+        **wanted.settings(source),
+        "tasks": request.tasks.settings(),
+        "layers": None if request.layers is None else list(request.layers),
+        "block": request.block,
+        "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
+    }
 
 
-def _logged(outcomes: Mapping[Variant, Outcome]) -> dict[str, bytes]:
-    """Return lm-eval's own sample rows, a JSON Lines file for each task and variant."""
-    files = {}
-    for variant, outcome in outcomes.items():
-        without = f"without-{'-'.join(map(str, variant))}" if variant else "whole"
-        for task, rows in outcome.samples.items():
-            lines = (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-            files[f"samples_{task}_{without}.jsonl"] = "".join(lines).encode("utf-8")
-    return files
+def _check_layers(request: SweepRequest, declared: int | None) -> None:
+    if declared is not None:  # checked again when the blocks are known, but that costs the weights
+        prune_sweep.variants_of(request.layers, request.block, declared)
+
+
+def _reach_text(request: SweepRequest, watch: Watcher, bench: Workbench) -> None:
+    """Open the calibration text where that is one of the hub: it may be out of reach."""
+    text = request.model.text
+    if text is not None and text.is_on_hub:
+        with watch.stage(f"Looking up {text.dataset}", None, ""), text_told(text, *CALIBRATION):
+            bench.text(text)
+
+
+def _measure(
+    request: SweepRequest,
+    tasks: Tasks,
+    source: ModelSource,
+    place: Place,
+    unfinished: Path,
+    watch: Watcher,
+    bench: Workbench,
+    processes: Processes,
+    started: float,
+) -> Run | None:
+    """Return the run, measured and saved in its place; None in all processes but the first."""
+    wanted = request.model
+    _reach_text(request, watch, bench)
+    checkpoint, samples = _read(request, source, watch, bench)
+    model, anatomy = loaded(bench, checkpoint, wanted.load, samples, processes, watch)
+    variants = prune_sweep.variants_of(request.layers, request.block, anatomy.layers)
+    with watch.stage("Building requests", count_documents(tasks), "documents") as advance:
+        work = build_work(
+            tasks, model, batch_size=wanted.batch_size or GENERATE_TOGETHER, advance=advance
+        )
+    with watch.stage("Trying ways to share work", len(variants) + 1, "tries") as advance:
+        sweep = prune_sweep.prepare(model, anatomy, samples, work, variants, advance=advance)
+    for news in (*model.notes, *anatomy.notes, *work.notes):
+        watch.say(news)
+    with _journal(place, unfinished, sweep.pieces, processes) as journal:
+        done = len(set(journal.pieces) - {ASKED})
+        if done:
+            watch.say(f"Continuing an interrupted sweep: {done} of {sweep.pieces} pieces are done.")
+        total, already = sweep.answers(processes), sweep.answered(journal, processes)
+        with watch.stage("Sweeping" + processes.which, total, "answers", already) as advance:
+            prune_sweep.answer(sweep, journal, processes, advance)
+    processes.wait()
+    if processes.rank:
+        processes.wait()
+        return None
+    with _journal(place, unfinished, sweep.pieces) as journal, watch.stage("Comparing answers", None, ""):
+        measurement, outcomes = prune_sweep.measure(sweep, journal, request.log_samples)
+    manifest = manifest_of(wanted, model, anatomy, samples, measurement, started)
+    manifest["options"] |= {
+        "tasks": list(request.tasks.tasks),
+        "num_fewshot": request.tasks.num_fewshot,
+        "limit": request.tasks.limit,
+        "block": request.block,
+        "processes": processes.count,
+    }
+    files = {"items.npz": items_of(outcomes)} | (logged(outcomes) if request.log_samples else {})
+    run = save(place, measurement, manifest, files)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    processes.wait()
+    return run
+
+
+def _read(
+    request: SweepRequest, source: ModelSource, watch: Watcher, bench: Workbench
+) -> tuple[Checkpoint, Samples]:
+    """Return what is read before the weights: configuration, tokenizer and calibration text."""
+    load, text = request.model.load, request.model.text
+    with watch.stage("Reading configuration and tokenizer", None, ""):
+        checkpoint = bench.checkpoint(source, load)
+    if checkpoint.tower is not None:
+        raise LoadError(
+            f"{source.name} is an encoder-decoder model, which prune-sweep does not support: lm-eval "
+            "scores decoder-only models here.",
+            "Choose a decoder-only model.",
+        )
+    check_checkpoint(request.tasks, checkpoint)
+    _check_layers(
+        request, getattr(checkpoint.config and checkpoint.config.get_text_config(), "num_hidden_layers", None)
+    )
+    if text is None:
+        return checkpoint, NO_SAMPLES
+    text.length(checkpoint.context_tokens)
+    with (
+        watch.stage("Reading calibration text", text.wanted, "samples") as advance,
+        text_told(text, *CALIBRATION),
+    ):
+        return checkpoint, bench.samples(text, checkpoint, advance)
+
+
+@contextmanager
+def _journal(place: Place, unfinished: Path, pieces: int, processes: Processes = ALONE) -> Iterator[Journal]:
+    """Keep the journal while the body runs; what it held is told when that is interrupted."""
+    with open_in_turn(unfinished, place.settings, processes) as journal:
+        try:
+            with interruption.told(lambda: kept(unfinished, pieces)):
+                yield journal
+        except BaseException:
+            if processes.rank == 0:
+                drop_empty(unfinished)
+            raise

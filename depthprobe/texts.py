@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from depthprobe.builtin import corpus
 from depthprobe.errors import OptionError, TextError
-from depthprobe.rows import open_rows, text_column
+from depthprobe.rows import FILE_FORMATS, OF_A_PATH, Rows, check_column, open_rows, text_column
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +31,8 @@ ENCODED_AT_ONCE = 64
 
 PIECE_CHARACTERS = 200_000
 
+LOOKED_AT_CHARACTERS = 65_536
+
 
 @dataclass(frozen=True)
 class TextOptions:
@@ -37,7 +40,8 @@ class TextOptions:
 
     ``samples`` and ``seq_len`` count samples and tokens a sample. None for ``samples`` means 1000, or
     128 of the built-in text; None for ``seq_len`` means 256, or what the model takes if that is less.
-    ``seed`` decides which samples are drawn where there are more.
+    ``seed`` decides which samples are drawn where there are more. ``named`` is False where nobody named the
+    data set: what goes wrong with it has to be told in other words then.
     """
 
     dataset: str = BUILTIN
@@ -47,6 +51,7 @@ class TextOptions:
     samples: int | None = None
     seq_len: int | None = None
     seed: int = 0
+    named: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.dataset.strip():
@@ -55,7 +60,7 @@ class TextOptions:
         ignored = {
             "--dataset-config": self.config if whole_text or self.is_local else None,
             "--column": self.column if whole_text else None,
-            "--split": self.split if self.is_text_file else None,
+            "--split": self.split if self.is_text_file or self.is_file_of_rows else None,
         }
         for option, value in ignored.items():
             if value is not None:
@@ -79,9 +84,25 @@ class TextOptions:
         return self.dataset.lower().endswith(".txt")
 
     @property
+    def is_file_of_rows(self) -> bool:
+        """Whether the text is one file of rows, which is all there is."""
+        return Path(self.dataset).suffix.lower() in FILE_FORMATS
+
+    @property
     def is_local(self) -> bool:
         """Whether the text lies in a file or directory here."""
         return self.dataset != BUILTIN and Path(self.dataset).exists()
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether the text can only be a data set of the hub, which has to be reached."""
+        return not (
+            self.dataset == BUILTIN
+            or self.is_text_file
+            or self.is_file_of_rows
+            or self.is_local
+            or self.dataset.startswith(OF_A_PATH)
+        )
 
     @property
     def wanted(self) -> int:
@@ -106,6 +127,7 @@ class TextOptions:
     def settings(self) -> dict[str, Any]:
         """Return what decides the samples, in JSON values, cheaply known before anything is read."""
         known = asdict(self) | {"samples": self.wanted, "seq_len": self.seq_len or PAPER_LENGTH}
+        del known["named"]
         if self.dataset == BUILTIN:
             known["python"] = platform.python_version()
         elif self.is_local:
@@ -126,7 +148,7 @@ def default_options(embedded: bool, **given: Any) -> TextOptions:
     other model on the papers' text, C4's English validation split.
     """
     if given.get("dataset") is None:
-        given["dataset"] = BUILTIN if embedded else PAPER_DATASET
+        given |= {"dataset": BUILTIN if embedded else PAPER_DATASET, "named": False}
     if given["dataset"] == PAPER_DATASET:
         given["config"] = given.get("config") or PAPER_CONFIG
         given["split"] = given.get("split") or PAPER_SPLIT
@@ -152,6 +174,8 @@ class Samples:
             positions: The longest sequence the model takes; None where there is no limit.
             vocabulary: Rows of its embedding.
         """
+        if not self.tokens:
+            return
         longest = max(self.lengths)
         if positions is not None and longest > positions:
             raise TextError(
@@ -166,11 +190,33 @@ class Samples:
             )
 
 
+# A sweep may do without calibration text.
+NO_SAMPLES = Samples((), {"dataset": None, "samples": 0, "tokens": 0})
+
+
+def open_text(options: TextOptions) -> Rows | None:
+    """Return the rows of a text, opened and looked at but not read; None where it has no rows.
+
+    Raises:
+        TextError: if there is no such text, or it has no such split or column.
+        MachineError: if the hub cannot be reached.
+    """
+    if options.dataset == BUILTIN:
+        return None
+    if options.is_text_file:
+        check_text_file(Path(options.dataset))
+        return None
+    rows = open_rows(options.dataset, options.config, options.split, options.seed)
+    check_column(rows, options.column, options.dataset)
+    return rows
+
+
 def read_samples(
     options: TextOptions,
     tokenizer: PreTrainedTokenizerBase,
     context_tokens: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
+    rows: Rows | None = None,
 ) -> Samples:
     """Return the token samples that the options describe, special tokens as the tokenizer sets them.
 
@@ -183,6 +229,7 @@ def read_samples(
         tokenizer: The model's own.
         context_tokens: The longest sequence the model takes; None where there is no limit.
         advance: Called with the number of samples just made ready.
+        rows: The rows as :func:`open_text` opened them; opened now where there are none.
 
     Raises:
         TextError: if the text cannot be read, holds no usable sample or ``seq_len`` is beyond the model.
@@ -197,7 +244,7 @@ def read_samples(
     elif options.is_text_file:
         found = _windows([read_text(Path(options.dataset))], tokenizer, options, advance)
     else:
-        rows = open_rows(options.dataset, options.config, options.split, options.seed)
+        rows = rows or open_rows(options.dataset, options.config, options.split, options.seed)
         column, first = text_column(rows, options.column, options.dataset)
         origin = {"config": rows.config, "split": rows.split, "column": column, "revision": rows.revision}
         found = _first_tokens((row[column] for row in first), tokenizer, options, advance)
@@ -316,14 +363,31 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
     return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
 
 
+def check_text_file(path: Path) -> None:
+    """Raise what :func:`read_text` will raise, as far as the file's beginning shows it.
+
+    Raises:
+        TextError: if it is not there, cannot be read, is empty or is not UTF-8.
+    """
+    with _file_errors_told(path), path.open(encoding="utf-8") as file:
+        if not file.read(LOOKED_AT_CHARACTERS):
+            raise TextError(f"{path} is empty.", "Name another --dataset.")
+
+
 def read_text(path: Path) -> str:
     """Return the whole of a text file.
 
     Raises:
         TextError: if it is not there, cannot be read or is not UTF-8.
     """
-    try:
+    with _file_errors_told(path):
         return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _file_errors_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise TextError(f"There is no file {path}.", "Check the path given to --dataset.") from error
     except UnicodeDecodeError as error:

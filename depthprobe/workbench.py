@@ -15,7 +15,9 @@ from depthprobe.models.loading import (
     open_checkpoint,
     resolve_model,
 )
-from depthprobe.texts import Samples, TextOptions, read_samples
+from depthprobe.models.sources import fetch_weights, original_folder
+from depthprobe.rows import Rows
+from depthprobe.texts import Samples, TextOptions, open_text, read_samples
 
 Thing = TypeVar("Thing")
 
@@ -49,6 +51,11 @@ class Workbench:
         """Return the checkpoint, opened; its weights are not read yet."""
         return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load))
 
+    def text(self, text: TextOptions) -> Rows | None:
+        """Return the rows of a text, opened and looked at; None where it has no rows."""
+        asked = (text.dataset, text.config, text.split, text.column, text.seed)
+        return self._once("text", asked, lambda: open_text(text))
+
     def samples(
         self,
         text: TextOptions,
@@ -59,8 +66,21 @@ class Workbench:
         return self._once(
             "samples",
             (text, checkpoint.source, checkpoint.context_tokens),
-            lambda: read_samples(text, checkpoint.tokenizer, checkpoint.context_tokens, advance),
+            lambda: read_samples(
+                text, checkpoint.tokenizer, checkpoint.context_tokens, advance, self.text(text)
+            ),
         )
+
+    def fetch(self, checkpoint: Checkpoint) -> None:
+        """Fetch the weights of a hub model into the cache, where they are not there yet."""
+
+        def fetched() -> None:
+            if checkpoint.source.layout == "meta":
+                original_folder(checkpoint.source)
+            elif checkpoint.source.layout == "transformers":
+                fetch_weights(checkpoint.source, checkpoint.folder)
+
+        self._once("weights", checkpoint.source, fetched)
 
     def model(self, checkpoint: Checkpoint, load: LoadOptions, device: str) -> LoadedModel:
         """Return the model on a device."""

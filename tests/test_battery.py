@@ -19,10 +19,10 @@ class Told:
     def say(self, news):
         self.news.append(news)
 
-    def stage(self, what, total, unit):
+    def stage(self, what, total, unit, already=0):
         from depthprobe.pipeline import Silent
 
-        return Silent().stage(what, total, unit)
+        return Silent().stage(what, total, unit, already)
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ import depthprobe
 
 PACKAGE = Path(depthprobe.__file__).parent
 
-LEAVES = {"errors", "measurement", "redaction", "builtin", ""}
+LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", ""}
 
 # room -> the rooms of depthprobe it may import from (its own and the leaves always)
 MAY_IMPORT = {
     "errors": set(),
+    "interruption": set(),
     "redaction": set(),
     "builtin": set(),
     "measurement": set(),
@@ -32,8 +33,10 @@ MAY_IMPORT = {
     "render": {"results"},
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
     "resuming": {"evaluation", "results", "processes"},
-    "workbench": {"models", "texts"},
+    "checks": {"models", "texts", "results"},
+    "workbench": {"models", "texts", "rows"},
     "sweep": {
+        "checks",
         "pipeline",
         "resuming",
         "probes",
@@ -46,6 +49,7 @@ MAY_IMPORT = {
     },
     "battery": {"pipeline", "sweep", "probes", "evaluation", "texts", "results", "workbench"},
     "pipeline": {
+        "checks",
         "probes",
         "evaluation",
         "models",
@@ -145,7 +149,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
     [
         ["--help"],
         *([name, "--help"] for name in ("angular", "gradnorm", "variance", "compare", "inspect", "plot")),
-        *([name, "--help"] for name in ("pretrain", "report")),
+        *([name, "--help"] for name in ("pretrain", "report", "convert")),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):

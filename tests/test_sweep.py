@@ -163,6 +163,121 @@ def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
             assert row.baseline == pytest.approx(model(ids, labels=ids).loss.item(), abs=1e-5)
 
 
+def without_text(place, tasks, names, **more):
+    """A request for a sweep of two layers without calibration text."""
+    from depthprobe.evaluation.harness import TaskOptions
+    from depthprobe.pipeline import Request
+    from depthprobe.sweep import SweepRequest
+
+    tiny.save(place / "llama")
+    return SweepRequest(
+        model=Request("prune-sweep", str(place / "llama"), None, output=place / "reports"),
+        tasks=TaskOptions(names, include_path=(tasks,), limit=5),
+        layers=(0, 2),
+        **more,
+    )
+
+
+def test_without_calibration_text_a_sweep_has_its_tasks_alone_and_can_be_drawn(tasks, tmp_path):
+    from depthprobe.render.drop_tables import headline_tasks
+    from depthprobe.render.figures import draw_run
+    from depthprobe.render.study import read_study
+    from depthprobe.render.verdict import verdict
+    from depthprobe.sweep import run_sweep
+
+    run = run_sweep(without_text(tmp_path, tasks, ("mine_mc", "mine_gen")))
+    assert set(run.tables["prune_sweep"].task) == {"mine_mc", "mine_gen"}
+    assert headline_tasks(run) == ["mine_mc", "mine_gen"]
+    assert run.manifest["settings"]["text"] is None and run.manifest["data"]["samples"] == 0
+    assert all(path.stat().st_size > 1000 for path in draw_run(run))
+    assert not any("calibration" in sentence for sentence in verdict(read_study([run.directory])))
+
+
+def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):
+    from depthprobe.sweep import run_sweep
+
+    run = run_sweep(without_text(tmp_path, tasks, ("mine_gen",)))
+    assert list(run.tables["prune_sweep"].task) == ["mine_gen"] * 2
+
+
+def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(tasks, tmp_path, monkeypatch):
+    from depthprobe import interruption
+    from depthprobe.evaluation import sweep as answering
+    from depthprobe.evaluation.journal import pieces_in
+    from depthprobe.sweep import run_sweep
+
+    request = without_text(tmp_path, tasks, ("mine_mc", "mine_gen"))
+    unfinished = tmp_path / "reports" / "llama" / ".prune-sweep-mine_mc-mine_gen.unfinished"
+    generate, asked = answering.generate, []
+
+    def interrupted(work, indices):
+        asked.append(indices)
+        if len(asked) > 2:
+            raise KeyboardInterrupt
+        return generate(work, indices)
+
+    monkeypatch.setattr(answering, "generate", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_sweep(request)
+    done = len(pieces_in(unfinished) - {"work"})
+    assert done == 3  # the scores, and two of three variants' texts
+    said = f"Interrupted: 3 of 4 pieces are on disk in {unfinished}; the same command continues."
+    assert interruption.sentence(caught.value) == said
+
+    # Before the journal is open again, what the earlier start has left is told.
+    monkeypatch.setattr("depthprobe.workbench.load_model", lambda *_, **__: interrupted(None, None))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_sweep(request)
+    said = f"Interrupted: 3 pieces are on disk in {unfinished}; the same command continues."
+    assert interruption.sentence(caught.value) == said
+
+
+@pytest.mark.parametrize("where", ["workbench.load_model", "probes.prune_sweep.answer_all"])
+def test_an_interrupt_before_the_first_answer_leaves_nothing(tasks, tmp_path, monkeypatch, where):
+    from depthprobe import interruption
+    from depthprobe.sweep import run_sweep
+
+    def interrupted(*_, **__):
+        raise interruption.Terminated
+
+    monkeypatch.setattr(f"depthprobe.{where}", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_sweep(without_text(tmp_path, tasks, ("mine_mc",)))
+    assert interruption.sentence(caught.value) == interruption.NOTHING
+    assert not (tmp_path / "reports").exists()
+
+
+def test_answers_that_the_journal_holds_are_told_as_done_already(tasks, tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    from depthprobe.pipeline import Silent
+    from depthprobe.probes import prune_sweep
+    from depthprobe.sweep import run_sweep
+
+    counted = []
+
+    class Counting(Silent):
+        @contextmanager
+        def stage(self, what, total, unit, already=0):
+            if what != "Sweeping":
+                yield lambda count: None
+                return
+            counts = []
+            yield counts.append
+            counted.append((total, already, sum(counts)))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    request = without_text(tmp_path, tasks, ("mine_mc", "mine_gen"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prune_sweep, "gather_answers", interrupted)
+        run_sweep(request, Counting())
+    run_sweep(request, Counting())
+    total = counted[0][0]
+    assert counted == [(total, 0, total), (total, total, 0)]
+
+
 def command(place, tasks, *extra, launcher=()):
     return [
         sys.executable, *launcher, "-m", "depthprobe", "prune-sweep", str(place / "model"),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from depthprobe import interruption
 from depthprobe.commands import options as shared
+from depthprobe.commands.measuring import drawn
 from depthprobe.commands.prune_sweep import CALIBRATION_SAMPLES, EMBEDDED_TASK
 from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import OptionError
@@ -123,7 +125,11 @@ def command(
         sides = measured
     else:
         refuse_measuring(command, asked_for)
-    run = compare(sides, probes, output=output, name=name, say=watch.say)
+    with (
+        watch.stage("Comparing", None, ""),
+        interruption.told("Interrupted: the runs are as they were; no comparison was written."),
+    ):
+        run = compare(sides, probes, output=output, name=name, say=watch.say)
     _show(run, formats)
 
 
@@ -164,13 +170,12 @@ def _measured(
 def _show(run: Run, formats: tuple[str, ...]) -> None:
     """Print the tables, draw the figures, and say where everything is."""
     from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables
-    from depthprobe.render.figures import draw_run
 
     console = result_console()
     for line in (*summary_tables(run), *layer_tables(run), comparison_reading(run)):
         if line:
             console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
-    figures = draw_run(run, formats=formats)
+    figures = drawn(run, formats)
     tables = [run.directory / f"{stem}.csv" for stem in run.tables]
     for path in (*tables, *figures, run.directory / "manifest.json"):
         console.print(str(path), soft_wrap=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, guarded, importing, result_console
@@ -74,13 +75,19 @@ class Asked:
         for line in lines:
             # Sentences hold outside text, whose brackets are no markup.
             console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
-        # Saved and shown before anything is drawn: a full disk then costs the picture only.
-        from depthprobe.render.figures import draw_run
-
-        figures = draw_run(run, formats=self.formats, **drawing)
+        figures = drawn(run, self.formats, **drawing)
         tables = [run.directory / f"{stem}.csv" for stem in run.tables]
         for path in (*tables, *figures, run.directory / "manifest.json"):
             console.print(str(path), soft_wrap=True)
+
+
+def drawn(run: Run, formats: tuple[str, ...], **drawing: Any) -> list[Path]:
+    """Return the files of a saved run's figure, drawn now: a full disk or Ctrl-C cost the picture only."""
+    saved = f"the run is saved, and depthprobe plot {run.directory} draws it"
+    with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
+        from depthprobe.render.figures import draw_run
+
+        return draw_run(run, formats=formats, **drawing)
 
 
 def load_asked(given: Mapping[str, Any], **more: Any) -> LoadOptions:

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.angular import Normalize
 from depthprobe.commands.show import guarded, result_console
@@ -36,14 +37,15 @@ def command(
     from depthprobe.results.store import read_run
 
     formats = shared.formats_of(format)
-    figures = draw_run(
-        read_run(run_directory),
-        formats=formats,
-        normalize=normalize.value,
-        title=title,
-        output=output,
-        style=style,
-    )
+    with interruption.told("Interrupted: the run is as it was, and no figure is half-written."):
+        figures = draw_run(
+            read_run(run_directory),
+            formats=formats,
+            normalize=normalize.value,
+            title=title,
+            output=output,
+            style=style,
+        )
     console = result_console()
     for path in figures:
         console.print(str(path), soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.show import Watch, guarded, importing
 from depthprobe.errors import OptionError, RunError
@@ -226,7 +227,7 @@ def command(
     watch = Watch(quiet, verbose)
 
     with importing():
-        from depthprobe.lab.pretraining import pretrain, sample
+        from depthprobe.lab.pretraining import kept, pretrain, sample
         from depthprobe.models.placement import choose_device
 
     kind = choose_device(device).type
@@ -234,16 +235,17 @@ def command(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"Cannot write in {output}: {error.strerror}.", "Choose another --output.") from error
-    record = pretrain(
-        recipe,
-        output,
-        device=kind,
-        checkpoint_steps=save_every,
-        log_steps=log_every,
-        micro_batch=micro_batch,
-        report_to=report_to,
-        say=watch.say,
-    )
+    with interruption.told(lambda: kept(output)):
+        record = pretrain(
+            recipe,
+            output,
+            device=kind,
+            checkpoint_steps=save_every,
+            log_steps=log_every,
+            micro_batch=micro_batch,
+            report_to=report_to,
+            say=watch.say,
+        )
     if record:  # of several processes the first one has it
         typer.echo(sample(output, "def parse(" if recipe.dataset == "builtin" else "The"))
 

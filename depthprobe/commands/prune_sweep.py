@@ -10,6 +10,7 @@ import typer
 
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
+from depthprobe.commands.measuring import drawn
 from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import OptionError
 
@@ -130,8 +131,22 @@ def command(
     split: shared.Split = None,
     column: shared.Column = None,
     calibration_samples: Annotated[
-        int, typer.Option(min=1, help="Samples of calibration text.", rich_help_panel=shared.TEXT)
-    ] = CALIBRATION_SAMPLES,
+        Optional[int],
+        typer.Option(
+            min=0,
+            help="Samples of calibration text.",
+            rich_help_panel=shared.TEXT,
+            show_default=str(CALIBRATION_SAMPLES),
+        ),
+    ] = None,
+    no_calibration: Annotated[
+        bool,
+        typer.Option(
+            "--no-calibration",
+            help="Measure the tasks alone, without the loss on calibration text.",
+            rich_help_panel=shared.TEXT,
+        ),
+    ] = False,
     seq_len: shared.SeqLen = None,
     output: shared.Output = Path("reports"),
     name: shared.Name = None,
@@ -184,16 +199,23 @@ def command(
         adapter=adapter,
         tower=tower,
     )
-    text = default_options(
-        embedded=chosen.startswith("builtin:"),
-        dataset=dataset,
-        config=dataset_config,
-        split=split,
-        column=column,
-        samples=calibration_samples,
-        seq_len=seq_len,
-        seed=seeds[0] or 0,
-    )
+    asked_text = {
+        "dataset": dataset,
+        "config": dataset_config,
+        "split": split,
+        "column": column,
+        "seq_len": seq_len,
+    }
+    text = None
+    if no_calibration or calibration_samples == 0:
+        _refuse_text(calibration_samples, asked_text)
+    else:
+        text = default_options(
+            embedded=chosen.startswith("builtin:"),
+            samples=CALIBRATION_SAMPLES if calibration_samples is None else calibration_samples,
+            seed=seeds[0] or 0,
+            **asked_text,
+        )
     request = SweepRequest(
         model=Request(
             probe="prune-sweep",
@@ -214,16 +236,27 @@ def command(
         return
 
     from depthprobe.render.drop_tables import drop_reading, headline_tasks
-    from depthprobe.render.figures import draw_run
     from depthprobe.render.tables import drop_table
 
     console = result_console()
     for headline in headline_tasks(finished):
         console.print(drop_table(finished, headline))
         console.print(drop_reading(finished, headline), soft_wrap=not console.is_terminal)
-    figures = draw_run(finished, formats=formats)
+    figures = drawn(finished, formats)
     for path in (finished.directory / "prune_sweep.csv", *figures, finished.directory / "manifest.json"):
         console.print(str(path), soft_wrap=True)
+
+
+def _refuse_text(samples: int | None, text: dict[str, Any]) -> None:
+    """Raise an OptionError where a text is described that is not wanted."""
+    given = ("calibration_samples", samples), *text.items()
+    for name, value in given:
+        if value:
+            option = "--dataset-config" if name == "config" else f"--{name.replace('_', '-')}"
+            raise OptionError(
+                f"{option} {value} describes the calibration text, which --no-calibration leaves out.",
+                "Leave out one of them.",
+            )
 
 
 def parse_layers(text: str | None) -> tuple[int, ...] | None:

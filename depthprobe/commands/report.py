@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, guarded, importing, result_console, uncollected
@@ -106,7 +107,9 @@ def command(
         home = study.all_runs[0].directory.parent
         if output is not None:
             home = output / run_directory_name(str(study.facts.get("id") or study.model))
-        report = write_report(study, home / FOLDER, style)
+        untouched = f"Interrupted: the runs are as they were, and so is {home / FOLDER}."
+        with interruption.told(untouched):  # no stage: its thread would be forked with the drawing processes
+            report = write_report(study, home / FOLDER, style)
     console = result_console()
     for sentence in report.verdict:
         console.print(sentence, markup=False, soft_wrap=not console.is_terminal)

@@ -6,29 +6,40 @@ import errno
 import functools
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from depthprobe import interruption
+from depthprobe.commands.progress import Log, Pace, looking
 from depthprobe.errors import DepthprobeError
 from depthprobe.redaction import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
+
+
+LOOKS_S = 1.0
 
 
 class Watch:
-    """Tells a person at a terminal how a run is going; silent where nobody looks."""
+    """Tells a person how a run is going: bars at a terminal, now and then a line in a log.
+
+    Of several processes of one run only the first one speaks.
+    """
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
-        self.quiet = quiet
+        self.quiet = quiet or not _is_first()
         self.verbose = verbose
-        self.live = not quiet and sys.stderr.isatty()
+        self.live = not self.quiet and sys.stderr.isatty()
+        self._bars: Progress | None = None
         _hush_libraries(verbose, bars=self.live)
 
     def say(self, news: str) -> None:
@@ -37,32 +48,75 @@ class Watch:
             _line(news)
 
     @contextmanager
-    def stage(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show a bar with rate and time left while the body runs; yield the function that moves it.
+    def stage(
+        self, what: str, total: int | None, unit: str, already: int = 0
+    ) -> Iterator[Callable[[float], None]]:
+        """Show what is done, the rate and the time left while the body runs; yield the function that counts.
 
-        Without ``total`` a clock turns. While a model is loaded the libraries draw bars of their own, with
-        bytes and rates, so nothing is put over them.
+        At a terminal a bar, or a turning clock without ``total``; while ``bytes`` are fetched the libraries
+        draw bars of their own there, one a file, and nothing is put over them. In a log lines, the first when
+        the stage has taken some seconds.
         """
-        if not self.live or unit == "bytes":
-            yield lambda count: None
+        pace = Pace(total, already)
+        if self.quiet or (self.live and unit == "bytes"):
+            yield pace.advance
+        elif self.live:
+            with self._bar(what, unit, pace):
+                yield pace.advance
+        else:
+            with looking(Log(what, unit, pace, self.say), LOOKS_S):
+                yield pace.advance
+
+    @contextmanager
+    def _bar(self, what: str, unit: str, pace: Pace) -> Iterator[None]:
+        """Show a line that moves; a stage within a stage has a line below its."""
+        if self._bars is None:
+            with _bars() as self._bars, _no_other_bars():
+                try:
+                    with self._bar(what, unit, pace):
+                        yield
+                finally:
+                    self._bars = None
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        bars = self._bars
+        line = bars.add_task(what, total=pace.total, pace=pace, unit=unit)
+        try:
+            yield
+        finally:
+            bars.remove_task(line)
 
-        columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
-        if total is not None:
-            columns += [BarColumn(), TextColumn("{task.fields[state]}")]
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=total, state="")
 
-            def advance(count: int) -> None:
-                bar.advance(task, count)
-                now = bar.tasks[0]
-                rate = f"{now.speed:,.0f} {unit}/s" if now.speed else ""
-                left = f"{now.time_remaining:,.0f} s left" if now.time_remaining is not None else ""
-                bar.update(task, state=f"{now.completed:,.0f}/{total:,} {unit}  {rate}  {left}")
+def _bars() -> Progress:
+    """Return the lines at a terminal: what, how much of it, and all that is known of the pace."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+    from rich.text import Text
 
-            yield advance
+    class Share(BarColumn):
+        def render(self, task: Task) -> Any:
+            task.completed = task.fields["pace"].done
+            return Text() if task.total is None else super().render(task)
+
+    class Facts(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["pace"].facts(task.fields["unit"]))
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), Share(bar_width=20), Facts())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _no_other_bars() -> AbstractContextManager[None]:
+    """Keep the model libraries' own bars from writing over ours, where they are imported at all."""
+    if "transformers" not in sys.modules:
+        return nullcontext()
+    from depthprobe.models.bars import hidden
+
+    return hidden()
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of a run, or the only one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) <= 1 or os.environ.get("RANK", "0") == "0"
 
 
 def result_console() -> Console:
@@ -76,14 +130,16 @@ def result_console() -> Console:
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command with failures told as one line on stderr and an exit status of 1 or 2.
 
-    Only our own errors are caught; anything else is a bug and keeps its traceback. Ctrl-C ends with 130.
+    Only our own errors are caught; anything else is a bug and keeps its traceback. Ctrl-C ends with 130,
+    SIGTERM with 143, and a line says what is on disk.
     """
 
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> None:
         gc.enable()  # was off while the program started
         try:
-            command(*args, **options)
+            with interruption.terminable():
+                command(*args, **options)
         except DepthprobeError as error:
             if options.get("verbose"):
                 import traceback
@@ -100,39 +156,37 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
                 raise typer.Exit(0) from None
             _line(f"Error: The results cannot be printed: {error.strerror}. They are saved.")
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            _line(
-                "Interrupted: nothing half-written is left; the same command continues a sweep, a gradnorm "
-                "or a pretrain."
-            )
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as interrupt:
+            if _is_first():
+                _line(interruption.sentence(interrupt))
+            raise typer.Exit(interruption.exit_status(interrupt)) from None
 
     return wrapper
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Let Ctrl-C wait while the body imports: interrupted half way, torch's C++ side aborts the process.
+    """Let Ctrl-C and SIGTERM wait while the body imports, and collect no garbage meanwhile.
 
-    Nor is garbage collected meanwhile.
+    Interrupted half way, torch's C++ side aborts the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is interrupted
         return
-    pressed = False
-
-    def later(*_: Any) -> None:
-        nonlocal pressed
-        pressed = True
-
-    before = signal.signal(signal.SIGINT, later)
+    pressed: list[type[KeyboardInterrupt]] = []
+    kinds = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: interruption.Terminated}
+    before = {
+        number: signal.signal(number, lambda *_, kind=kind: pressed.append(kind))
+        for number, kind in kinds.items()
+    }
     try:
         with uncollected():
             yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if pressed:
-            raise KeyboardInterrupt
+            raise pressed[0]
 
 
 @contextmanager
@@ -158,7 +212,6 @@ def _line(text: str) -> None:
 
 def _hush_libraries(verbose: bool, bars: bool) -> None:
     """Let the model libraries speak only on request, and draw their bars only at a terminal."""
-    import os
     import warnings
 
     if not bars:

@@ -38,7 +38,7 @@ def check_agreement(sides: Sequence[Side], probes: Sequence[str]) -> list[str]:
         cut: dict[tuple[str, str], list[str]] = {}
         for probe in probes:
             mine, theirs = first.runs[probe].manifest, side.runs[probe].manifest
-            hashes = [_data(manifest).get("tokens_sha256") for manifest in (mine, theirs)]
+            hashes = [_tokens_hash(manifest) for manifest in (mine, theirs)]
             same_tokens = hashes[0] is not None and hashes[0] == hashes[1]
             differing = _differing(mine, theirs, same_tokens)
             if differing:
@@ -98,10 +98,13 @@ def _shown(value: Any) -> str:
 def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], same_tokens: bool) -> list[str]:
     """The settings and facts in which two runs differ and must not, as ``NAME HERE and THERE``."""
     left, right = (_comparable(manifest, same_tokens) for manifest in (mine, theirs))
+    without_text = "none" in (left.get("text.dataset"), right.get("text.dataset"))
     return [
         _told(key, left.get(key), right.get(key))
         for key in sorted(left.keys() | right.keys())
         if left.get(key) != right.get(key)
+        # That one has no text at all says all about it.
+        and not (without_text and key.startswith("text.") and key != "text.dataset")
     ]
 
 
@@ -109,6 +112,8 @@ def _comparable(manifest: Mapping[str, Any], same_tokens: bool) -> dict[str, Any
     settings = {key: value for key, value in manifest["settings"].items() if key not in _OF_THE_MODEL}
     if same_tokens:
         settings.pop("text", None)  # however it was named, it is the same
+    if _tokens_hash(manifest) == "" and not same_tokens:
+        settings["text"] = {"dataset": "none"}
     known = {key: str(value) if isinstance(value, list) else value for key, value in flat(settings).items()}
     if not same_tokens and _data(manifest).get("seq_len") is not None:
         known["text.seq_len"] = _data(manifest)["seq_len"]  # the model's limit may have shortened it
@@ -118,6 +123,11 @@ def _comparable(manifest: Mapping[str, Any], same_tokens: bool) -> dict[str, Any
 
 def _data(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return manifest.get("data") or {}
+
+
+def _tokens_hash(manifest: Mapping[str, Any]) -> str | None:
+    """What tells the tokens of a run from those of another; empty where it was measured without text."""
+    return "" if _data(manifest).get("samples") == 0 else _data(manifest).get("tokens_sha256")
 
 
 def _tokens(manifest: Mapping[str, Any]) -> str:

@@ -90,13 +90,13 @@ def _resampled(baseline: Outcome, variant: Outcome, key: Key, resamples: int) ->
 
 
 def drop_rows(
-    outcomes: Mapping[Variant, Outcome], calibration: Calibration, variants: Sequence[Variant]
+    outcomes: Mapping[Variant, Outcome], calibration: Calibration | None, variants: Sequence[Variant]
 ) -> tuple[list[dict[str, Any]], dict[Key, float]]:
     """Return the rows of ``prune_sweep.csv``, and for every number how large a drop could have been missed.
 
     Rows are ordered by task, metric, filter and layer; p-values are adjusted over the layers of each
-    number (Holm). ``docs`` are items compared, ``flips`` those whose correctness (or score, where it is no
-    0/1) changed.
+    number (Holm). Without ``calibration`` there are rows of the tasks alone. ``docs`` are items compared,
+    ``flips`` those whose correctness (or score, where it is no 0/1) changed.
     """
     whole = outcomes[()]
     rows: list[dict[str, Any]] = []
@@ -134,13 +134,15 @@ def drop_rows(
 
 
 def _comparisons(
-    outcomes: Mapping[Variant, Outcome], calibration: Calibration, variants: Sequence[Variant]
+    outcomes: Mapping[Variant, Outcome], calibration: Calibration | None, variants: Sequence[Variant]
 ) -> Iterator[tuple[Key, float, list[PairedDifference]]]:
     whole = outcomes[()]
     for key, number in whole.aggregate.items():
         found = [compare(whole, outcomes[variant], key, len(variants)) for variant in variants]
         if all(result is not None for result in found):
             yield key, number, [result for result in found if result is not None]
+    if calibration is None:
+        return
     before = calibration.per_sample(())
     losses = [paired_difference(before, calibration.per_sample(variant)) for variant in variants]
     yield CALIBRATION, calibration.loss(()), losses
@@ -154,14 +156,14 @@ def _scores(outcome: Outcome, key: Key) -> np.ndarray | None:
 def _changed(
     whole: Outcome,
     pruned: Outcome,
-    calibration: Calibration,
+    calibration: Calibration | None,
     variant: Variant,
     key: Key,
     result: PairedDifference,
 ) -> int:
     if result.flips is not None:
         return result.flips
-    if key == CALIBRATION:
+    if calibration is not None and key == CALIBRATION:
         return int(np.sum(calibration.nats[()] != calibration.nats[variant]))
     members = whole.metrics[key].members
     keys = [(leaf, key[1], key[2]) for leaf in members] if members else [key]

@@ -23,10 +23,9 @@ import json
 import os
 import platform
 import secrets
-import struct
 import weakref
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -34,6 +33,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from depthprobe.errors import MachineError, RunError
+from depthprobe.evaluation.log_file import CHECKSUM_BYTES, HEAD, MARK, record_at, records
 
 try:
     import fcntl
@@ -41,11 +41,6 @@ except ImportError:  # Windows has no flock; there the user has to take care
     fcntl = None  # type: ignore[assignment]
 
 _FORMAT = 1
-_MARK = b"\x89DPJ\r\n\x1a\n"  # as in PNG: holds bytes that text-mode copying would change
-_HEAD = struct.Struct("<8sIQ")  # mark, bytes of the name, bytes of the content
-_CHECKSUM_BYTES = 16
-_SEARCH_BYTES = 1 << 20
-_LONGEST_NAME_BYTES = 1 << 16
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 _AGAIN = "Everything finished so far is kept: start the same command again to continue."
 
@@ -117,8 +112,8 @@ class Journal:
         self._log.touch()
         self._file = self._log.open("r+b", buffering=0)
         self.refresh()
-        for _, start, content_bytes in _records(self._file):
-            self._end = start + content_bytes + _CHECKSUM_BYTES
+        for _, start, content_bytes in records(self._file):
+            self._end = start + content_bytes + CHECKSUM_BYTES
         # Only the own log: what looks torn at the end of another may be a record being written.
         self._file.truncate(self._end)
         os.fsync(self._file.fileno())
@@ -128,7 +123,7 @@ class Journal:
         """Read all logs anew, with what the other writers of the run have finished meanwhile."""
         for log in sorted(self.directory.glob("pieces*.log")):
             with log.open("rb") as file:
-                self._places |= {piece: (log, *place) for piece, *place in _records(file)}
+                self._places |= {piece: (log, *place) for piece, *place in records(file)}
 
     @property
     def pieces(self) -> tuple[str, ...]:
@@ -152,8 +147,8 @@ class Journal:
             ValueError: if a JSON value holds NaN or an infinity; arrays may.
         """
         name, content = piece.encode("utf-8"), _pack(values)
-        body = _HEAD.pack(_MARK, len(name), len(content)) + name + content
-        record = memoryview(body + hashlib.blake2b(body, digest_size=_CHECKSUM_BYTES).digest())
+        body = HEAD.pack(MARK, len(name), len(content)) + name + content
+        record = memoryview(body + hashlib.blake2b(body, digest_size=CHECKSUM_BYTES).digest())
         if self._file is None:
             raise ValueError(f"The journal {self.directory} is closed.")
         written = 0
@@ -169,7 +164,7 @@ class Journal:
             if isinstance(error, OSError):
                 raise _machine_error("write", self._log, error) from error
             raise
-        self._places[piece] = (self._log, self._end + _HEAD.size + len(name), len(content))
+        self._places[piece] = (self._log, self._end + HEAD.size + len(name), len(content))
         self._end += len(record)
 
     def read(self, piece: str) -> dict[str, Any]:
@@ -181,10 +176,10 @@ class Journal:
             MachineError: if it cannot be read.
         """
         log, start, content_bytes = self._places[piece]
-        head = _HEAD.size + len(piece.encode("utf-8"))
+        head = HEAD.size + len(piece.encode("utf-8"))
         try:
             with log.open("rb") as file:
-                found = _record_at(file, start - head, start + content_bytes + _CHECKSUM_BYTES)
+                found = record_at(file, start - head, start + content_bytes + CHECKSUM_BYTES)
                 if found is None or found[0] != piece:
                     raise RunError(f"{log} was damaged while it was in use: {piece} is gone.", _AGAIN)
                 file.seek(start)
@@ -207,6 +202,15 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def pieces_in(directory: Path) -> set[str]:
+    """The names of the finished pieces of the unfinished run in a directory; looking needs no lock."""
+    pieces: set[str] = set()
+    for log in (Path(directory) / "journal").glob("pieces*.log"):
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            pieces |= {piece for piece, *_ in records(file)}
+    return pieces
 
 
 def read_settings(directory: Path) -> dict[str, Any] | None:
@@ -296,48 +300,6 @@ def _unpack(content: bytes) -> dict[str, Any]:
         values[name] = array.copy()
         position += array.nbytes
     return values
-
-
-def _record_at(file: BinaryIO, position: int, size: int) -> tuple[str, int, int] | None:
-    """Name, place and length of the content of the record at a position; None if none is whole there."""
-    file.seek(position)
-    head = file.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return None
-    mark, name_bytes, content_bytes = _HEAD.unpack(head)
-    start = position + _HEAD.size + name_bytes
-    # The lengths come before the checksum can vouch for them: first see that they can be true.
-    whole = mark == _MARK and name_bytes <= _LONGEST_NAME_BYTES
-    if not whole or start + content_bytes + _CHECKSUM_BYTES > size:
-        return None
-    name, content = file.read(name_bytes), file.read(content_bytes)
-    checksum = hashlib.blake2b(head + name + content, digest_size=_CHECKSUM_BYTES).digest()
-    return (name.decode("utf-8"), start, content_bytes) if file.read(_CHECKSUM_BYTES) == checksum else None
-
-
-def _records(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    """Name, place and length of the content of every whole record in a log."""
-    size = file.seek(0, io.SEEK_END)
-    position = 0
-    while position < size:
-        record = _record_at(file, position, size)
-        if record is None:
-            position = _next_mark(file, position + 1, size)
-        else:
-            yield record
-            position = record[1] + record[2] + _CHECKSUM_BYTES
-
-
-def _next_mark(file: BinaryIO, position: int, size: int) -> int:
-    """Where the next mark begins at or after a position; ``size`` if there is none."""
-    while position < size:
-        file.seek(position)
-        found = file.read(_SEARCH_BYTES).find(_MARK)
-        if found >= 0:
-            return position + found
-        # A mark may lie across the border of two reads.
-        position += _SEARCH_BYTES - len(_MARK) + 1
-    return size
 
 
 def _canonical(settings: Any) -> str:

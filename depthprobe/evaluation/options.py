@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -70,6 +71,8 @@ class TaskOptions:
             raise OptionError(
                 "--fewshot-as-multiturn has no turns without a chat template.", "Add --apply-chat-template."
             )
+        if isinstance(self.gen_kwargs, str):
+            _check_generation(self.gen_kwargs)
         for folder in self.include_path:
             if not folder.is_dir():
                 raise OptionError(
@@ -95,6 +98,25 @@ class TaskOptions:
             "include_path": [path.name for path in self.include_path],
             "seeds": list(self.seeds),
         }
+
+
+def is_json(gen_kwargs: str) -> bool:
+    """Whether generation settings are written as a JSON object, not as ``NAME=VALUE``."""
+    return gen_kwargs.lstrip().startswith("{")
+
+
+def _check_generation(text: str) -> None:
+    if is_json(text):
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise OptionError(f"--gen-kwargs {text} is no JSON: {error}.", 'Write {"NAME": VALUE}.') from None
+        return
+    for part in text.split(","):
+        if part and "=" not in part:
+            raise OptionError(
+                f"--gen-kwargs {text} has no value for {part}.", "Write NAME=VALUE, separated by commas."
+            )
 
 
 def parse_seeds(text: str) -> Seeds:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,29 +53,48 @@ def answer_all(
         variants: Sorted layers to remove, ``()`` for the whole model.
         journal: Where answers go.
         processes: Those among which the pieces are shared out; this one alone by default.
-        advance: Called with the number of answers (requests x variants) just finished.
+        advance: Called with the number of answers (requests x variants) just finished; those that the
+            journal held already are not among them, see :func:`already_answered`.
     """
     pieces = score_pieces(engine, requests)
-    for name in processes.mine(list(pieces)):
+    for name in _missing(list(pieces), journal, processes):
         chunk = pieces[name]
-        if not journal.done(name):
-            scores = engine.score(requests, chunk, variants)
-            journal.write(
-                name,
-                {
-                    "loglikelihoods": np.stack([scores[variant].loglikelihood for variant in variants]),
-                    "greedy": np.stack([scores[variant].greedy for variant in variants]),
-                },
-            )
+        scores = engine.score(requests, chunk, variants)
+        journal.write(
+            name,
+            {
+                "loglikelihoods": np.stack([scores[variant].loglikelihood for variant in variants]),
+                "greedy": np.stack([scores[variant].greedy for variant in variants]),
+            },
+        )
         advance(len(chunk) * len(variants))
     texts = generation_pieces(work, variants)
-    for name in processes.mine(list(texts)):
+    for name in _missing(list(texts), journal, processes):
         variant, indices = texts[name]
-        if not journal.done(name):
-            # Cached decoding: a block must run and be discarded, since the cache counts on its slot.
-            with discard_blocks(anatomy, variant) if variant else nullcontext():
-                journal.write(name, {"texts": generate(work, indices)})
+        # Cached decoding: a block must run and be discarded, since the cache counts on its slot.
+        with discard_blocks(anatomy, variant) if variant else nullcontext():
+            journal.write(name, {"texts": generate(work, indices)})
         advance(len(indices))
+
+
+def _missing(pieces: list[str], journal: Journal, processes: Processes) -> list[str]:
+    return [name for name in processes.mine(pieces) if not journal.done(name)]
+
+
+def already_answered(
+    engine: ScoringEngine,
+    work: Work,
+    requests: Sequence[ScoreRequest],
+    variants: Sequence[Variant],
+    journal: Journal,
+    processes: Processes = ALONE,
+) -> int:
+    """Return how many answers (requests x variants) of this process's share the journal holds already."""
+    scored, texts = score_pieces(engine, requests), generation_pieces(work, variants)
+    sizes = {name: len(chunk) * len(variants) for name, chunk in scored.items()}
+    sizes |= {name: len(indices) for name, (_, indices) in texts.items()}
+    mine = [*processes.mine(list(scored)), *processes.mine(list(texts))]
+    return sum(sizes[name] for name in mine if journal.done(name))
 
 
 def generate(work: Work, indices: Sequence[int]) -> list[str]:
@@ -84,8 +103,24 @@ def generate(work: Work, indices: Sequence[int]) -> list[str]:
     Raises:
         OptionError: if transformers refuses the generation settings.
     """
-    try:
+    with _refusals_told():
         return work.generate(indices)
+
+
+def try_generating(work: Work) -> None:
+    """Generate one token behind a few, to see whether transformers takes the generation settings.
+
+    Raises:
+        OptionError: if it does not.
+    """
+    with _refusals_told():
+        work.generate_briefly()
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, TypeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise OptionError(f"Text cannot be generated: {reason}", "Check --gen-kwargs.") from error

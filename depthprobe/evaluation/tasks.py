@@ -6,6 +6,7 @@ import difflib
 import errno
 import fnmatch
 import glob
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from lm_eval.utils import simple_parse_args_string
 from depthprobe.errors import DepthprobeError, MachineError, OptionError, TextError
 from depthprobe.evaluation.embedded_task import EMBEDDED
 from depthprobe.evaluation.manners import RandomState, quiet
-from depthprobe.evaluation.options import TaskOptions
+from depthprobe.evaluation.options import TaskOptions, is_json
 from depthprobe.models.hub_errors import first_line
 
 # What loading a data set raises: no file, no hub, no such configuration, a damaged or half-read file.
@@ -68,13 +69,7 @@ def find_tasks(options: TaskOptions) -> Tasks:
         TextError: if a task's data cannot be reached.
         MachineError: if the disk is full.
     """
-    manager, found = _resolve(options)
-    if not options.confirm_run_unsafe_code:
-        _refuse_unsafe(
-            name
-            for leaf in _leaves([name for names in found.values() for name in names], manager.task_index)
-            if (name := leaf[0]) and (leaf[1] or {}).get("unsafe_code")
-        )
+    manager, found = _checked_names(options)
     randomness = RandomState(options.seeds[0], options.seeds[1])
     tasks: dict[str, Task] = {}
     groups: dict[str, Group] = {}
@@ -98,6 +93,22 @@ def find_tasks(options: TaskOptions) -> Tasks:
         notes = _apply_options(options, tasks)
     _check(options, tasks)
     return Tasks(options, tasks, groups, asked, notes, randomness)
+
+
+def check_names(options: TaskOptions) -> None:
+    """Raise an OptionError where a task's name is unknown or would run unsafe code; no data are read."""
+    _checked_names(options)
+
+
+def _checked_names(options: TaskOptions) -> tuple[TaskManager, dict[str, list[str]]]:
+    manager, found = _resolve(options)
+    if not options.confirm_run_unsafe_code:
+        _refuse_unsafe(
+            name
+            for leaf in _leaves([name for names in found.values() for name in names], manager.task_index)
+            if (name := leaf[0]) and (leaf[1] or {}).get("unsafe_code")
+        )
+    return manager, found
 
 
 @lru_cache(maxsize=4)
@@ -253,12 +264,7 @@ def _apply_options(options: TaskOptions, tasks: Mapping[str, Task]) -> tuple[str
 def _generation_settings(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(given, str):
         return dict(given or {})
-    for part in given.split(","):
-        if part and "=" not in part:
-            raise OptionError(
-                f"--gen-kwargs {given} has no value for {part}.", "Write NAME=VALUE, separated by commas."
-            )
-    return simple_parse_args_string(given)
+    return json.loads(given) if is_json(given) else simple_parse_args_string(given)
 
 
 def _check(options: TaskOptions, tasks: Mapping[str, Task]) -> None:

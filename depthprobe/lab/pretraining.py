@@ -83,6 +83,17 @@ def last_checkpoint(directory: Path) -> str | None:
     return None if newest is None else str(newest)
 
 
+def kept(output: Path) -> str:
+    """Return the sentence on what is left of an interrupted training, by what is really on disk."""
+    if (output / RECORD).is_file():
+        return f"Interrupted: the training is finished and saved in {output}."
+    begun = last_checkpoint(output / CHECKPOINTS)
+    if begun is None:
+        return "Interrupted before the first checkpoint: the same command starts the training again."
+    step = Path(begun).name.rpartition("-")[2]
+    return f"Interrupted: the checkpoint of step {step} is on disk in {output}; the same command continues."
+
+
 def pretrain(
     recipe: Recipe,
     output: Path,

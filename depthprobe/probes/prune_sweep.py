@@ -22,8 +22,16 @@ from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
 from depthprobe.evaluation.engine import ScoringEngine
 from depthprobe.evaluation.harness import Outcome, Work
 from depthprobe.evaluation.journal import Journal
+from depthprobe.evaluation.memory import Memory
 from depthprobe.evaluation.scores import ScoreRequest, Variant
-from depthprobe.evaluation.sweep import answer_all, gather_answers, generate
+from depthprobe.evaluation.sweep import (
+    already_answered,
+    answer_all,
+    gather_answers,
+    generation_pieces,
+    score_pieces,
+    try_generating,
+)
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.processes import ALONE, Processes
@@ -94,6 +102,17 @@ class Sweep:
         count = len(self.requests) + len(self.work.generation_requests)
         return count * (len(self.variants) + 1) // processes.count
 
+    def answered(self, journal: Journal, processes: Processes) -> int:
+        """How many of them the journal holds already."""
+        everything = [(), *self.variants]
+        return already_answered(self.engine, self.work, self.requests, everything, journal, processes)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the journal will hold, of all processes together."""
+        everything = [(), *self.variants]
+        return len(score_pieces(self.engine, self.requests)) + len(generation_pieces(self.work, everything))
+
 
 def prepare(
     model: LoadedModel,
@@ -102,25 +121,28 @@ def prepare(
     work: Work,
     variants: Sequence[Variant],
     budget_tokens: int | None = None,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Sweep:
     """Return the sweep of these variants over the tasks' requests and the calibration text.
 
     Args:
         model: The loaded model.
         anatomy: Its anatomy.
-        samples: Calibration text.
+        samples: Calibration text; without samples the tasks alone are asked.
         work: The tasks' requests.
         variants: What to leave out, see :func:`variants_of`.
         budget_tokens: Tokens scored at once; None fits the memory.
+        advance: Called with 1 when the ways of sharing work are found, and for every variant that is tried.
 
     Raises:
         MeasureError: if the model cannot be run without the layers of a variant.
     """
     texts = [ScoreRequest(tuple(map(int, sample)), len(sample) - 1) for sample in samples.tokens]
     if work.generation_requests:
-        generate(work, [0])  # settings that transformers refuses show here, before anything is begun
-    engine = ScoringEngine(model, anatomy, budget_tokens=budget_tokens)
-    engine.check(variants, generates=bool(work.generation_requests))
+        try_generating(work)  # settings that transformers refuses show here, before anything is begun
+    engine = ScoringEngine(model, anatomy, Memory.of(model), budget_tokens=budget_tokens)
+    advance(1)
+    engine.check(variants, bool(work.generation_requests), advance)
     predicted = np.array([request.scored for request in texts])
     return Sweep(engine, anatomy, work, [*work.score_requests, *texts], list(variants), predicted)
 
@@ -167,7 +189,8 @@ def measure(
         )
         for variant in everything
     }
-    rows, missed = drop_rows(outcomes, Calibration(nats, sweep.predicted), sweep.variants)
+    calibration = Calibration(nats, sweep.predicted) if len(sweep.predicted) else None
+    rows, missed = drop_rows(outcomes, calibration, sweep.variants)
     frame = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
     facts = {"sharing": sweep.engine.way, "requests": sweep.work.describe(), **_notes(outcomes[()], missed)}
     return Measurement("prune-sweep", (Table("prune_sweep", frame, COLUMNS),), facts), outcomes
@@ -190,8 +213,10 @@ def _notes(whole: Outcome, missed: dict[tuple[str, str, str], float]) -> dict[st
     keys = {"/".join(key): key for key in missed}
     metrics = {name: whole.metrics.get(key) for name, key in keys.items()}
     better = {name: None if metric is None else metric.higher_is_better for name, metric in metrics.items()}
+    if CALIBRATION in missed:
+        better["/".join(CALIBRATION)] = False
     return {
-        "higher_is_better": better | {"/".join(CALIBRATION): False},
+        "higher_is_better": better,
         "chance": {name: None if metric is None else metric.chance for name, metric in metrics.items()},
         "detectable": {name: missed[key] for name, key in keys.items()},
     }

@@ -84,8 +84,9 @@ def chosen_sweeps(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     def covered(run: Run) -> int:
         return int(unpack(run, None)[0]["layer"].nunique())
 
-    # A sort is stable: among equally complete ones the order of preference stays.
-    for run in sorted(runs, key=lambda run: -covered(run)):
+    # A sort is stable: among equally complete ones the order of preference stays, but that one with the
+    # calibration loss tells more than one without.
+    for run in sorted(runs, key=lambda run: (-covered(run), CALIBRATION not in headline_tasks(run))):
         tasks = headline_tasks(run)
         asked = {(block_of(run), task) for task in tasks if task != CALIBRATION or len(tasks) == 1}
         if asked - seen:

@@ -53,12 +53,13 @@ def _start(drawings: Sequence[Drawing]) -> list[tuple[BaseProcess, Connection]]:
     os.write(written, bytes(range(len(drawings))))
     os.close(written)
     copies: list[tuple[BaseProcess, Connection]] = []
-    # Ctrl-C meets all processes of a terminal, and copies keep it blocked: this one ends them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C meets all processes of a terminal, and copies keep it blocked: this one ends them, by a SIGTERM
+    # that they must not take for an interrupt as this one does.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         for _ in range(count):
             here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_draw, args=(drawings, numbers, there), daemon=True)
+            process = context.Process(target=_copy, args=(drawings, numbers, there), daemon=True)
             process.start()
             there.close()
             copies.append((process, here))
@@ -68,6 +69,12 @@ def _start(drawings: Sequence[Drawing]) -> list[tuple[BaseProcess, Connection]]:
         os.close(numbers)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return copies
+
+
+def _copy(drawings: Sequence[Drawing], numbers: int, there: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _draw(drawings, numbers, there)
 
 
 def _draw(drawings: Sequence[Drawing], numbers: int, there: Connection) -> None:

@@ -34,7 +34,8 @@ def _drops(run: Run, normalize: str, title: str) -> Figure:
     shots, limit, data = options.get("num_fewshot"), options.get("limit"), data_caption(run)
     words = [f"{shots}-shot"] if shots is not None else []
     words += [f"limit {limit}"] if limit is not None else []
-    words += [f"calibration: {data}"] if data else []
+    calibrated = bool((run.manifest.get("data") or {}).get("dataset"))
+    words += [f"calibration: {data}" if calibrated else data] if data else []
     layers = (run.manifest.get("model") or {}).get("layers")
     return draw_drops(
         run.tables["prune_sweep"], title=title, caption="; ".join(words), options=options, layers=layers

@@ -118,6 +118,31 @@ def _try_writing(directory: Path) -> tuple[Path, ...]:
     return tuple(created)
 
 
+def _candidates(parent: Path, probe: str, name: str | None) -> list[Path]:
+    """Where a run may lie already: under the name that it would take first, or one that tells it apart."""
+    if name is not None:
+        return [parent / checked_name(name)]
+    others = sorted(path for path in parent.glob(f"{probe}-*") if path.is_dir()) if parent.is_dir() else []
+    return [parent / probe, *others]
+
+
+def may_be_finished(
+    output: Path, model: str, probe: str, settings: dict[str, Any], name: str | None = None
+) -> bool:
+    """Whether a finished run has these settings and more, so that it may turn out to be the one asked for.
+
+    Args:
+        output, model, probe, name: As for :func:`reserve`.
+        settings: Those that are known so far.
+    """
+    known = plain(settings, "settings")
+    for directory in _candidates(Path(output) / run_directory_name(model), probe, name):
+        found = _settings_at(directory, probe)
+        if found is not None and canonical({key: found.get(key) for key in known}) == canonical(known):
+            return True
+    return False
+
+
 def reserve(
     output: Path, model: str | None, probe: str, settings: dict[str, Any], name: str | None = None
 ) -> Place:
@@ -147,10 +172,8 @@ def reserve(
         pass  # made below, or told there with what is in the way
     except OSError as error:
         raise machine_error("write in", parent, error) from error
-    directory = parent / (probe if name is None else checked_name(name))
-    candidates = [directory]
-    if name is None and parent.is_dir():
-        candidates += sorted(path for path in parent.glob(f"{probe}-*") if path.is_dir())
+    candidates = _candidates(parent, probe, name)
+    directory = candidates[0]
     for candidate in candidates:
         finished = _equal_run(candidate, probe, settings)
         if finished is not None:

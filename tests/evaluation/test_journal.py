@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from depthprobe.errors import MachineError, RunError
 from depthprobe.evaluation import journal as module
+from depthprobe.evaluation import log_file
 from depthprobe.evaluation.journal import Journal, read_settings
 
 SETTINGS = {"model": "m", "tasks": ["mmlu"], "options": {"limit": 5, "seed": 1}}
@@ -196,8 +197,8 @@ def test_a_mark_across_two_search_blocks_is_found(tmp_path, monkeypatch):
     content = bytearray(log_of(tmp_path).read_bytes())
     content[40] ^= 1
     log_of(tmp_path).write_bytes(content)
-    for block in range(len(module._MARK), 40):
-        monkeypatch.setattr(module, "_SEARCH_BYTES", block)
+    for block in range(len(log_file.MARK), 40):
+        monkeypatch.setattr(log_file, "SEARCH_BYTES", block)
         with Journal.open(tmp_path, SETTINGS) as journal:
             assert journal.pieces == ("b",)
 

@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM: what a person is told about what is on disk, known where the work is done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NOTHING = "Interrupted before anything was measured; nothing is kept."
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill: to be ended by as by Ctrl-C."""
+
+
+def exit_status(interrupt: KeyboardInterrupt) -> int:
+    """Return what shells expect of a process that a signal ended: 128 and its number."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+def sentence(interrupt: KeyboardInterrupt) -> str:
+    """Return what was said of an interrupt where it came, or the one word that is always true."""
+    return next(iter(getattr(interrupt, "__notes__", ())), "Interrupted.")
+
+
+@contextmanager
+def told(what: str | Callable[[], str]) -> Iterator[None]:
+    """Say of an interrupt of the body what is on disk then; who stands nearer to the work has said it better.
+
+    Args:
+        what: A sentence that begins with Interrupted, or what makes it when the interrupt has come.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not hasattr(interrupt, "__notes__"):
+            interrupt.add_note(what if isinstance(what, str) else what())
+        raise
+
+
+@contextmanager
+def several_told(finished: Sequence[Path]) -> Iterator[None]:
+    """Add to what is said of an interrupt of one measurement which of several before it are on disk."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        said = sentence(interrupt)
+        if finished:
+            listed = ", ".join(map(str, finished))
+            said += f" Finished runs are on disk ({listed}); the same command measures the rest."
+        interrupt.__notes__ = [said]
+        raise
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt the body as Ctrl-C does, so that what is begun is put in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
