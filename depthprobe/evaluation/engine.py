@@ -27,6 +27,8 @@ __all__ = ["ScoreRequest", "Scores", "ScoringEngine", "Variant"]
 # Streams of one chunk, kept at every boundary, on a machine without a GPU.
 CPU_STREAM_BYTES = 1 << 30
 LARGEST_CPU_CHUNK_TOKENS = 16_384
+# What the blocks may compute for one chunk: minutes on two cores. A kill loses no more.
+CPU_PIECE_FLOP = 10**13
 LARGEST_BATCH_TOKENS = 16_384
 LEAST_TOKENS = 256
 
@@ -53,6 +55,7 @@ class ScoringEngine:
     ) -> None:
         self._model, self._anatomy = model, anatomy
         self._memory = memory or Memory()
+        self._planned: tuple[Sequence[ScoreRequest], list[list[int]]] | None = None
         if self._memory.ways is None:
             self._memory.ways = find_ways(model.model, anatomy, model.device, context_limit(model.model))
             self._memory.keep()
@@ -103,14 +106,27 @@ class ScoringEngine:
 
     def plan(self, requests: Sequence[ScoreRequest]) -> list[list[int]]:
         """Return chunks of request indices, the longest texts first: the same for every variant and run."""
-        return plan_chunks(requests, self._chunk_tokens)
+        if self._planned is None or self._planned[0] is not requests:  # a minute's work for a whole MMLU
+            self._planned = requests, plan_chunks(requests, self._chunk_tokens)
+        return self._planned[1]
 
     def score(
-        self, requests: Sequence[ScoreRequest], chunk: Sequence[int], variants: Sequence[Variant]
+        self,
+        requests: Sequence[ScoreRequest],
+        chunk: Sequence[int],
+        variants: Sequence[Variant],
+        advance: Callable[[int], None] = lambda count: None,
     ) -> dict[Variant, Scores]:
         """Return the scores of the requests that ``chunk`` names, in its order, for each variant.
 
         All variants wanted should be asked for at once: what they share is computed once a call.
+
+        Args:
+            requests: Among which the chunk is.
+            chunk: Indices of the requests to score.
+            variants: Sorted layers to remove, ``()`` for the whole model.
+            advance: Called with the number of answers (requests x variants) just found; less than none
+                where memory ran short and they are found anew.
 
         Raises:
             MeasureError: if a log-probability is NaN.
@@ -121,9 +137,14 @@ class ScoringEngine:
         greedy = {variant: np.ones(len(chunk), dtype=bool) for variant in wanted}
 
         def step(part: list[int]) -> list[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
+            found = []
             try:
-                return list(self._answers([requests[chunk[index]] for index in part], wanted))
+                for answer in self._answers([requests[chunk[index]] for index in part], wanted):
+                    found.append(answer)
+                    advance(_requests_in(answer))
+                return found
             except (RuntimeError, MemoryError):
+                advance(-sum(map(_requests_in, found)))
                 # Should it have been the memory, smaller batches go on with half of the chunk.
                 self._batch_tokens = max(self._batch_tokens // 2, LEAST_TOKENS)
                 raise
@@ -158,7 +179,10 @@ class ScoringEngine:
         batch = token_budget(model.device, working + kept, model.weight_bytes)
         chunk = batch
         if model.device.type != "cuda":
-            chunk = min(max(CPU_STREAM_BYTES // max(kept, 1), batch), LARGEST_CPU_CHUNK_TOKENS)
+            weights = sum(p.numel() for block in anatomy.blocks for p in block.parameters())
+            a_piece = CPU_PIECE_FLOP // max(weights * (anatomy.layers + 1), 1)
+            chunk = min(CPU_STREAM_BYTES // max(kept, 1), a_piece, LARGEST_CPU_CHUNK_TOKENS)
+            chunk = max(chunk, batch)
         chunk = chunk if chosen is None else max(chosen, 1)
         return chunk, min(batch, chunk, LARGEST_BATCH_TOKENS)
 
@@ -177,3 +201,8 @@ class ScoringEngine:
             keeps=ways.prefix,
             within=ways.depth_limit,
         )
+
+
+def _requests_in(answer: tuple[Variant, np.ndarray, np.ndarray, np.ndarray]) -> int:
+    """Return how many requests a part of the answers is about: all tokens of a request are in one."""
+    return len(np.unique(answer[1]))

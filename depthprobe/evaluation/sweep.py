@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def answer_all(
     pieces = score_pieces(engine, requests)
     for name in _missing(list(pieces), journal, processes):
         chunk = pieces[name]
-        scores = engine.score(requests, chunk, variants)
+        scores = engine.score(requests, chunk, variants, advance)
         journal.write(
             name,
             {
@@ -67,7 +68,6 @@ def answer_all(
                 "greedy": np.stack([scores[variant].greedy for variant in variants]),
             },
         )
-        advance(len(chunk) * len(variants))
     texts = generation_pieces(work, variants)
     for name in _missing(list(texts), journal, processes):
         variant, indices = texts[name]
@@ -149,8 +149,15 @@ def gather_answers(
 
 
 def score_pieces(engine: ScoringEngine, requests: Sequence[ScoreRequest]) -> dict[str, list[int]]:
-    """Return the pieces of scoring: name -> request indices; the same in every process and run."""
-    return {f"score/{index}": chunk for index, chunk in enumerate(engine.plan(requests))}
+    """Return the pieces of scoring: name -> request indices; the same in every process and run.
+
+    A name tells which requests are meant: another version may cut the chunks elsewhere.
+    """
+    return {f"score/{index}/{_digest(chunk)}": chunk for index, chunk in enumerate(engine.plan(requests))}
+
+
+def _digest(chunk: Sequence[int]) -> str:
+    return hashlib.blake2b(np.asarray(chunk, dtype="<i8").tobytes(), digest_size=4).hexdigest()
 
 
 def generation_pieces(work: Work, variants: Sequence[Variant]) -> dict[str, tuple[Variant, list[int]]]:
