@@ -64,7 +64,8 @@ def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, wa
     limits = {}
     for side in sides:
         if side.is_model:
-            checkpoint = open_checkpoint(resolve_model(side.argument, None, None), load)
+            with watch.stage(f"Looking up {side.argument}", None, ""):
+                checkpoint = open_checkpoint(resolve_model(side.argument, None, None), load)
             limits[side.argument] = text.length(checkpoint.context_tokens)
     # Where all take the same, each cuts its samples there by itself, and its runs stay what they are.
     if len(set(limits.values())) == 1:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import depthprobe
 from depthprobe import interruption
+from depthprobe.builtin import PREFIX
 from depthprobe.checks import check_request, text_told
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.journal import Journal, pieces_in
@@ -138,10 +139,7 @@ def _run(
     check_request(request.load, request.output, request.name)
     if not request.text.is_on_hub:
         bench.text(request.text)
-    with watch.stage("Looking up the model", None, ""):
-        source = bench.source(request.model, request.load)
-    for note in source.notes:
-        watch.say(note)
+    source = looked_up(request, watch, bench)
     settings = request.settings(source)
     place = processes.first(
         lambda: reserve(request.output, source.name, request.probe, settings, request.name)
@@ -157,6 +155,18 @@ def _run(
     except BaseException:
         place.abandon()
         raise
+
+
+def looked_up(request: Request, watch: Watcher, bench: Workbench) -> ModelSource:
+    """Return what the name of the model stands for; what there is to note of it is said."""
+    is_here = request.model.startswith(PREFIX) or Path(request.model).expanduser().exists()
+    # Of a repository of GGUF files the one that is meant is fetched, with a bar of the library's own.
+    unit = "bytes" if "gguf" in request.model.lower() and not is_here else ""
+    with watch.stage("Hashing the weights" if is_here else "Looking up the model", None, unit):
+        source = bench.source(request.model, request.load)
+    for note in source.notes:
+        watch.say(note)
+    return source
 
 
 def _nothing_new(place: Place) -> str:
@@ -184,7 +194,7 @@ def _measure(
         with watch.stage(f"Looking up {text.dataset}", None, ""), text_told(text, role):
             bench.text(text)
     with watch.stage("Reading configuration and tokenizer", None, ""):
-        checkpoint = bench.checkpoint(source, request.load)
+        checkpoint = bench.checkpoint(source, request.load, watch.stage)
     text.length(checkpoint.context_tokens)
     with watch.stage("Reading text", text.wanted, "samples") as advance, text_told(text, role):
         samples = bench.samples(text, checkpoint, advance)
@@ -242,7 +252,8 @@ def loaded(
         with watch.stage("Fetching weights", None, "bytes"):
             bench.fetch(checkpoint)
     with watch.stage("Loading weights", None, ""):
-        model = bench.model(checkpoint, load, processes.device(str(load.device)))
+        device = processes.device(str(load.device))
+        model = bench.model(checkpoint, load, device, watch.stage)
     samples.check_fits(model.context_tokens, model.vocabulary)
     with watch.stage("Finding the blocks", None, ""):
         anatomy = bench.anatomy(model)

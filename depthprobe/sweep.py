@@ -20,7 +20,7 @@ from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.requests import count_documents
 from depthprobe.evaluation.tasks import Tasks, check_names
 from depthprobe.models.loading import Checkpoint, ModelSource
-from depthprobe.pipeline import Request, Silent, Watcher, loaded, manifest_of, refuse_splitting
+from depthprobe.pipeline import Request, Silent, Watcher, loaded, looked_up, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import ALONE, Processes
 from depthprobe.results.places import Place, may_be_finished
@@ -60,6 +60,16 @@ class SweepRequest:
         """The default name of the run's directory: the probe and the tasks."""
         return "-".join(["prune-sweep", *(Path(task).stem for task in self.tasks.tasks)])
 
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the numbers beside the model, as far as it is known before the tasks are."""
+        return {
+            "text": None if self.model.text is None else self.model.text.settings(),
+            "tasks": self.tasks.settings(),
+            "layers": None if self.layers is None else list(self.layers),
+            "block": self.block,
+            "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
+        }
+
 
 def run_sweep(
     request: SweepRequest, watch: Watcher | None = None, bench: Workbench | None = None
@@ -87,17 +97,23 @@ def _run(
 ) -> Run | None:
     """Return the run that is already there, or the one measured now; None in all processes but the first."""
     wanted = request.model
-    source, known = _checked(request, watch, bench)
-    finished = processes.first(
-        lambda: may_be_finished(wanted.output, source.name, request.name, known, wanted.name)
-    )
-    if not finished:  # which needs no text
+    known = request.settings()
+    check_request(wanted.load, wanted.output, wanted.name)
+    # A run that is there already needs no text.
+    if not processes.first(
+        lambda: may_be_finished(wanted.output, wanted.model, request.name, known, wanted.name)
+    ):
         _reach_text(request, watch, bench)
+    with watch.stage("Looking up the tasks", None, ""):
+        check_names(request.tasks)
+    source = looked_up(wanted, watch, bench)
+    _check_layers(request, declared_layers(source))
     with watch.stage("Reading tasks", None, ""):
         tasks = find_tasks(request.tasks)
     for note in tasks.notes:
         watch.say(note)
-    settings = known | {"task_versions": {name: str(task.VERSION) for name, task in tasks.tasks.items()}}
+    versions = {name: str(task.VERSION) for name, task in tasks.tasks.items()}
+    settings = {**wanted.settings(source), **known, "task_versions": versions}
     place = processes.first(lambda: reserve(wanted.output, source.name, request.name, settings, wanted.name))
     if place.finished is not None:
         watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
@@ -113,40 +129,15 @@ def _run(
         raise
 
 
-def _checked(request: SweepRequest, watch: Watcher, bench: Workbench) -> tuple[ModelSource, dict[str, Any]]:
-    """Return the model, and the settings as far as they are known before the tasks are read.
-
-    Whatever can be wrong and shows at once is told here.
-    """
-    wanted = request.model
-    check_request(wanted.load, wanted.output, wanted.name)
-    if wanted.text is not None and not wanted.text.is_on_hub:
-        bench.text(wanted.text)
-    with watch.stage("Looking up the tasks", None, ""):
-        check_names(request.tasks)
-    with watch.stage("Looking up the model", None, ""):
-        source = bench.source(wanted.model, wanted.load)
-    for note in source.notes:
-        watch.say(note)
-    _check_layers(request, declared_layers(source))
-    return source, {
-        **wanted.settings(source),
-        "tasks": request.tasks.settings(),
-        "layers": None if request.layers is None else list(request.layers),
-        "block": request.block,
-        "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
-    }
-
-
 def _check_layers(request: SweepRequest, declared: int | None) -> None:
     if declared is not None:  # checked again when the blocks are known, but that costs the weights
         prune_sweep.variants_of(request.layers, request.block, declared)
 
 
 def _reach_text(request: SweepRequest, watch: Watcher, bench: Workbench) -> None:
-    """Open the calibration text where that is one of the hub: it may be out of reach."""
+    """Open the calibration text: it may be out of reach, or not have what was asked for."""
     text = request.model.text
-    if text is not None and text.is_on_hub:
+    if text is not None:
         with watch.stage(f"Looking up {text.dataset}", None, ""), text_told(text, *CALIBRATION):
             bench.text(text)
 
@@ -169,9 +160,7 @@ def _measure(
     model, anatomy = loaded(bench, checkpoint, wanted.load, samples, processes, watch)
     variants = prune_sweep.variants_of(request.layers, request.block, anatomy.layers)
     with watch.stage("Building requests", count_documents(tasks), "documents") as advance:
-        work = build_work(
-            tasks, model, batch_size=wanted.batch_size or GENERATE_TOGETHER, advance=advance
-        )
+        work = build_work(tasks, model, batch_size=wanted.batch_size or GENERATE_TOGETHER, advance=advance)
     with watch.stage("Trying ways to share work", len(variants) + 1, "tries") as advance:
         sweep = prune_sweep.prepare(model, anatomy, samples, work, variants, advance=advance)
     for news in (*model.notes, *anatomy.notes, *work.notes):
@@ -210,7 +199,7 @@ def _read(
     """Return what is read before the weights: configuration, tokenizer and calibration text."""
     load, text = request.model.load, request.model.text
     with watch.stage("Reading configuration and tokenizer", None, ""):
-        checkpoint = bench.checkpoint(source, load)
+        checkpoint = bench.checkpoint(source, load, watch.stage)
     if checkpoint.tower is not None:
         raise LoadError(
             f"{source.name} is an encoder-decoder model, which prune-sweep does not support: lm-eval "

@@ -16,6 +16,7 @@ from depthprobe.models.loading import (
     resolve_model,
 )
 from depthprobe.models.sources import fetch_weights, original_folder
+from depthprobe.models.stages import Stage, unseen
 from depthprobe.rows import Rows
 from depthprobe.texts import Samples, TextOptions, open_text, read_samples
 
@@ -47,9 +48,9 @@ class Workbench:
             lambda: resolve_model(name, load.revision, load.adapter),
         )
 
-    def checkpoint(self, source: ModelSource, load: LoadOptions) -> Checkpoint:
+    def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
         """Return the checkpoint, opened; its weights are not read yet."""
-        return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load))
+        return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load, stage=stage))
 
     def text(self, text: TextOptions) -> Rows | None:
         """Return the rows of a text, opened and looked at; None where it has no rows."""
@@ -82,12 +83,14 @@ class Workbench:
 
         self._once("weights", checkpoint.source, fetched)
 
-    def model(self, checkpoint: Checkpoint, load: LoadOptions, device: str) -> LoadedModel:
+    def model(
+        self, checkpoint: Checkpoint, load: LoadOptions, device: str, stage: Stage = unseen
+    ) -> LoadedModel:
         """Return the model on a device."""
         return self._once(
             "model",
             (checkpoint.source, load, device),
-            lambda: load_model(checkpoint, load, device=device),
+            lambda: load_model(checkpoint, load, stage=stage, device=device),
         )
 
     def anatomy(self, model: LoadedModel) -> Anatomy:

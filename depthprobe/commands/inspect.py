@@ -70,18 +70,20 @@ def command(
     if adapter is not None:
         watch.say("An adapter changes no sizes: --adapter is not looked at.")
     loaded: LoadedModel | None = None
-    checkpoint = open_checkpoint(chosen, load) if check else open_without_weights(chosen, load)
+    with watch.stage("Reading configuration and tokenizer", None, ""):
+        checkpoint = open_checkpoint(chosen, load) if check else open_without_weights(chosen, load)
     for note in (*checkpoint.source.notes, *checkpoint.notes):
         watch.say(note)
     stored = None if checkpoint.config is None else declared_dtype(checkpoint.config)
     if check:
-        with watch.stage("Loading model", None, "bytes"):
-            loaded = load_model(checkpoint, load)
+        with watch.stage("Fetching and loading weights", None, "bytes"):
+            loaded = load_model(checkpoint, load, stage=watch.stage)
         for note in loaded.notes:
             watch.say(note)
         if checkpoint.config is None:  # Meta's original layout
             checkpoint = replace(checkpoint, config=loaded.model.config)
-    found = _look(checkpoint, load, loaded, stored)
+    with watch.stage("Finding the blocks", None, ""):
+        found = _look(checkpoint, load, loaded, stored)
     console = result_console()
     console.print(_facts(chosen, found))
     if found.blueprint is not None:

@@ -44,7 +44,7 @@ class Asked:
             means: Options that leave the numbers as they are.
             options: What decides its numbers beside model and text.
         """
-        with importing():
+        with interruption.told(interruption.NOTHING), importing():
             from depthprobe.batches import parse_batch_size
             from depthprobe.pipeline import Request, run
 

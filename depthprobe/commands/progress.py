@@ -143,14 +143,21 @@ class Log:
 
 
 @contextmanager
-def looking(log: Log, every_s: float) -> Iterator[None]:
-    """Let a thread look at the clock while the body runs: what hangs or loads counts nothing on."""
+def looking(log: Log, every_s: float, is_innermost: Callable[[], bool]) -> Iterator[None]:
+    """Let a thread look at the clock while the body runs: what hangs or loads counts nothing on.
+
+    Args:
+        log: What is told.
+        every_s: How often it is looked at.
+        is_innermost: Whether no other stage runs within this one, which would be told instead.
+    """
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(every_s):
             with contextlib.suppress(OSError, ValueError):  # a full disk or a closed stream behind stderr
-                log.look()
+                if is_innermost():
+                    log.look()
 
     thread = threading.Thread(target=look, name="progress", daemon=True)
     thread.start()

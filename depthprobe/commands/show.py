@@ -40,6 +40,7 @@ class Watch:
         self.verbose = verbose
         self.live = not self.quiet and sys.stderr.isatty()
         self._bars: Progress | None = None
+        self._open: list[Log] = []
         _hush_libraries(verbose, bars=self.live)
 
     def say(self, news: str) -> None:
@@ -64,8 +65,13 @@ class Watch:
             with self._bar(what, unit, pace):
                 yield pace.advance
         else:
-            with looking(Log(what, unit, pace, self.say), LOOKS_S):
-                yield pace.advance
+            log = Log(what, unit, pace, self.say)
+            self._open.append(log)
+            try:
+                with looking(log, LOOKS_S, lambda: self._open[-1] is log):
+                    yield pace.advance
+            finally:
+                self._open.remove(log)
 
     @contextmanager
     def _bar(self, what: str, unit: str, pace: Pace) -> Iterator[None]:
@@ -178,6 +184,7 @@ def importing() -> Iterator[None]:
     before = {
         number: signal.signal(number, lambda *_, kind=kind: pressed.append(kind))
         for number, kind in kinds.items()
+        if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a script
     }
     try:
         with uncollected():

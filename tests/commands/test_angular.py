@@ -60,9 +60,9 @@ def test_one_command_gives_picture_table_and_csv(place, model, text):
     best = frame[frame.n == 1].nsmallest(1, "distance")
     assert re.search(rf"\b1 +{best.layer.item()} +{best.distance.item():.3f}", done.stdout)
     assert "Quiet stretch" in done.stdout and "reports/tiny-llama/angular/angular.csv" in done.stdout
-    assert done.stderr == f"Model: {model} (as named).\ntexts gave 12 of 1000 samples.\n".replace(
-        "texts", str(text)
-    )
+    # On a busy machine stages take long enough for a line of their own.
+    news = [line for line in done.stderr.splitlines() if " so far" not in line]
+    assert news == [f"Model: {model} (as named).", f"{text} gave 12 of 1000 samples."]
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["model"]["layers"] == 4 and manifest["model"]["dtype"] == "float32"
     assert manifest["data"]["samples"] == 12 and len(manifest["data"]["tokens_sha256"]) == 64

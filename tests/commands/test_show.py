@@ -78,6 +78,20 @@ def test_a_stage_in_a_log_is_told_in_lines(capsys, monkeypatch):
     assert said.startswith(("Sweeping: 5 of 10 answers (50%)", "Sweeping: 4 of 10 answers (40%)"))
 
 
+def test_of_a_stage_within_a_stage_the_inner_one_is_told():
+    lines, asked, times = [], threading.Event(), []
+    pace = progress.Pace(None, 0, lambda: 1000.0 * len(times))
+
+    def is_innermost():
+        times.append(1)
+        if len(times) > 1:
+            asked.set()
+        return False
+
+    with progress.looking(progress.Log("Outer", "", pace, lines.append), 0.001, is_innermost):
+        assert asked.wait(60) and lines == []
+
+
 def test_nobody_looks_at_a_stage_that_nobody_wants_told():
     before = threading.active_count()
     with Watch(quiet=True).stage("Sweeping", 10, "answers") as advance:
