@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 import depthprobe
-from depthprobe.commands import angular, compare, gradnorm, plot, pretrain, prune_sweep, report, variance
+from depthprobe.commands import (
+    angular,
+    compare,
+    convert,
+    gradnorm,
+    plot,
+    pretrain,
+    prune_sweep,
+    report,
+    variance,
+)
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -44,6 +54,7 @@ for name, command in (
     ("variance", variance.command),
     ("compare", compare.command),
     ("inspect", inspect_model.command),
+    ("convert", convert.command),
     ("plot", plot.command),
     ("report", report.command),
     ("pretrain", pretrain.command),

@@ -14,7 +14,15 @@ from typing import Any
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    TOKENIZER_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -26,10 +34,11 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from depthprobe.errors import DepthprobeError, LoadError, OptionError
-from depthprobe.models import gguf, meta_llama
+from depthprobe.models import gguf, gguf_reader, meta_llama
 from depthprobe.models.hub_errors import explain_load_error, first_line
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import ModelSource, fetch_small_files, original_folder, resolve_model
+from depthprobe.models.stages import Stage, unseen
 
 # Any file that a tokenizer can be read from; a byte-level one needs none.
 TOKENIZER_FILES = [
@@ -76,7 +85,11 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    name_or_source: str | ModelSource, options: LoadOptions | None = None, **wanted: Any
+    name_or_source: str | ModelSource,
+    options: LoadOptions | None = None,
+    *,
+    stage: Stage = unseen,
+    **wanted: Any,
 ) -> Checkpoint:
     """Return a checkpoint's configuration and tokenizer; of a hub model only those files are fetched.
 
@@ -84,6 +97,7 @@ def open_checkpoint(
         name_or_source: A name as :func:`resolve_model` takes it, or its answer. Revision and adapter are
             used only with a name.
         options: How the model is wanted.
+        stage: Is told what takes a while, see :mod:`depthprobe.models.stages`.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it.
 
     Raises:
@@ -103,13 +117,15 @@ def open_checkpoint(
     if source.layout == "gguf":
         gguf.require_package(source.name)
         folder = fetch_small_files(source, with_code=False)
-        header = gguf.read_header(source.name, folder / str(source.gguf_file))
-        config, notes = _read_gguf_config(source, folder, header), ()
+        with stage("Reading configuration", None, ""):
+            header, config = _read_gguf(source, folder)
+        notes: tuple[str, ...] = ()
     else:
         folder = fetch_small_files(source, trust)
         config, notes = _read_config(source, folder, trust)
     tower = choose_tower(source.name, config, options.tower)
-    tokenizer = _read_tokenizer(source, folder, trust)
+    with stage("Reading tokenizer" if header is None else "Converting tokenizer", None, ""):
+        tokenizer = _read_tokenizer(source, folder, trust, config)
     return Checkpoint(source, folder, config, tokenizer, trust, notes, tower, header)
 
 
@@ -156,10 +172,17 @@ def _own_positions(config: PretrainedConfig) -> int | None:
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
-def _read_gguf_config(source: ModelSource, folder: Path, header: gguf.Header) -> PretrainedConfig:
+def _read_gguf(source: ModelSource, folder: Path) -> tuple[gguf.Header, PretrainedConfig]:
+    """Return header and configuration of a GGUF file, which is read once for both."""
+    path = folder / str(source.gguf_file)
+    reader = gguf_reader.open_reader(source.name, path)
+    header = gguf.read_header(source.name, path, reader)
     try:
-        with errors_told(source.name, "configuration", MACHINE_EXCEPTIONS):
-            return AutoConfig.from_pretrained(folder, gguf_file=source.gguf_file)
+        with (
+            gguf_reader.lent(source.name, path, reader),
+            errors_told(source.name, "configuration", MACHINE_EXCEPTIONS),
+        ):
+            return header, AutoConfig.from_pretrained(folder, gguf_file=source.gguf_file)
     except (ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise gguf.unknown_architecture(source.name, header) from error
 
@@ -261,15 +284,28 @@ def is_masked(model: PreTrainedModel) -> bool:
     )
 
 
-def _read_tokenizer(source: ModelSource, folder: Path, trust: bool) -> PreTrainedTokenizerBase:
+def _gguf_tokenizer_class(config: PretrainedConfig, folder: Path) -> Any:
+    """Return the class that AutoTokenizer would choose for a GGUF file, whose header it would read anew."""
+    kind = TOKENIZER_MAPPING.get(type(config), PreTrainedTokenizerFast)
+    named = (folder / "tokenizer_config.json").is_file() or getattr(config, "tokenizer_class", None)
+    # Mistral's class stands for one of two, as the files decide.
+    plain = isinstance(kind, type) and not named and "Mistral" not in kind.__name__
+    return kind if plain else AutoTokenizer
+
+
+def _read_tokenizer(
+    source: ModelSource, folder: Path, trust: bool, config: PretrainedConfig | None = None
+) -> PreTrainedTokenizerBase:
     has_files = any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern))
-    inside = {} if source.gguf_file is None else {"gguf_file": source.gguf_file}
+    kind, inside = AutoTokenizer, {"trust_remote_code": trust}
+    if source.gguf_file is not None:
+        kind, inside = _gguf_tokenizer_class(config, folder), {"gguf_file": source.gguf_file}
     hint = "Put tokenizer.json or tokenizer.model beside its config.json."
     with errors_told(source.name, "tokenizer"):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, **inside)
+            tokenizer = kind.from_pretrained(folder, **inside)
         except Exception as error:
-            if not has_files and not inside:
+            if not has_files and source.gguf_file is None:
                 raise LoadError(f"{source.name} has no tokenizer.", hint) from error
             if type(error) is Exception:  # all that the tokenizers library raises: no name to catch it by
                 raise ValueError(str(error)) from error

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 
 from depthprobe.errors import LoadError
+from depthprobe.models.gguf_reader import UNREADABLE, damaged
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -25,12 +31,13 @@ class Header:
     """What a GGUF file says of itself.
 
     ``architecture`` is llama.cpp's name of it, ``file_type`` its name for the quantisation (``Q4_0``),
-    ``elements`` the number of weights.
+    ``elements`` the number of weights, ``tensors`` that of the tensors which hold them.
     """
 
     architecture: str
     file_type: str
     elements: int
+    tensors: int
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -81,16 +88,20 @@ def require_package(name: str) -> None:
         raise LoadError(problem, "Install it: pip install gguf.")
 
 
-def read_header(name: str, path: Path) -> Header:
+def read_header(name: str, path: Path, reader: GGUFReader) -> Header:
     """Return what a GGUF file says of itself.
 
+    Args:
+        name: What the user typed, for the sentence.
+        path: The file.
+        reader: Its reader, from :mod:`depthprobe.models.gguf_reader`.
+
     Raises:
-        LoadError: If the file is damaged, truncated, or no GGUF file at all.
+        LoadError: If the file does not say what it is.
     """
     import gguf
 
     try:
-        reader = gguf.GGUFReader(path)
         architecture = bytes(_value(reader, "general.architecture")).decode("utf-8")
         weights: Counter[str] = Counter()
         for tensor in reader.tensors:
@@ -101,11 +112,9 @@ def read_header(name: str, path: Path) -> Header:
             stated = known.get(int(_value(reader, "general.file_type")[0]), "GUESSED")
             stated = re.sub("^(ALL|MOSTLY)_", "", stated)
             file_type = file_type if stated == "GUESSED" else stated
-    # What the reader raises for cut and foreign files: short buffers, wrong magic, unknown types, no field.
-    except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError) as error:
-        hint = "Download the file again."
-        raise LoadError(f"{path.name} of {name} is truncated, damaged or no GGUF file.", hint) from error
-    return Header(architecture, file_type, sum(weights.values()))
+    except UNREADABLE as error:
+        raise damaged(name, path) from error
+    return Header(architecture, file_type, sum(weights.values()), len(reader.tensors))
 
 
 def _value(reader, key):  # type: ignore[no-untyped-def]
@@ -126,3 +135,11 @@ def unpacking_options() -> dict[str, object]:
     """Return what tells transformers to unpack the blocks; versions without that option always do."""
     config = getattr(transformers, "GgufConfig", None)
     return {} if config is None else {"quantization_config": config(dequantize=True)}
+
+
+def conversion_note(name: str) -> str:
+    """Return the sentence that says how not to wait for the unpacking every time."""
+    return (
+        f"Every command unpacks {name} anew: `depthprobe convert {shlex.quote(name)} DIR` does it once, and "
+        "DIR then loads in a moment."
+    )

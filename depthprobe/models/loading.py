@@ -6,9 +6,11 @@ Three steps, each cheap to fail before the next: :func:`resolve_model` settles w
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,17 +20,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import LoadError
-from depthprobe.models import adapters, gguf, meta_llama
+from depthprobe.models import adapters, gguf, gguf_reader, meta_llama
 from depthprobe.models.checkpoint import (
     MACHINE_EXCEPTIONS,
     Checkpoint,
     choose_class,
     declared_positions,
     errors_told,
-    is_masked,
     open_checkpoint,
 )
 from depthprobe.models.initial import build_initial
+from depthprobe.models.missing import judge_missing, refuse_unloaded_weights, some
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.placement import (
     choose_device,
@@ -41,6 +43,7 @@ from depthprobe.models.placement import (
 )
 from depthprobe.models.quantisation import Quantisation, check_quantisation
 from depthprobe.models.sources import ModelSource, fetch_weights, original_folder, resolve_model
+from depthprobe.models.stages import Stage, unseen
 from depthprobe.models.weights import weight_files
 
 __all__ = [
@@ -72,6 +75,7 @@ class LoadedModel:
     quantisation: str | None = None
     tower: str | None = None
     initial_seed: int | None = None
+    unfilled: tuple[str, ...] = ()
 
     @property
     def weight_bytes(self) -> int:
@@ -130,7 +134,11 @@ class LoadedModel:
 
 
 def load_model(
-    model: str | ModelSource | Checkpoint, options: LoadOptions | None = None, **wanted: Any
+    model: str | ModelSource | Checkpoint,
+    options: LoadOptions | None = None,
+    *,
+    stage: Stage = unseen,
+    **wanted: Any,
 ) -> LoadedModel:
     """Return a model, ready for forward passes, with its tokenizer.
 
@@ -138,6 +146,7 @@ def load_model(
         model: A name as :func:`resolve_model` takes it, its answer, or an opened checkpoint. Revision and
             adapter are used only with a name; an opened checkpoint has settled code and tower as well.
         options: How the model is wanted.
+        stage: Is told what takes a while, see :mod:`depthprobe.models.stages`.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it: ``revision``,
             ``dtype``, ``device``, ``device_map``, ``trust_remote_code``, ``adapter``, ``tower``,
             ``initial_seed``.
@@ -150,7 +159,7 @@ def load_model(
     options = replace(options or LoadOptions(), **wanted)
     place = choose_device(options.device)
     dtype = parse_dtype(options.dtype, place)
-    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model, options)
+    checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model, options, stage=stage)
     source = checkpoint.source
     if options.initial_seed is not None:
         built, notes = build_initial(checkpoint, options.initial_seed, dtype, place)
@@ -168,18 +177,24 @@ def load_model(
     adapter = None if source.adapter is None else adapters.read_adapter(source.adapter)
     # One processor is one place: there is nothing to split over, and no GPU to ask for.
     split = options.device_map == "auto" and place.type != "cpu"
-    quantisation: str | None = None
     if source.layout == "meta":
-        built, notes = _build_original(source, dtype, place, split)
+        with stage("Converting weights", None, ""):
+            built = _build_original(source, dtype, place, split)
     else:
-        built, notes, quantisation = _build_model(checkpoint, dtype, place, "auto" if split else None)
-    _refuse_unloaded_weights(source, built)
-    device = _input_device(source, built)
+        built = _build_model(checkpoint, dtype, place, "auto" if split else None, stage)
+    refuse_unloaded_weights(source, built.model)
+    device, network = _input_device(source, built.model), built.model
     if adapter is not None:
-        built = adapters.merge_adapter(adapter, built, source.name)
-    notes = checkpoint.notes + notes
+        network = adapters.merge_adapter(adapter, network, source.name)
     return LoadedModel(
-        built.eval(), checkpoint.tokenizer, source, device, notes, quantisation, checkpoint.tower
+        network.eval(),
+        checkpoint.tokenizer,
+        source,
+        device,
+        checkpoint.notes + built.notes,
+        built.quantisation,
+        checkpoint.tower,
+        unfilled=built.unfilled,
     )
 
 
@@ -208,17 +223,27 @@ def context_limit(model: PreTrainedModel) -> int | None:
     return limit
 
 
+@dataclass(frozen=True)
+class _Built:
+    """A model with its weights in place, and the rest of a :class:`LoadedModel` that its files decide."""
+
+    model: PreTrainedModel
+    notes: tuple[str, ...]
+    quantisation: str | None = None
+    unfilled: tuple[str, ...] = ()
+
+
 def _build_original(
     source: ModelSource, wanted: torch.dtype | None, device: torch.device, split: bool
-) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """Return the model of Meta's original files, and notes about its dtype."""
+) -> _Built:
+    """Return the model of Meta's original files."""
     folder = original_folder(source)
     stored = meta_llama.stored_dtype(folder)
     dtype, notes = choose_dtype(wanted, stored, device)
     weights = needed_bytes(meta_llama.weight_files(folder), stored, dtype)
     target = None if split else placement(source.name, weights, dtype, device)
     with errors_told(source.name, "model", MACHINE_EXCEPTIONS):
-        return meta_llama.load_model(folder, dtype, target), notes
+        return _Built(meta_llama.load_model(folder, dtype, target), notes)
 
 
 def _build_model(
@@ -226,14 +251,16 @@ def _build_model(
     wanted: torch.dtype | None,
     device: torch.device,
     device_map: str | dict[str, Any] | None = None,
-) -> tuple[PreTrainedModel, tuple[str, ...], str | None]:
-    """Return the model with its weights in place, notes about those it did without, and its quantisation.
+    stage: Stage = unseen,
+) -> _Built:
+    """Return the model of transformers' own layout or a GGUF file.
 
     Args:
         checkpoint: The opened checkpoint.
         wanted: The dtype asked for, None for the one that suits the device.
         device: Where inputs go.
         device_map: What transformers calls so; None is the device, or all there are where it is too small.
+        stage: Is told what takes a while.
     """
     source, config = checkpoint.source, checkpoint.config
     assert config is not None, "only Meta's layout has none"
@@ -274,7 +301,7 @@ def _build_model(
     # Weights that fit nowhere else are read from the disk when needed; some must be written anew for that.
     offloaded = tempfile.mkdtemp(prefix="depthprobe-")
     try:
-        with errors_told(source.name, "model"):
+        with _unpacking(checkpoint, stage), errors_told(source.name, "model"):
             model, report = choose_class(config).from_pretrained(
                 checkpoint.folder,
                 config=config,
@@ -298,37 +325,28 @@ def _build_model(
             + (f", and {len(mismatched) - 1} more differ." if len(mismatched) > 1 else "."),
             "Check that config.json and the weights belong together.",
         )
-    notes += _judge_missing(source, model, sorted(report.get("missing_keys") or ()))
+    missing = sorted(report.get("missing_keys") or ())
+    notes += judge_missing(source, model, missing)
     unexpected = sorted(report.get("unexpected_keys") or ())  # without those the class ignores on purpose
     if unexpected:
-        modules = _some(list(dict.fromkeys(key.rpartition(".")[0] or key for key in unexpected)))
+        modules = some(list(dict.fromkeys(key.rpartition(".")[0] or key for key in unexpected)))
         notes += (f"{source.name} holds weights that {type(model).__name__} has no place for: {modules}.",)
-    return model, notes, quantisation
+    return _Built(model, notes, quantisation, tuple(missing))
 
 
-def _judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[str]) -> tuple[str, ...]:
-    """Return notes on weights the checkpoint lacks but no measurement of the blocks needs.
-
-    Poolers are not used by language models, and an encoder's head plays no part in its blocks.
-
-    Raises:
-        LoadError: If a block, the embedding, a norm, or the head of a causal model has no weights.
-    """
-    is_encoder = is_masked(model)
-    body = f"{model.base_model_prefix}."
-    poolers = [key for key in missing if "pooler" in key]
-    heads = [key for key in missing if key not in poolers and is_encoder and not key.startswith(body)]
-    fatal = [key for key in missing if key not in poolers and key not in heads]
-    if fatal:
-        raise LoadError(
-            f"The checkpoint of {source.name} lacks weights that its config.json asks for: {_some(fatal)}.",
-            "Check that config.json and the weights belong together and that the download is complete.",
-        )
-    if heads:
-        return (f"{source.name} has no weights for its head, which stays random: its losses mean nothing.",)
-    if model.get_output_embeddings() is None:
-        return (f"{source.name} has no language-model head: it can be looked into, but has no losses.",)
-    return ()
+@contextlib.contextmanager
+def _unpacking(checkpoint: Checkpoint, stage: Stage) -> Iterator[None]:
+    """Count the tensors of a GGUF file that transformers unpacks while the body runs."""
+    if checkpoint.gguf is None:
+        yield
+        return
+    source = checkpoint.source
+    path = checkpoint.folder / str(source.gguf_file)
+    with (
+        stage("Unpacking weights", checkpoint.gguf.tensors, "tensors") as advance,
+        gguf_reader.lent(source.name, path, advance=advance),
+    ):
+        yield
 
 
 def _input_device(source: ModelSource, model: PreTrainedModel) -> torch.device:
@@ -343,18 +361,3 @@ def _input_device(source: ModelSource, model: PreTrainedModel) -> torch.device:
         raise LoadError(problem, "Choose a language model.") from error
     hook_device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
     return torch.device(hook_device) if hook_device is not None else next(embedding.parameters()).device
-
-
-def _refuse_unloaded_weights(source: ModelSource, model: PreTrainedModel) -> None:
-    """Raise if a weight is on no device; accelerate brings those it offloaded when they are needed."""
-    if {"cpu", "disk"} & set(map(str, (getattr(model, "hf_device_map", None) or {}).values())):
-        return
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    lost = [name for name, tensor in tensors if tensor.device.type == "meta"]
-    if lost:
-        hint = "Check that the download is complete."
-        raise LoadError(f"{source.name} was loaded without {_some(lost)}.", hint)
-
-
-def _some(keys: list[str], shown: int = 5) -> str:
-    return ", ".join(keys[:shown]) + (f" and {len(keys) - shown} more" if len(keys) > shown else "")

@@ -198,9 +198,8 @@ def _resolve_directory(
     ggufs = gguf.model_files(names)
     if gguf_file is not None or (ggufs and not has_weights and original is None):
         file = gguf.choose_file(name, ggufs, gguf_file)
-        return ModelSource(
-            name, str(folder), None, fingerprint_of([folder / file, *small]), "gguf", gguf_file=file
-        )
+        mark, notes = fingerprint_of([folder / file, *small]), (gguf.conversion_note(name),)
+        return ModelSource(name, str(folder), None, mark, "gguf", notes, gguf_file=file)
     if ADAPTER_CONFIG in names and not has_weights:
         raise _adapter_named_as_model(name, folder / ADAPTER_CONFIG)
     layout: Layout = "transformers"
@@ -268,7 +267,8 @@ def _resolve_hub_gguf(
     if path is None:
         raise LoadError(f"{repo} has no file {chosen}.", "Name one of the GGUF files on its page.")
     commit = path.parents[chosen.count("/")].name
-    return ModelSource(name, repo, commit, None, "gguf", gguf_file=chosen)
+    notes = (gguf.conversion_note(name),)
+    return ModelSource(name, repo, commit, None, "gguf", notes, gguf_file=chosen)
 
 
 def _resolve_twin(name: str) -> ModelSource | None:

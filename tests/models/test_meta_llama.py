@@ -11,7 +11,8 @@ import torch
 
 from depthprobe.errors import LoadError
 from depthprobe.models import meta_llama
-from depthprobe.models.loading import context_limit, load_model, resolve_model
+from depthprobe.models.converting import write_model
+from depthprobe.models.loading import context_limit, load_model, open_checkpoint, resolve_model
 
 WIDTH, HEADS, LAYERS, FEED_FORWARD, EPS = 32, 4, 3, 48, 1e-5
 HEAD_DIM = WIDTH // HEADS
@@ -304,3 +305,26 @@ def test_damaged_settings_are_named(tmp_path: Path, sentencepiece_model: Path) -
     (folder / "params.json").write_text('{"dim": 32}')
     with pytest.raises(LoadError, match="params.json in 7B is damaged or lacks a field .'n_heads'."):
         load_model(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "tiktoken"])
+def test_the_original_layout_is_written_once_as_the_same_model(
+    tmp_path: Path, sentencepiece_model: Path, kind: str
+) -> None:
+    tokenizer = sentencepiece_model
+    if kind == "tiktoken":
+        pytest.importorskip("tiktoken")
+        tokenizer = tmp_path / "ranks"
+        ranks = [bytes([i]) for i in range(256)] + [b"th", b"the", b" the"]
+        lines = [f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(ranks)]
+        tokenizer.write_text("\n".join(lines) + "\n")
+    half = {name: tensor.bfloat16() for name, tensor in make_weights(600, HEADS).items()}
+    folder = write_checkpoint(tmp_path / "7B", half, tokenizer, ranks=2)
+    (tmp_path / "out").mkdir()
+    written = write_model(open_checkpoint(str(folder)), None, tmp_path / "out")
+    assert written.dtype == torch.bfloat16  # which holds every number
+    one, other = (load_model(str(place), device="cpu") for place in (folder, tmp_path / "out"))
+    assert other.source.layout == "transformers"
+    weights = other.model.state_dict()
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in one.model.state_dict().items())
+    assert one.tokenizer("the fox")["input_ids"] == other.tokenizer("the fox")["input_ids"]

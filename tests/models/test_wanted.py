@@ -16,6 +16,7 @@ from wanted_files import save_lora, write_gguf
 
 from depthprobe.errors import LoadError, OptionError
 from depthprobe.models.checkpoint import declared_positions, open_checkpoint
+from depthprobe.models.converting import write_model
 from depthprobe.models.loading import LoadOptions, _build_model, load_model, resolve_model
 from depthprobe.models.options import split_name
 from depthprobe.models.sources import resolve_adapter
@@ -233,7 +234,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
         load_model(str(folder), device="cpu")
 
 
-def test_fp8_is_unpacked_where_no_gpu_computes_with_it(tmp_path: Path) -> None:
+def test_fp8_is_unpacked_where_no_gpu_computes_with_it_and_written_so(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     folder = save(tmp_path)
@@ -252,6 +253,10 @@ def test_fp8_is_unpacked_where_no_gpu_computes_with_it(tmp_path: Path) -> None:
     assert loaded.describe()["quantisation"] == "fp8 8 bit, unpacked"
     assert loaded.model.dtype == torch.float32 and loaded.notes == ()
     assert torch.allclose(logits(loaded.model), logits(reference), atol=1e-5)
+    (tmp_path / "out").mkdir()
+    write_model(open_checkpoint(str(folder)), None, tmp_path / "out")
+    again = load_model(str(tmp_path / "out"), device="cpu")
+    assert again.quantisation is None and torch.equal(logits(again.model), logits(loaded.model))
 
 
 def test_code_of_a_model_runs_only_when_asked_for(tmp_path: Path) -> None:
@@ -283,8 +288,9 @@ def test_auto_is_the_processor_where_there_is_nothing_else(llama: Path) -> None:
 def test_weights_on_the_disk_give_the_same_logits(llama: Path) -> None:
     places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
     places |= {f"model.layers.{layer}": "cpu" if layer < 2 else "disk" for layer in range(4)}
-    model, notes, _ = _build_model(open_checkpoint(str(llama)), None, torch.device("cpu"), places)
-    assert notes == () and next(model.model.layers[3].parameters()).device.type == "meta"
+    built = _build_model(open_checkpoint(str(llama)), None, torch.device("cpu"), places)
+    model = built.model
+    assert built.notes == () and next(model.model.layers[3].parameters()).device.type == "meta"
     assert torch.allclose(logits(model), logits(build("llama")), atol=1e-6)
 
 
