@@ -12,6 +12,7 @@ Three steps that know nothing of each other's engine::
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -53,6 +54,8 @@ __all__ = [
     "find_tasks",
     "parse_seeds",
 ]
+
+FEW_CHARACTERS = 32
 
 
 def build_work(
@@ -125,7 +128,22 @@ class Work:
             model: A model to ask instead, of the same tokenizer and positions.
         """
         wanted = range(len(self.generation_requests)) if indices is None else indices
-        requests = [self.generation_requests[index] for index in wanted]
+        return self._generate([self.generation_requests[index] for index in wanted], model)
+
+    def generate_briefly(self) -> None:
+        """Generate one token behind the last characters of one prompt of each task.
+
+        With the tasks' own settings: what transformers does not take shows at once.
+        """
+        first = {instance.task_name: instance for instance in reversed(self.generation_requests)}
+        for instance in first.values():
+            prompt, settings = instance.args[:2]
+            brief = copy.copy(instance)
+            least = {name: value for name, value in settings.items() if not name.startswith("min_")}
+            brief.arguments = (prompt[-FEW_CHARACTERS:], least | {"max_gen_toks": 1})
+            self._generate([brief])
+
+    def _generate(self, requests: list[Instance], model: torch.nn.Module | None = None) -> list[str]:
         if not requests:
             return []
         own, seed = self._lm._model, self.tasks.options.seeds[2]

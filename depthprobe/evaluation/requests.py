@@ -149,12 +149,9 @@ def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None
     instances: list[Instance] = []
     with quiet(advance), tasks.randomness.advancing():
         for name, task in tasks.tasks.items():
-            limit = options.limit
-            if limit is not None:
-                limit = math.ceil(len(task.eval_docs) * limit) if limit < 1 else int(limit)
             try:
                 task.build_all_requests(
-                    limit=limit,
+                    limit=_limit_of(task, options),
                     samples=options.documents(name),
                     rank=0,
                     world_size=1,
@@ -167,6 +164,27 @@ def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None
                 raise TextError(f"The prompts of {name} cannot be built: {first_line(error)}.") from error
             instances += task.instances
         return _tokenise(instances, lm)
+
+
+def count_documents(tasks: Tasks) -> int:
+    """Return how many documents the tasks ask about."""
+    total = 0
+    for name, task in tasks.tasks.items():
+        chosen, limit, count = (
+            tasks.options.documents(name),
+            _limit_of(task, tasks.options),
+            len(task.eval_docs),
+        )
+        total += len(chosen) if chosen is not None else count if limit is None else min(limit, count)
+    return total
+
+
+def _limit_of(task: Any, options: TaskOptions) -> int | None:
+    """Return the most documents asked of a task, None for all."""
+    limit = options.limit
+    if limit is None or limit >= 1:
+        return None if limit is None else int(limit)
+    return math.ceil(len(task.eval_docs) * limit)
 
 
 def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:

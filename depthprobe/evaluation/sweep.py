@@ -39,7 +39,7 @@ def answer_all(
     variants: Sequence[Variant],
     journal: Journal,
     processes: Processes = ALONE,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> None:
     """Answer every request for every variant and write the answers to the journal.
 
@@ -54,13 +54,14 @@ def answer_all(
         variants: Sorted layers to remove, ``()`` for the whole model.
         journal: Where answers go.
         processes: Those among which the pieces are shared out; this one alone by default.
-        advance: Called with the number of answers (requests x variants) just finished; those that the
-            journal held already are not among them, see :func:`already_answered`.
+        advance: Called with the number of answers (requests x variants) just found, each counted by what
+            it costs beside the average one, so that the time left can be told; those that the journal
+            held already are not among them, see :func:`already_answered`.
     """
-    pieces = score_pieces(engine, requests)
+    pieces, costs = score_pieces(engine, requests), engine.costs(requests)
     for name in _missing(list(pieces), journal, processes):
         chunk = pieces[name]
-        scores = engine.score(requests, chunk, variants, advance)
+        scores = engine.score(requests, chunk, variants, lambda indices: advance(float(costs[indices].sum())))
         journal.write(
             name,
             {
@@ -89,12 +90,16 @@ def already_answered(
     journal: Journal,
     processes: Processes = ALONE,
 ) -> int:
-    """Return how many answers (requests x variants) of this process's share the journal holds already."""
-    scored, texts = score_pieces(engine, requests), generation_pieces(work, variants)
-    sizes = {name: len(chunk) * len(variants) for name, chunk in scored.items()}
-    sizes |= {name: len(indices) for name, (_, indices) in texts.items()}
+    """Return how many answers of this process's share the journal holds, counted as in :func:`answer_all`."""
+    scored, texts, costs = (
+        score_pieces(engine, requests),
+        generation_pieces(work, variants),
+        engine.costs(requests),
+    )
+    sizes = {name: float(costs[chunk].sum()) * len(variants) for name, chunk in scored.items()}
+    sizes |= {name: float(len(indices)) for name, (_, indices) in texts.items()}
     mine = [*processes.mine(list(scored)), *processes.mine(list(texts))]
-    return sum(sizes[name] for name in mine if journal.done(name))
+    return round(sum(sizes[name] for name in mine if journal.done(name)))
 
 
 def generate(work: Work, indices: Sequence[int]) -> list[str]:

@@ -151,7 +151,7 @@ def answer(
     sweep: Sweep,
     journal: Journal,
     processes: Processes = ALONE,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Callable[[float], None] = lambda count: None,
 ) -> None:
     """Answer this process's share of the requests; what the journal holds already is not done again.
 
