@@ -51,7 +51,7 @@ PARTS = 10
 # Where blocks hand on more than the stream: a block that runs in vain still acts, so deletion is the truth.
 CARRY = {"glm_moe_dsa", "zaya"}
 # Computations of their own in float32: the reference stays there too.
-SINGLE = {"inkling2_text", "longformer", "mra", "xglm"}
+SINGLE = {"inkling2_loop_text", "inkling2_text", "longformer", "mra", "xglm"}
 # Blocks of their own, with parts in common.
 SHARE = {"zamba", "zamba2"}
 # The first half of the layers computes the keys and values of the second: only that can be removed here.
