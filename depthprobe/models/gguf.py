@@ -31,13 +31,12 @@ class Header:
     """What a GGUF file says of itself.
 
     ``architecture`` is llama.cpp's name of it, ``file_type`` its name for the quantisation (``Q4_0``),
-    ``elements`` the number of weights, ``tensors`` that of the tensors which hold them.
+    ``elements`` the number of weights.
     """
 
     architecture: str
     file_type: str
     elements: int
-    tensors: int
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -114,7 +113,7 @@ def read_header(name: str, path: Path, reader: GGUFReader) -> Header:
             file_type = file_type if stated == "GUESSED" else stated
     except UNREADABLE as error:
         raise damaged(name, path) from error
-    return Header(architecture, file_type, sum(weights.values()), len(reader.tensors))
+    return Header(architecture, file_type, sum(weights.values()))
 
 
 def _value(reader, key):  # type: ignore[no-untyped-def]

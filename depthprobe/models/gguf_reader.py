@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthprobe.errors import LoadError
+from depthprobe.models.stages import Stage, unseen
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
@@ -54,6 +55,7 @@ def lent(
     path: Path,
     reader: GGUFReader | None = None,
     advance: Callable[[int], None] = lambda count: None,
+    stage: Stage = unseen,
 ) -> Iterator[None]:
     """Let transformers have our reader whenever it opens a file while the body runs.
 
@@ -64,37 +66,63 @@ def lent(
         name: What the user typed, for the sentence about a damaged file.
         path: The file.
         reader: Its reader, from :func:`open_reader`; None opens one when it is asked for.
-        advance: Is called with 1 for each tensor whose blocks are taken.
+        advance: Is called with the number of weights that are unpacked by then.
+        stage: Is told when the header is read.
     """
     import gguf
 
     original = gguf.GGUFReader
+    count = _Count(advance)
 
     def lend(wanted: Any, *more: Any) -> GGUFReader:
         if more or Path(wanted) != path:
             return original(wanted, *more)
-        lending = open_reader(name, path) if reader is None else reader
-        lending.tensors = _counted(lending.tensors, advance)
+        lending = reader
+        if lending is None:
+            with stage("Reading the file's index", None, ""):
+                lending = open_reader(name, path)
+        lending.tensors = count.watch(lending.tensors)
         return lending
 
     gguf.GGUFReader = lend  # type: ignore[assignment,misc]
     try:
         yield
+        count.end()
     finally:
         gguf.GGUFReader = original  # type: ignore[misc]
 
 
-def _counted(tensors: list[ReaderTensor], advance: Callable[[int], None]) -> list[ReaderTensor]:
-    """Return the same tensors, which call ``advance`` when their blocks are asked for."""
-    from gguf import ReaderTensor
+class _Count:
+    """Tells how many weights are unpacked, a hundredth at once: tiny tensors say nothing of the pace."""
 
-    class Counted(ReaderTensor):
-        @property
-        def data(self) -> np.ndarray:  # type: ignore[override]
-            advance(1)
-            return super().data
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
+        self._begun = self._untold = self._piece = 0
 
-    return [Counted(*tensor) for tensor in tensors]
+    def watch(self, tensors: list[ReaderTensor]) -> list[ReaderTensor]:
+        """Return the same tensors; when the blocks of one are asked for, the one before it is done."""
+        from gguf import ReaderTensor
+
+        begin = self._begin
+
+        class Counted(ReaderTensor):
+            @property
+            def data(self) -> np.ndarray:  # type: ignore[override]
+                begin(int(self.n_elements))
+                return super().data
+
+        self._piece = sum(int(tensor.n_elements) for tensor in tensors) // 100
+        return [Counted(*tensor) for tensor in tensors]
+
+    def _begin(self, weights: int) -> None:
+        self._untold, self._begun = self._untold + self._begun, weights
+        if self._untold > self._piece:
+            self._advance(self._untold)
+            self._untold = 0
+
+    def end(self) -> None:
+        """Tell the rest."""
+        self._advance(self._untold + self._begun)
 
 
 def damaged(name: str, path: Path) -> LoadError:

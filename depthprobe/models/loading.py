@@ -336,15 +336,15 @@ def _build_model(
 
 @contextlib.contextmanager
 def _unpacking(checkpoint: Checkpoint, stage: Stage) -> Iterator[None]:
-    """Count the tensors of a GGUF file that transformers unpacks while the body runs."""
+    """Count the weights of a GGUF file that transformers unpacks while the body runs."""
     if checkpoint.gguf is None:
         yield
         return
     source = checkpoint.source
     path = checkpoint.folder / str(source.gguf_file)
     with (
-        stage("Unpacking weights", checkpoint.gguf.tensors, "tensors") as advance,
-        gguf_reader.lent(source.name, path, advance=advance),
+        stage("Unpacking weights", checkpoint.gguf.elements, "weights") as advance,
+        gguf_reader.lent(source.name, path, advance=advance, stage=stage),
     ):
         yield
 
