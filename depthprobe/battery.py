@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from depthprobe.errors import DepthprobeError, OptionError
 from depthprobe.evaluation.harness import TaskOptions, find_tasks
 from depthprobe.interruption import several_told
-from depthprobe.pipeline import Request, Silent, Watcher, run
+from depthprobe.pipeline import Silent, Watcher, run
 from depthprobe.probes.registry import PROBES
+from depthprobe.request import Request, SweepRequest
 from depthprobe.results.runs import Run
-from depthprobe.sweep import SweepRequest, run_sweep
+from depthprobe.sweep import run_sweep
 from depthprobe.texts import TextOptions
 from depthprobe.workbench import Workbench
 

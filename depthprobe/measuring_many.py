@@ -15,9 +15,10 @@ from depthprobe.interruption import several_told
 from depthprobe.models.checkpoint import open_checkpoint
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import resolve_model
-from depthprobe.pipeline import Request, Watcher, run
+from depthprobe.pipeline import Watcher, run
 from depthprobe.probes.registry import PROBES
-from depthprobe.sweep import SweepRequest, run_sweep
+from depthprobe.request import Request, SweepRequest
+from depthprobe.sweep import run_sweep
 from depthprobe.texts import TextOptions, default_options
 
 

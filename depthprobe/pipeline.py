@@ -7,11 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import depthprobe
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.checks import check_request, text_told
@@ -20,55 +18,16 @@ from depthprobe.evaluation.journal import Journal, pieces_in
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
-from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
 from depthprobe.probes.registry import PROBES
 from depthprobe.processes import Processes
 from depthprobe.provenance import peak_memory, versions
+from depthprobe.request import Request
 from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from depthprobe.resuming import drop_empty, kept, open_in_turn, unfinished_of, usual_place
-from depthprobe.texts import Samples, TextOptions
+from depthprobe.texts import Samples
 from depthprobe.workbench import Workbench
-
-
-@dataclass(frozen=True)
-class Request:
-    """Everything a user asks for with one command.
-
-    ``options`` are the probe's own and decide its numbers; ``means`` are those that leave them as they are.
-    Only a sweep may be without ``text``.
-    """
-
-    probe: str
-    model: str
-    text: TextOptions | None
-    options: dict[str, Any] = field(default_factory=dict)
-    load: LoadOptions = LoadOptions()
-    means: dict[str, Any] = field(default_factory=dict)
-    batch_size: int | None = None
-    output: Path = Path("reports")
-    name: str | None = None
-
-    def settings(self, source: ModelSource) -> dict[str, Any]:
-        """Return what decides the numbers: two runs with equal settings are the same run."""
-        device = choose_device(self.load.device)
-        dtype = parse_dtype(self.load.dtype, device)
-        return {
-            "model": source.identity,
-            "commit": source.revision,
-            "fingerprint": source.fingerprint,
-            "dtype": "auto" if dtype is None else dtype_name(dtype),
-            "device": device.type,
-            # Only where they are used, so that runs without them stay the runs they were.
-            **({"adapter": source.adapter.identity} if source.adapter else {}),
-            **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
-            **({"remote_code": True} if self.load.trust_remote_code else {}),
-            **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
-            "text": None if self.text is None else self.text.settings(),
-            **self.options,
-            "depthprobe": depthprobe.__version__,
-        }
 
 
 class Watcher(Protocol):

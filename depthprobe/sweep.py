@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from depthprobe import interruption
 from depthprobe.checks import check_request, declared_layers, text_told
 from depthprobe.errors import LoadError
-from depthprobe.evaluation.harness import TaskOptions, build_work, check_checkpoint, find_tasks
+from depthprobe.evaluation.harness import build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.requests import count_documents
 from depthprobe.evaluation.tasks import Tasks, check_names
 from depthprobe.models.loading import Checkpoint, ModelSource
-from depthprobe.pipeline import Request, Silent, Watcher, loaded, looked_up, manifest_of, refuse_splitting
+from depthprobe.pipeline import Silent, Watcher, loaded, looked_up, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import ALONE, Processes
+from depthprobe.request import SweepRequest
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from depthprobe.resuming import ASKED, drop_empty, kept, open_in_turn, unfinished_of
 from depthprobe.texts import NO_SAMPLES, Samples
 from depthprobe.workbench import Workbench
-
-# A change of these may move a number in the last digits, or a prompt.
-DECISIVE_LIBRARIES = ("lm-eval", "torch", "transformers", "datasets")
 
 GENERATE_TOGETHER = 8
 
@@ -40,35 +35,6 @@ CALIBRATION = (
     "the calibration text that prune-sweep measures beside the tasks",
     "or leave it out: prune-sweep --no-calibration",
 )
-
-
-@dataclass(frozen=True)
-class SweepRequest:
-    """Everything a user asks for with ``prune-sweep``: a model, tasks, what to remove, and calibration text.
-
-    A ``model`` without text is measured on the tasks alone.
-    """
-
-    model: Request
-    tasks: TaskOptions
-    layers: tuple[int, ...] | None = None
-    block: int = 1
-    log_samples: bool = False
-
-    @property
-    def name(self) -> str:
-        """The default name of the run's directory: the probe and the tasks."""
-        return "-".join(["prune-sweep", *(Path(task).stem for task in self.tasks.tasks)])
-
-    def settings(self) -> dict[str, Any]:
-        """Return what decides the numbers beside the model, as far as it is known before the tasks are."""
-        return {
-            "text": None if self.model.text is None else self.model.text.settings(),
-            "tasks": self.tasks.settings(),
-            "layers": None if self.layers is None else list(self.layers),
-            "block": self.block,
-            "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
-        }
 
 
 def run_sweep(

@@ -46,7 +46,7 @@ def command(
     pi, averaged over samples of text. Small means that the n blocks from l on barely turn the stream.
     Writes angular.csv, the figure and manifest.json to OUTPUT/MODEL/angular/ and prints the best blocks.
     """
-    run = asked.measure("angular", tokens=tokens.value)
+    run = asked.measure("angular", drawing={"normalize": normalize.value}, tokens=tokens.value)
     if run is None:
         return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,24 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, importing, result_console
+from depthprobe.commands.show import (
+    Watch,
+    already_measured,
+    guarded,
+    importing,
+    plain_text,
+    print_lines,
+    result_console,
+)
 
 if TYPE_CHECKING:
+    from depthprobe.again import Again
     from depthprobe.models.options import LoadOptions
     from depthprobe.results.runs import Run
     from depthprobe.texts import TextOptions
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
     """What the shared options of a command ask for, as typer read them."""
 
@@ -28,32 +38,36 @@ class Asked:
     watch: Watch
     formats: tuple[str, ...]
     given: dict[str, Any]
+    again: Again | None = None
 
     def measure(
         self,
         probe: str,
         initial: bool = False,
         means: dict[str, Any] | None = None,
+        drawing: dict[str, Any] | None = None,
         **options: Any,
     ) -> Run | None:
-        """Return the saved run of a probe with these options of its own; None where another process has it.
+        """Return the saved run of a probe with these options of its own; None where nothing is left to show.
+
+        That is where another process has it, or where it was there already and has been shown.
 
         Args:
             probe: Its name.
             initial: Whether the weights are freshly initialised, with ``--seed``.
             means: Options that leave the numbers as they are.
+            drawing: Options of the figure.
             options: What decides its numbers beside model and text.
         """
-        with interruption.told(interruption.NOTHING), importing():
-            from depthprobe.batches import parse_batch_size
-            from depthprobe.pipeline import Request, run
+        from depthprobe.again import Again
+        from depthprobe.batches import parse_batch_size
+        from depthprobe.request import Request
 
         given = self.given
-        load = load_asked(given, tower=given["tower"], initial_seed=given["seed"] if initial else None)
         request = Request(
             probe=probe,
             model=self.model,
-            load=load,
+            load=load_asked(given, tower=given["tower"], initial_seed=given["seed"] if initial else None),
             text=text_asked(self.model, given),
             options=options,
             means=means or {},
@@ -61,6 +75,12 @@ class Asked:
             output=given["output"],
             name=given["name"],
         )
+        self.again = Again.of(request, self.formats, drawing)
+        if shown_again(self.again, self.watch):
+            return None
+        with interruption.told(interruption.NOTHING), importing():
+            from depthprobe.pipeline import run
+
         return run(request, self.watch)
 
     def show(self, run: Run, lines: list[Any], **drawing: Any) -> None:
@@ -71,14 +91,42 @@ class Asked:
             lines: Tables and sentences.
             drawing: Options of the figure.
         """
-        console = result_console()
-        for line in lines:
-            # Sentences hold outside text, whose brackets are no markup.
-            console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
-        figures = drawn(run, self.formats, **drawing)
-        tables = [run.directory / f"{stem}.csv" for stem in run.tables]
-        for path in (*tables, *figures, run.directory / "manifest.json"):
-            console.print(str(path), soft_wrap=True)
+        show(run, lines, self.formats, self.again, **drawing)
+
+
+def show(
+    run: Run, lines: list[Any], formats: tuple[str, ...], again: Again | None = None, **drawing: Any
+) -> None:
+    """Print results, draw the figure, say where everything is, and remember it for the next time.
+
+    Args:
+        run: The saved run.
+        lines: Tables and sentences.
+        formats: Of the figure.
+        again: What was asked; None where it is not to be remembered.
+        drawing: Options of the figure.
+    """
+    console = result_console()
+    print_lines(console, lines)
+    figures = drawn(run, formats, **drawing)
+    tables = [run.directory / f"{stem}.csv" for stem in run.tables]
+    for path in (*tables, *figures, run.directory / "manifest.json"):
+        console.print(str(path), soft_wrap=True)
+    if again is not None:
+        again.remember(run.directory, plain_text(lines), figures)
+
+
+def shown_again(again: Again, watch: Watch) -> bool:
+    """Print a run that is already there as it was printed before; return whether there is one."""
+    found = again.find()
+    if found is None:
+        return False
+    watch.say(already_measured(found.directory))
+    encoding = sys.stdout.encoding or "utf-8"
+    for text in (found.printed, *(f"{path}\n" for path in found.files)):
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
+    return True
 
 
 def drawn(run: Run, formats: tuple[str, ...], **drawing: Any) -> list[Path]:

@@ -11,8 +11,8 @@ import typer
 from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.measuring import drawn
-from depthprobe.commands.show import Watch, guarded, importing, result_console
+from depthprobe.commands.measuring import show, shown_again
+from depthprobe.commands.show import Watch, guarded, importing
 from depthprobe.errors import OptionError
 
 SWEEP = "Sweep"
@@ -169,13 +169,12 @@ def command(
     watch = Watch(quiet, verbose)
     watch.say(f"Model: {chosen} ({why}).")
 
-    with interruption.told(interruption.NOTHING), importing():
-        from depthprobe.batches import parse_batch_size
-        from depthprobe.evaluation.harness import TaskOptions, parse_seeds
-        from depthprobe.models.options import LoadOptions
-        from depthprobe.pipeline import Request
-        from depthprobe.sweep import SweepRequest, run_sweep
-        from depthprobe.texts import default_options
+    from depthprobe.again import Again
+    from depthprobe.batches import parse_batch_size
+    from depthprobe.evaluation.options import TaskOptions, parse_seeds
+    from depthprobe.models.options import LoadOptions
+    from depthprobe.request import Request, SweepRequest
+    from depthprobe.texts import default_options
 
     seeds = parse_seeds(seed)
     options = TaskOptions(
@@ -233,6 +232,11 @@ def command(
         block=block,
         log_samples=log_samples,
     )
+    again = Again.of(request, formats)
+    if shown_again(again, watch):
+        return
+    with interruption.told(interruption.NOTHING), importing():
+        from depthprobe.sweep import run_sweep
     finished = run_sweep(request, watch)
     if finished is None:
         return
@@ -240,13 +244,12 @@ def command(
     from depthprobe.render.drop_tables import drop_reading, headline_tasks
     from depthprobe.render.tables import drop_table
 
-    console = result_console()
-    for headline in headline_tasks(finished):
-        console.print(drop_table(finished, headline))
-        console.print(drop_reading(finished, headline), soft_wrap=not console.is_terminal)
-    figures = drawn(finished, formats)
-    for path in (finished.directory / "prune_sweep.csv", *figures, finished.directory / "manifest.json"):
-        console.print(str(path), soft_wrap=True)
+    lines = [
+        line
+        for headline in headline_tasks(finished)
+        for line in (drop_table(finished, headline), drop_reading(finished, headline))
+    ]
+    show(finished, lines, formats, again)
 
 
 def _refuse_text(samples: int | None, text: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from depthprobe.commands.measuring import load_asked, text_asked
 from depthprobe.commands.prune_sweep import CALIBRATION_SAMPLES, EMBEDDED_TASK
 from depthprobe.commands.show import Watch
 from depthprobe.evaluation.harness import TaskOptions
-from depthprobe.pipeline import Request
+from depthprobe.request import Request
 
 
 def measure_missing(model: str, given: Mapping[str, Any], watch: Watch) -> list[Path]:

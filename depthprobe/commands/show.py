@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import functools
 import gc
+import io
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 
 LOOKS_S = 1.0
+
+# Piped output has no width of its own; 80 columns would break long paths.
+_WIDTH = 120
 
 
 class Watch:
@@ -129,8 +134,29 @@ def result_console() -> Console:
     """Return the console of results: stdout, plain text when it is not a terminal."""
     from rich.console import Console
 
-    # Piped output has no width of its own; 80 columns would break long paths.
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_lines(console: Console, lines: Sequence[Any]) -> None:
+    """Print tables and sentences; sentences hold outside text, whose brackets are no markup."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
+
+
+def plain_text(lines: Sequence[Any]) -> str:
+    """Return tables and sentences as they are printed where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(), width=_WIDTH, highlight=False, soft_wrap=False, force_terminal=False
+    )
+    print_lines(console, lines)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def already_measured(directory: Path) -> str:
+    """Return the news that a run is there already."""
+    return f"Already measured: {directory} (--name measures again)."
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:

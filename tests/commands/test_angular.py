@@ -54,7 +54,7 @@ def test_one_command_gives_picture_table_and_csv(place, model, text):
     done = depthprobe("angular", model, "--dataset", text)
     assert done.returncode == 0, done.stderr
     run = place / "reports" / "tiny-llama" / "angular"
-    assert sorted(path.name for path in run.iterdir()) == FILES
+    assert sorted(path.name for path in run.iterdir()) == [".again.json", *FILES]
     frame = pd.read_csv(run / "angular.csv")
     assert list(frame) == ["layer", "n", "distance", "std", "samples"] and len(frame) == 10
     best = frame[frame.n == 1].nsmallest(1, "distance")

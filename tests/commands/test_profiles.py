@@ -47,7 +47,7 @@ def test_gradnorm_gives_picture_table_and_csv(place, model, text):
     done = run("gradnorm", model, "--dataset", text)
     assert done.exit_code == 0, done.stderr
     directory = place / "reports" / "tiny-llama" / "gradnorm"
-    files = ["gradnorm.csv", "gradnorm.pdf", "gradnorm.png", "manifest.json"]
+    files = [".again.json", "gradnorm.csv", "gradnorm.pdf", "gradnorm.png", "manifest.json"]
     assert sorted(path.name for path in directory.iterdir()) == files
     frame = table(directory, "gradnorm")
     assert list(frame) == ["layer", "part", "grad_norm", "parameters", "grad_rms", "std"]
@@ -70,7 +70,7 @@ def test_variance_gives_both_tables(place, model, text):
     done = run("variance", model, "--dataset", text)
     assert done.exit_code == 0, done.stderr
     directory = place / "reports" / "tiny-llama" / "variance"
-    files = ["influence.csv", "manifest.json", "variance.csv", "variance.pdf", "variance.png"]
+    files = [".again.json", "influence.csv", "manifest.json", "variance.csv", "variance.pdf", "variance.png"]
     assert sorted(path.name for path in directory.iterdir()) == files
     frame, influence = table(directory, "variance"), table(directory, "influence")
     assert list(frame) == ["layer", "point", "variance", "rms", "tokens"]
