@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from depthprobe.errors import MeasureError
-from depthprobe.evaluation.passes import MakeMask, Ways, mask_of
+from depthprobe.evaluation.masks import MakeMask, mask_of
+from depthprobe.evaluation.passes import Ways
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.trial import LENGTH, TRIED, Trial
 from depthprobe.evaluation.windows import other_distances, short_windows, window_of

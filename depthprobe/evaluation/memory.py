@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.passes import Ways
 from depthprobe.evaluation.scores import Variant
-from depthprobe.results.files import aside, write_through
+from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import canonical
 
 if TYPE_CHECKING:
@@ -64,14 +65,8 @@ class Memory:
             return
         removals = {"+".join(map(str, variant)): sorted(ways) for variant, ways in self.removals.items()}
         content = json.dumps({"ways": asdict(self.ways), "removals": removals}, indent=1)
-        part = aside(self.path)
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                write_through(part, content.encode("utf-8"))
-                part.replace(self.path)
-            finally:
-                part.unlink(missing_ok=True)
+        with contextlib.suppress(DepthprobeError):
+            replace_file(self.path, content.encode("utf-8"))
 
 
 def cache_directory() -> Path:

@@ -8,7 +8,7 @@ every single one skipped in turn, L + L(L-1)/2 blocks run instead of L^2.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from depthprobe.batches import plan_batches
+from depthprobe.evaluation.masks import MakeMask, Masks
 from depthprobe.evaluation.prefixes import Group, Row
 from depthprobe.evaluation.scores import Variant
 from depthprobe.models.anatomy import Anatomy
@@ -32,19 +33,16 @@ LOGIT_BYTES = 256 << 20
 CPU_LOGIT_BYTES = 8 << 20
 LEAST_POSITIONS = 128
 
-Masks = torch.Tensor | dict[str, torch.Tensor]
-MakeMask = Callable[[torch.Tensor, torch.Tensor, int], Masks]
-
 
 @dataclass(frozen=True)
 class Ways:
     """What of the work is shared; each was tried on the model before it is used.
 
-    ``removal`` is ``skip`` (pass-through), ``discard`` (run in vain) or ``delete``. ``same_length``: a batch
-    holds texts of one length only. ``head``: the head runs on scored positions only.
-    ``stream``: variants start from the whole model's stream. ``pack``: branches share a row under a 4-d mask,
-    whose form it names (see :func:`mask_of`); empty if not. ``prefix``: a common prefix is kept as keys and
-    values. ``depth_limit``: texts longer than this share nothing with others.
+    ``removal`` is ``skip`` (pass-through), ``discard`` (run, and its output discarded) or ``delete``.
+    ``same_length``: a batch holds texts of one length only. ``head``: the head runs on scored positions
+    only. ``stream``: variants start from the whole model's stream. ``pack``: branches share a row under a 4-d
+    mask, whose form it names (see :mod:`depthprobe.evaluation.masks`); empty if not. ``prefix``: a common
+    prefix is kept as keys and values. ``depth_limit``: texts longer than this share nothing with others.
     """
 
     removal: str = "skip"
@@ -114,42 +112,6 @@ def collate(rows: Sequence[Row], device: torch.device) -> Batch:
         np.concatenate(targets or none),
         np.concatenate(requests or none),
     )
-
-
-def mask_of(form: str, config: Any, window: int | None, dtype: torch.dtype) -> MakeMask:
-    """Return what makes the 4-d mask of a batch from ``depths`` and ``until``, for a prefix that all see.
-
-    Args:
-        form: ``full`` (the tree alone), ``window`` (the tree within the sliding window) or ``types`` (a
-            mask for each of the configuration's ``layer_types``).
-        config: The text configuration.
-        window: Tokens that a sliding block sees, itself included.
-        dtype: The model's.
-    """
-    # Additive: every kernel takes it, and those that take booleans too turn them into this in each block.
-    seen, hidden = torch.zeros((), dtype=dtype), torch.tensor(torch.finfo(dtype).min, dtype=dtype)
-
-    def ready(mask: torch.Tensor) -> torch.Tensor:
-        return torch.where(mask[:, None], seen.to(mask.device), hidden.to(mask.device))
-
-    def make(depths: torch.Tensor, until: torch.Tensor, prefix: int) -> Masks:
-        place = torch.arange(depths.shape[1], device=depths.device)
-        tree = (place[None, None, :] <= place[None, :, None]) & (place[None, :, None] < until[:, None, :])
-        if prefix:
-            tree = torch.cat([tree.new_ones(*tree.shape[:2], prefix), tree], dim=2)
-        if form == "full":
-            return ready(tree)
-        near = tree
-        if window is not None:
-            ahead = torch.arange(prefix, device=depths.device).expand(len(depths), -1)
-            keys = torch.cat([ahead, depths], dim=1)
-            near = tree & (depths[:, :, None] - keys[:, None, :] < window)
-        if form == "window":
-            return ready(near)
-        full, sliding = ready(tree), ready(near)
-        return {kind: full if kind.startswith("full") else sliding for kind in set(config.layer_types)}
-
-    return make
 
 
 class Passes:

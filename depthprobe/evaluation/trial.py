@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from depthprobe.errors import MeasureError
-from depthprobe.evaluation.passes import MakeMask, Passes, Ways
+from depthprobe.evaluation.masks import MakeMask
+from depthprobe.evaluation.passes import Passes, Ways
 from depthprobe.evaluation.prefixes import Group, Prices, lay_out
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.models.anatomy import Anatomy
