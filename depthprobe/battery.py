@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from depthprobe.checks import check_request
 from depthprobe.errors import DepthprobeError, OptionError
 from depthprobe.evaluation.harness import TaskOptions, find_tasks
+from depthprobe.evaluation.tasks import check_names
 from depthprobe.interruption import several_told
-from depthprobe.pipeline import Silent, Watcher, run
+from depthprobe.pipeline import Silent, Watcher, looked_up, run
 from depthprobe.probes.registry import PROBES
 from depthprobe.request import Request, SweepRequest
 from depthprobe.results.runs import Run
@@ -67,9 +69,16 @@ def measure_all(battery: Battery, watch: Watcher | None = None) -> list[Run]:
             "Run angular, variance, gradnorm and prune-sweep with torchrun first, then report alone.",
         )
     bench = Workbench()
-    # A name that is wrong is told before anything is measured.
-    find_tasks(battery.tasks)
-    bench.source(battery.model.model, battery.model.load)
+    # What is wrong is told before anything is measured, what shows at once first.
+    wanted = battery.model
+    check_request(wanted.load, wanted.output, None)
+    if wanted.text is not None and not wanted.text.is_on_hub:
+        bench.text(wanted.text)
+    with watch.stage("Looking up the tasks", None, ""):
+        check_names(battery.tasks)
+    looked_up(wanted, watch, bench)
+    with watch.stage("Reading tasks", None, ""):
+        find_tasks(battery.tasks)
     runs: list[Run] = []
     failed: DepthprobeError | None = None
     for name, measure in battery.measurements(watch, bench).items():

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from depthprobe.checks import check_request
 from depthprobe.comparing.agreement import settings_that_differ
 from depthprobe.comparing.sides import Side
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.options import TaskOptions
+from depthprobe.evaluation.tasks import check_names
 from depthprobe.interruption import several_told
 from depthprobe.models.checkpoint import open_checkpoint
 from depthprobe.models.options import LoadOptions
@@ -19,7 +21,7 @@ from depthprobe.pipeline import Watcher, run
 from depthprobe.probes.registry import PROBES
 from depthprobe.request import Request, SweepRequest
 from depthprobe.sweep import run_sweep
-from depthprobe.texts import TextOptions, default_options
+from depthprobe.texts import TextOptions, default_options, open_text
 
 
 def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> TextOptions:
@@ -51,6 +53,28 @@ def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> 
                 "Ask for the same text, or measure it again.",
             )
     return text
+
+
+def check_asked(
+    load: LoadOptions,
+    output: Path,
+    texts: Mapping[str, TextOptions],
+    sweep: Mapping[str, Any],
+    watch: Watcher,
+) -> None:
+    """Raise what is wrong with a comparison as far as it shows before a model is looked at.
+
+    Args:
+        load, output, texts, sweep, watch: As for :func:`measure_sides`.
+    """
+    check_request(load, output, None)
+    for text in texts.values():
+        if not text.is_on_hub:
+            open_text(text)
+    if "prune-sweep" in texts:
+        tasks = TaskOptions(**sweep)
+        with watch.stage("Looking up the tasks", None, ""):
+            check_names(tasks)
 
 
 def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, watch: Watcher) -> int | None:

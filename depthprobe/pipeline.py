@@ -14,18 +14,18 @@ from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.checks import check_request, text_told
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.journal import Journal, pieces_in
+from depthprobe.evaluation.journal import Journal
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
 from depthprobe.probes.registry import PROBES
 from depthprobe.processes import Processes
 from depthprobe.provenance import peak_memory, versions
-from depthprobe.request import Request
+from depthprobe.request import Request, before_measuring
 from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
-from depthprobe.resuming import drop_empty, kept, open_in_turn, unfinished_of, usual_place
+from depthprobe.resuming import drop_empty, kept, open_in_turn, unfinished_of
 from depthprobe.texts import Samples
 from depthprobe.workbench import Workbench
 
@@ -75,7 +75,7 @@ def run(request: Request, watch: Watcher | None = None, bench: Workbench | None 
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     refuse_splitting(request.load, processes)
     try:
-        with interruption.told(interruption.NOTHING):
+        with interruption.told(lambda: before_measuring(request)):
             return _run(request, processes, watch, started, bench)
     finally:
         processes.part()
@@ -109,8 +109,7 @@ def _run(
     if place.note:
         watch.say(place.note)
     try:
-        with interruption.told(lambda: _nothing_new(place)):
-            return _measure(request, source, place, processes, watch, started, bench)
+        return _measure(request, source, place, processes, watch, started, bench)
     except BaseException:
         place.abandon()
         raise
@@ -126,14 +125,6 @@ def looked_up(request: Request, watch: Watcher, bench: Workbench) -> ModelSource
     for note in source.notes:
         watch.say(note)
     return source
-
-
-def _nothing_new(place: Place) -> str:
-    """The sentence on an interrupt before anything was measured; an earlier start may have left some."""
-    unfinished = usual_place(place)
-    if not pieces_in(unfinished):
-        return interruption.NOTHING
-    return f"Interrupted before anything new was measured; an earlier start's work stays in {unfinished}."
 
 
 def _measure(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import depthprobe
 from depthprobe.evaluation.options import TaskOptions
+from depthprobe.interruption import NOTHING
 from depthprobe.models.options import LoadOptions
+from depthprobe.results.naming import run_directory_name
 from depthprobe.texts import TextOptions
 
 if TYPE_CHECKING:
@@ -90,3 +92,16 @@ class SweepRequest:
             "block": self.block,
             "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
         }
+
+
+def before_measuring(request: Request | SweepRequest) -> str:
+    """Return the sentence on an interrupt before anything was measured, by what an earlier start has left."""
+    wanted, usual = (
+        (request.model, request.name) if isinstance(request, SweepRequest) else (request, request.probe)
+    )
+    folder = wanted.output / run_directory_name(wanted.model) / f".{wanted.name or usual}.unfinished"
+    if any(log.stat().st_size for log in folder.glob("journal/pieces*.log")):
+        return (
+            f"Interrupted before anything new was measured; what an earlier start has done stays in {folder}."
+        )
+    return NOTHING

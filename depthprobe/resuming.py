@@ -29,7 +29,7 @@ def kept(unfinished: Path, total: int | None = None) -> str:
     if not done:
         return NOTHING
     of = f"{done} of {total} pieces" if total else "1 piece" if done == 1 else f"{done} pieces"
-    are = "is" if of == "1 piece" else "are"
+    are = "is" if done == 1 else "are"
     return f"Interrupted: {of} {are} on disk in {unfinished}; the same command continues."
 
 

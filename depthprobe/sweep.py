@@ -20,7 +20,7 @@ from depthprobe.models.loading import Checkpoint, ModelSource
 from depthprobe.pipeline import Silent, Watcher, loaded, looked_up, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import ALONE, Processes
-from depthprobe.request import SweepRequest
+from depthprobe.request import SweepRequest, before_measuring
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
@@ -52,7 +52,7 @@ def run_sweep(
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     refuse_splitting(request.model.load, processes)
     try:
-        with interruption.told(interruption.NOTHING):
+        with interruption.told(lambda: before_measuring(request)):
             return _run(request, watch, bench, processes, started)
     finally:
         processes.part()

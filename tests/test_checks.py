@@ -23,6 +23,7 @@ EXPENSIVE = {
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("checks")
     tiny.save(place / "model")
+    tiny.save(place / "other", seed=1)
     write_tasks(place / "mine")
     (place / "text.jsonl").write_text(
         "".join(json.dumps({"text": t, "n": 1}) + "\n" for t in tiny.sentences(9))
@@ -168,3 +169,23 @@ def test_the_text_of_a_measurement_that_nobody_named_is_told_for_what_it_is(touc
 def test_a_text_that_was_named_is_not_explained(touched):
     said = told(["angular", "model", "--dataset", "allenai/c4"])
     assert "could not be reached for allenai/c4" in said and "Nobody named" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dtype", "float31"], "Unknown dtype 'float31'"),
+        (["--output", "text.jsonl"], "text.jsonl is not a directory"),
+        (["--column", "page"], "has no text column 'page'"),
+        (["--task", "stdlib_mx"], "has no task stdlib_mx"),
+        (["--limit", "0"], "--limit 0.0 leaves no document"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("command", ["compare model other --probe prune-sweep", "report model"])
+def test_comparisons_and_reports_tell_it_as_early(touched, monkeypatch, command, arguments, message):
+    for where in ("measuring_many.open_checkpoint", "battery.find_tasks"):
+        monkeypatch.setattr(f"depthprobe.{where}", lambda *_, where=where, **__: touched.append(where))
+    said = told([*command.split(), "--dataset", "text.jsonl", *arguments])
+    assert message in said and touched == []
+    assert not Path("reports").exists()

@@ -55,5 +55,5 @@ def test_gradnorm_names_its_journal_also_before_it_is_open(request_for, tmp_path
     assert said.startswith("Interrupted: ") and f"on disk in {unfinished}; the same command continues" in said
     interrupt_at(monkeypatch, "workbench.load_model")
     assert said_of(request_for("gradnorm")) == (
-        f"Interrupted before anything new was measured; an earlier start's work stays in {unfinished}."
+        f"Interrupted before anything new was measured; what an earlier start has done stays in {unfinished}."
     )

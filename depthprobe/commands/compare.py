@@ -146,7 +146,7 @@ def _measured(
     """Return the sides with a run of every probe; None where another process has them."""
     with importing():
         from depthprobe.batches import parse_batch_size
-        from depthprobe.measuring_many import check_models, measure_sides, shared_text
+        from depthprobe.measuring_many import check_asked, check_models, measure_sides, shared_text
         from depthprobe.models.options import LoadOptions
 
     options = LoadOptions(**load)
@@ -159,6 +159,7 @@ def _measured(
         )
         for probe in probes
     }
+    check_asked(options, output, texts, sweep, watch)
     watch.say(f"Text for all: {next(iter(texts.values())).dataset} (--dataset names another).")
     length = check_models(sides, next(iter(texts.values())), options, watch)
     texts = {

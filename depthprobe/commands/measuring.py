@@ -61,7 +61,7 @@ class Asked:
         """
         from depthprobe.again import Again
         from depthprobe.batches import parse_batch_size
-        from depthprobe.request import Request
+        from depthprobe.request import Request, before_measuring
 
         given = self.given
         request = Request(
@@ -78,7 +78,7 @@ class Asked:
         self.again = Again.of(request, self.formats, drawing)
         if shown_again(self.again, self.watch):
             return None
-        with interruption.told(interruption.NOTHING), importing():
+        with interruption.told(lambda: before_measuring(request)), importing():
             from depthprobe.pipeline import run
 
         return run(request, self.watch)

@@ -173,7 +173,7 @@ def command(
     from depthprobe.batches import parse_batch_size
     from depthprobe.evaluation.options import TaskOptions, parse_seeds
     from depthprobe.models.options import LoadOptions
-    from depthprobe.request import Request, SweepRequest
+    from depthprobe.request import Request, SweepRequest, before_measuring
     from depthprobe.texts import default_options
 
     seeds = parse_seeds(seed)
@@ -235,7 +235,7 @@ def command(
     again = Again.of(request, formats)
     if shown_again(again, watch):
         return
-    with interruption.told(interruption.NOTHING), importing():
+    with interruption.told(lambda: before_measuring(request)), importing():
         from depthprobe.sweep import run_sweep
     finished = run_sweep(request, watch)
     if finished is None:
