@@ -73,7 +73,8 @@ def timed(command):
 def sweep(args, output):
     """Return the times of a whole sweep, and its numbers by layer (-1: the whole model)."""
     command = [sys.executable, "-m", "depthprobe", "prune-sweep", args.model, "--task", args.tasks]
-    command += ["--limit", str(args.limit), "--dtype", "float32", "--output", str(output), *args.options]
+    command += ["--limit", str(args.limit), "--dtype", "float32", "--output", str(output)]
+    command += args.options.split()
     command += ["--layers", args.layers] if args.layers else []
     wall, cpu, _ = timed(command)
     numbers = {}
@@ -95,7 +96,7 @@ def main():
     parser.add_argument("--limit", type=int, default=25)
     parser.add_argument("--layers", help="layers of the sweep; all by default")
     parser.add_argument("--stock-layers", help="layers for which the stock side runs; those of the sweep")
-    parser.add_argument("--options", nargs="*", default=["--dataset", "builtin"], help="more for the sweep")
+    parser.add_argument("--options", default="--dataset builtin", help="more for the sweep, in one string")
     parser.add_argument("--stock-only", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stock_only is not None:
