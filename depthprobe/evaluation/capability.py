@@ -3,7 +3,7 @@
 A model may carry more than the stream from block to block, compute positions from the mask, look at a
 window or keep a state that no other row may see. So each way is run on a few short texts with common
 beginnings, for the whole model and without one block, and held against plain texts. All that is tried costs
-about as much as one plain pass over a short batch, see tests/bench/README.md.
+less than one plain pass over a short batch, see tests/bench/bench_start.py.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def find_ways(model: nn.Module, anatomy: Anatomy, device: torch.device, context:
                 limits.append(window)
     else:
         ways = _best(trial, config)
-    # Within a text that is shorter than all distances nothing changes; a trial outgrows none of them.
+    # Distances that the texts outgrow were tried with all else; nothing is known of texts beyond the others.
     limit = min((limit for limit in limits if limit >= LENGTH), default=None)
     return replace(ways, depth_limit=ways.depth_limit or limit)
 
@@ -64,13 +64,21 @@ def mask_for(model: nn.Module, ways: Ways) -> MakeMask | None:
 
 
 def _best(trial: Trial, config: Any) -> Ways:
-    shared = _shared(trial, config) if trial.anatomy.layout.is_plain() and trial.head_is_apart else None
-    return shared or _plain(trial)
+    alone = trial.alone_before_head() if trial.anatomy.layout.is_plain() else None
+    return (None if alone is None else _shared(trial, config, alone)) or _plain(trial)
 
 
-def _shared(trial: Trial, config: Any) -> Ways | None:
-    """Return the most that can be shared behind a head that is apart; None if nothing can."""
+def _shared(trial: Trial, config: Any, alone: torch.Tensor) -> Ways | None:
+    """Return the most that can be shared behind a head that is apart; None if nothing can.
+
+    Args:
+        trial: The texts.
+        config: The text configuration.
+        alone: x^L ``[token, hidden]`` of the short text, run by itself.
+    """
     truth = {(): trial.true_vectors(())}
+    if not trial.near(alone, truth[()][0, : len(alone)]):  # it begins the first text
+        return None  # other rows or later tokens are felt
     removed = _sure_layer(trial)
     if removed is not None:
         truth[removed] = trial.true_vectors(removed)

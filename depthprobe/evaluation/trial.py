@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -148,9 +147,10 @@ class Trial:
         group = self._layout(ways, [self.few_request])[0]
         return {v: vectors.cpu() for v, _, _, vectors in passes.vectors(group, variants, 1 << 30)}
 
-    @cached_property
-    def head_is_apart(self) -> bool:
-        """Whether final norm and head give for stored vectors what the model gives for the text.
+    def alone_before_head(self) -> torch.Tensor | None:
+        """Return x^L ``[token, hidden]`` of the short text, run by itself through the whole model.
+
+        None if final norm and head do not give for stored vectors what the model gives for the text.
 
         Raises:
             MeasureError: if the stream or the logits hold NaN.
@@ -176,8 +176,8 @@ class Trial:
             with torch.inference_mode():
                 found = passes.judge(seen[0], np.arange(len(target)), target)[0]
         except TRIED:
-            return False
-        return self.agree(found, truth)
+            return None
+        return seen[0] if self.agree(found, truth) else None
 
     # --- whole answers, for models whose head cannot be told apart
 

@@ -312,7 +312,7 @@ def test_a_model_whose_block_carries_more_than_the_stream_is_deleted_from_instea
             raise RuntimeError("later blocks lack what the block hands on")
         return scores(self, requests, ways, variants, alone)
 
-    monkeypatch.setattr(trial.Trial, "head_is_apart", False)
+    monkeypatch.setattr(trial.Trial, "alone_before_head", lambda _: None)
     monkeypatch.setattr(trial.Trial, "scores", carried)
     engine = ScoringEngine(loaded(model), anatomy)
     assert engine.way == "plain batches; blocks deleted"
