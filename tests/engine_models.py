@@ -49,11 +49,7 @@ def build(kind, layers=LAYERS):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval()
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.15)
-            else:
-                parameter.data += 0.1 * torch.randn_like(parameter)
+        tiny.enlarge(model)
     return model
 
 

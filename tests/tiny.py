@@ -52,12 +52,17 @@ def build(model_type: str, seed: int = 0, layers: int = 4) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = (AutoModelForMaskedLM if masked else AutoModelForCausalLM).from_config(config).eval()
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.15)
-            else:
-                parameter.data += 0.1 * torch.randn_like(parameter)
+        enlarge(model)
     return model
+
+
+def enlarge(model: torch.nn.Module) -> None:
+    """Give a model random weights with which every block really turns the stream, from torch's own state."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.15)
+        else:
+            parameter.data += 0.1 * torch.randn_like(parameter)
 
 
 def sentences(count: int, seed: int = 0, words: tuple[int, int] = (3, 40)) -> list[str]:

@@ -122,8 +122,7 @@ class Passes:
     ) -> None:
         self.model, self.anatomy, self.device, self.ways, self.mask = model, anatomy, device, ways, mask
         self.accepts = inspect.signature(anatomy.backbone.forward).parameters
-        accepted = inspect.signature(model.forward).parameters
-        self.no_cache = {"use_cache": False} if "use_cache" in accepted else {}
+        self.no_cache = without_cache(model)
         self.logit_bytes = CPU_LOGIT_BYTES if device.type == "cpu" else LOGIT_BYTES
         self.least_positions = LEAST_POSITIONS
 
@@ -364,6 +363,11 @@ class _Scorer:
         back = np.empty_like(self.order)
         back[self.order] = np.arange(len(back))
         return logprob[back], greedy[back]
+
+
+def without_cache(module: nn.Module) -> dict[str, bool]:
+    """Return the argument that keeps a pass from filling a cache, where a model or a part of it takes one."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
 
 
 def _positions(every: Sequence[Batch]) -> np.ndarray:

@@ -6,7 +6,6 @@ held against the model's own logits at a handful of positions.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,7 +16,7 @@ from torch import nn
 
 from depthprobe.errors import MeasureError
 from depthprobe.evaluation.masks import MakeMask
-from depthprobe.evaluation.passes import Passes, Ways
+from depthprobe.evaluation.passes import Passes, Ways, without_cache
 from depthprobe.evaluation.prefixes import Group, Prices, lay_out
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.models.anatomy import Anatomy
@@ -221,13 +220,8 @@ class Trial:
                 found.append(stream.clone())
 
         with torch.inference_mode(), changed or nullcontext(), reading_stream(self.anatomy, read):
-            self.anatomy.backbone(input_ids=ids.to(self.device), **self._uncached)
+            self.anatomy.backbone(input_ids=ids.to(self.device), **without_cache(self.anatomy.backbone))
         return found[0]
-
-    @property
-    def _uncached(self) -> dict[str, Any]:
-        accepted = inspect.signature(self.anatomy.backbone.forward).parameters
-        return {"use_cache": False} if "use_cache" in accepted else {}
 
 
 def _in_order(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
