@@ -74,6 +74,7 @@ ANGULAR = Probe(
     options=AngularOptions,
     scores=(Score("angular_distance", "angular distance (n = 1)", "angular", "distance", where={"n": 1}),),
     text=Text("the text that angular is measured on"),
+    listing="depthprobe.render.tables:angular_lines",
 )
 
 
@@ -155,6 +156,7 @@ GRADNORM = Probe(
     options=GradnormOptions,
     scores=(Score("grad_norm", "gradient norm", "gradnorm", "grad_norm", where={"part": "all"}),),
     text=Text("the text that gradnorm is measured on"),
+    listing="depthprobe.render.profile_tables:gradnorm_lines",
     working=Working(gradients=True),
     resumes=True,
     initial=True,
@@ -216,6 +218,7 @@ VARIANCE = Probe(
         ),
     ),
     text=Text("the text that variance is measured on"),
+    listing="depthprobe.render.profile_tables:variance_lines",
     working=Working(vectors=6),
     initial=True,
 )
@@ -264,6 +267,8 @@ PRUNE_SWEEP = Probe(
         count="calibration_samples",
         optional="no_calibration",
     ),
+    listing="depthprobe.render.tables:drop_lines",
+    batch="Prompts generated at once; scoring fits its own batches. auto is 8.",
     working=Working(boundaries=True, logits=True),
     resumes=True,
     needs_loss=True,

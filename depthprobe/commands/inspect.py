@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from depthprobe.commands import options as shared
+from depthprobe.commands.arguments import Asked, Group
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, importing, result_console
+from depthprobe.commands.show import Watch, importing, result_console
+from depthprobe.declaring import Option
 from depthprobe.errors import AnatomyError, DepthprobeError, LoadError
+from depthprobe.models.options import LoadOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,53 +22,40 @@ if TYPE_CHECKING:
     from depthprobe.models.blueprint import Blueprint
     from depthprobe.models.checkpoint import Checkpoint
     from depthprobe.models.footprint import Footprint
-    from depthprobe.models.loading import LoadedModel, LoadOptions
+    from depthprobe.models.loading import LoadedModel
 
 HINT = "--check loads the weights and verifies it."
 
 
-@guarded
-def command(
-    model: shared.Model = None,
-    model_option: shared.ModelOption = None,
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "auto",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    adapter: shared.Adapter = None,
-    device_map: shared.DeviceMap = None,
-    tower: shared.TowerOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Load the weights too, and verify the blocks by a forward pass.")
-    ] = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+@dataclass(frozen=True)
+class InspectOptions:
+    """How closely a model is looked at."""
+
+    check: Annotated[bool, Option("Load the weights too, and verify the blocks by a forward pass.")] = False
+
+
+GROUPS = (*shared.OF_MODEL, Group(InspectOptions), shared.OF_TERMINAL)
+
+
+def command(asked: Asked) -> None:
     """What a model is made of, whether it fits, and which commands will run: without its weights.
 
     Reads the configuration and the tokenizer, builds the model without values and runs it so. Prints the
     blocks and their kinds, where the norms stand, the parameters, the memory that each command needs, and
     why a command will not run. With --check the weights are loaded and the blocks verified.
     """
-    chosen, why = choose_model(model, model_option)
-    watch = Watch(quiet, verbose)
+    chosen, why = choose_model(**asked.values(shared.ModelOptions))
+    check = asked.options(InspectOptions).check
+    watch = Watch(**asked.values(shared.TerminalOptions))
     watch.say(f"Model: {chosen} ({why}).")
 
     with importing():
         from depthprobe.models.blueprint import open_without_weights
         from depthprobe.models.footprint import declared_dtype
         from depthprobe.models.loading import load_model, open_checkpoint
-        from depthprobe.models.options import LoadOptions
 
-    load = LoadOptions(
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-        tower=tower,
-    )
-    if adapter is not None:
+    load = replace(asked.options(LoadOptions), adapter=None)
+    if "adapter" in asked.values(LoadOptions):
         watch.say("An adapter changes no sizes: --adapter is not looked at.")
     loaded: LoadedModel | None = None
     with watch.stage("Reading configuration and tokenizer", None, ""):

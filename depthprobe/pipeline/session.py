@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
@@ -23,15 +23,22 @@ from depthprobe.texts import Samples, TextOptions, open_text, read_samples
 Thing = TypeVar("Thing")
 
 
-class Workbench:
+class Session:
     """Gives the same model, anatomy and samples again to whoever asks for them in the same way.
 
     Every probe leaves a model as it was, so the next one finds what it would have loaded. What was given is
-    held as long as the workbench itself.
+    held as long as the session itself.
     """
 
     def __init__(self) -> None:
         self._there: dict[tuple[str, str], Any] = {}
+        self._told: set[str] = set()
+
+    def untold(self, news: Iterable[str]) -> list[str]:
+        """Return the sentences that were not told before in this session; empty ones go."""
+        fresh = [each for each in dict.fromkeys(news) if each and each not in self._told]
+        self._told.update(fresh)
+        return fresh
 
     def _once(self, kind: str, asked: object, make: Callable[[], Thing]) -> Thing:
         # Told apart by their text: options may hold lists, which have no hash.
@@ -94,5 +101,5 @@ class Workbench:
         )
 
     def anatomy(self, model: LoadedModel) -> Anatomy:
-        """Return the anatomy of a model of this workbench."""
+        """Return the anatomy of a model of this session."""
         return self._once("anatomy", id(model), lambda: describe_anatomy(model.model, model.tower))
