@@ -14,7 +14,6 @@ from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.checks import check_request, text_told
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.journal import Journal
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
@@ -22,6 +21,7 @@ from depthprobe.probes.registry import PROBES
 from depthprobe.processes import Processes
 from depthprobe.provenance import peak_memory, versions
 from depthprobe.request import Request, before_measuring
+from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save

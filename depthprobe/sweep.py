@@ -12,7 +12,6 @@ from depthprobe import interruption
 from depthprobe.checks import check_request, declared_layers, text_told
 from depthprobe.errors import LoadError
 from depthprobe.evaluation.harness import build_work, check_checkpoint, find_tasks
-from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.requests import count_documents
 from depthprobe.evaluation.tasks import Tasks, check_names
@@ -21,6 +20,7 @@ from depthprobe.pipeline import Silent, Watcher, loaded, looked_up, manifest_of,
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import ALONE, Processes
 from depthprobe.request import SweepRequest, before_measuring
+from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save

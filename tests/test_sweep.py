@@ -203,7 +203,7 @@ def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):
 def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(tasks, tmp_path, monkeypatch):
     from depthprobe import interruption
     from depthprobe.evaluation import sweep as answering
-    from depthprobe.evaluation.journal import pieces_in
+    from depthprobe.results.journal import pieces_in
     from depthprobe.sweep import run_sweep
 
     request = without_text(tmp_path, tasks, ("mine_mc", "mine_gen"))
@@ -333,7 +333,7 @@ def test_two_processes_give_the_csv_of_one(place, tasks):
 
 
 def test_other_settings_leave_an_unfinished_sweep_alone_and_say_so(place, tasks):
-    from depthprobe.evaluation.journal import Journal
+    from depthprobe.results.journal import Journal
 
     unfinished = place / "out" / "model" / ".prune-sweep-mine_mc-mine_gen.unfinished"
     with Journal.open(unfinished, {"block": 1}) as journal:

@@ -12,11 +12,11 @@ import numpy as np
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.engine import ScoringEngine
 from depthprobe.evaluation.harness import Work
-from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.intervene import discard_blocks
 from depthprobe.processes import ALONE, Processes
+from depthprobe.results.journal import Journal
 
 # Prompts whose continuations are generated and written down as one piece.
 GENERATIONS_A_PIECE = 16

@@ -23,7 +23,6 @@ import torch
 
 from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.evaluation.journal import Journal
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.metrics.gradients import squared_norm
 from depthprobe.models.anatomy import Anatomy
@@ -45,6 +44,7 @@ from depthprobe.models.objective import (
 )
 from depthprobe.models.parameters import Holding, count, holdings_of, names_in
 from depthprobe.processes import ALONE, Processes
+from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel

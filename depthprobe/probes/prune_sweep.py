@@ -21,7 +21,6 @@ from depthprobe.errors import MeasureError, OptionError
 from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
 from depthprobe.evaluation.engine import ScoringEngine
 from depthprobe.evaluation.harness import Outcome, Work
-from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.memory import Memory
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.sweep import (
@@ -35,6 +34,7 @@ from depthprobe.evaluation.sweep import (
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.processes import ALONE, Processes
+from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
