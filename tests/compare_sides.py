@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import profile_frames
 
-from depthprobe.evaluation.statistics import holm, paired_difference
 from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.metrics.detection import holm
+from depthprobe.metrics.paired import paired_difference
 from depthprobe.results.store import reserve, save
 
 TEXT = {"dataset": "builtin", "samples": 8, "seq_len": 64, "seed": 0}

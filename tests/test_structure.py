@@ -75,7 +75,7 @@ MAY_IMPORT = {
         "workbench",
     },
     "notebook": {"probes", "models", "texts", "results", "render"},
-    "comparing": {"evaluation", "results", "provenance"},  # of evaluation the statistics, which need no torch
+    "comparing": {"metrics", "results", "provenance"},
     "measuring_many": {
         "checks",
         "request",
