@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "evaluation": {"models", "metrics", "texts", "batches", "processes", "results"},
     "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes", "results"},
     "results": set(),
-    "render": {"results"},
+    "render": {"results", "metrics"},  # of metrics what needs no torch
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
     "resuming": {"results", "processes"},
     "request": {"texts", "models", "evaluation", "results"},
