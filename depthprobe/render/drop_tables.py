@@ -104,7 +104,7 @@ class Drops:
 
     def removed(self, layer: int) -> str:
         """The layers that go with a row, as text: ``25``, or ``25-27`` in a sweep of blocks."""
-        return str(layer) if self.block == 1 else f"{layer}-{layer + self.block - 1}"
+        return spans(range(layer, layer + self.block))
 
 
 def unpack(
