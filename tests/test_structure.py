@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "measurement": set(),
     "metrics": set(),
     "provenance": set(),
-    "rows": set(),
+    "machine": set(),
+    "rows": {"machine"},
     "texts": {"rows"},
     "batches": set(),
     "processes": set(),
-    "models": set(),
-    "evaluation": {"models", "metrics", "texts", "batches", "processes", "results"},
+    "models": {"machine"},
+    "evaluation": {"machine", "models", "metrics", "texts", "batches", "processes", "results"},
     "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes", "results"},
     "results": set(),
     "render": {"results", "metrics"},  # of metrics what needs no torch
@@ -113,7 +114,7 @@ MAY_IMPORT = {
 DOORS = {
     "transformers": {"models", "lab"} | {"texts"},  # texts: the tokenizer's type only
     "datasets": {"rows"},
-    "huggingface_hub": {"models", "rows"},
+    "huggingface_hub": {"machine", "models", "rows"},
     "matplotlib": {"render", "notebook"},  # notebook: the figure's type only
     "typer": {"commands"},
     "rich": {"commands", "render"},
