@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
 from depthprobe.probes.registry import PROBES
 from depthprobe.processes import Processes
-from depthprobe.provenance import peak_memory, versions
+from depthprobe.provenance import Usage, versions
 from depthprobe.request import Request, before_measuring
 from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place
@@ -69,14 +68,14 @@ def run(request: Request, watch: Watcher | None = None, bench: Workbench | None 
     measures its part; the first one saves and returns the run, the others return None. What several
     measurements share is fetched once if they are given the same ``bench``.
     """
-    started = time.monotonic()
+    usage = Usage()
     bench = bench or Workbench()
     processes = Processes.here()
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     refuse_splitting(request.load, processes)
     try:
         with interruption.told(lambda: before_measuring(request)):
-            return _run(request, processes, watch, started, bench)
+            return _run(request, processes, watch, usage, bench)
     finally:
         processes.part()
 
@@ -91,7 +90,7 @@ def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
 
 
 def _run(
-    request: Request, processes: Processes, watch: Watcher, started: float, bench: Workbench
+    request: Request, processes: Processes, watch: Watcher, usage: Usage, bench: Workbench
 ) -> Run | None:
     """Return the run that is already there, or the one measured now; None in all processes but the first."""
     assert request.text is not None, "only a sweep may be without"
@@ -109,7 +108,7 @@ def _run(
     if place.note:
         watch.say(place.note)
     try:
-        return _measure(request, source, place, processes, watch, started, bench)
+        return _measure(request, source, place, processes, watch, usage, bench)
     except BaseException:
         place.abandon()
         raise
@@ -133,7 +132,7 @@ def _measure(
     place: Place,
     processes: Processes,
     watch: Watcher,
-    started: float,
+    usage: Usage,
     bench: Workbench,
 ) -> Run | None:
     """Return the run, measured and saved in its place; None in all processes but the first."""
@@ -172,7 +171,7 @@ def _measure(
         if processes.rank:
             processes.wait()
             return None
-        manifest = manifest_of(request, model, anatomy, samples, measurement, started)
+        manifest = manifest_of(request, model, anatomy, samples, measurement, usage)
         if processes.count > 1:
             manifest["options"]["processes"] = processes.count
         run = save(place, measurement, manifest)
@@ -244,15 +243,15 @@ def manifest_of(
     anatomy: Anatomy,
     samples: Samples,
     measurement: Measurement,
-    started: float,
+    usage: Usage,
 ) -> dict[str, Any]:
-    """Return what really happened, for the manifest; ``started`` is a time of the monotonic clock."""
+    """Return what really happened, for the manifest; ``usage`` began with the run."""
     return {
         "model": {"id": request.model, **model.describe(), **anatomy.describe()},
         "data": samples.facts,
         "options": {**request.options, **measurement.facts},
         "command": ["depthprobe", *sys.argv[1:]],
         "versions": versions(),
-        "elapsed_s": round(time.monotonic() - started, 3),
-        "peak_memory_bytes": peak_memory(),
+        "elapsed_s": usage.elapsed_s(),
+        "peak_memory_bytes": usage.peak_memory_bytes(),
     }

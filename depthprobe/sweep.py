@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from depthprobe.models.loading import Checkpoint, ModelSource
 from depthprobe.pipeline import Silent, Watcher, loaded, looked_up, manifest_of, refuse_splitting
 from depthprobe.probes import prune_sweep
 from depthprobe.processes import ALONE, Processes
+from depthprobe.provenance import Usage
 from depthprobe.request import SweepRequest, before_measuring
 from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
@@ -47,19 +47,19 @@ def run_sweep(
     given the same ``bench``.
     """
     bench = bench or Workbench()
-    started = time.monotonic()
+    usage = Usage()
     processes = Processes.here()
     watch = Silent() if watch is None or processes.rank else watch  # one of several tells what all do
     refuse_splitting(request.model.load, processes)
     try:
         with interruption.told(lambda: before_measuring(request)):
-            return _run(request, watch, bench, processes, started)
+            return _run(request, watch, bench, processes, usage)
     finally:
         processes.part()
 
 
 def _run(
-    request: SweepRequest, watch: Watcher, bench: Workbench, processes: Processes, started: float
+    request: SweepRequest, watch: Watcher, bench: Workbench, processes: Processes, usage: Usage
 ) -> Run | None:
     """Return the run that is already there, or the one measured now; None in all processes but the first."""
     wanted = request.model
@@ -89,7 +89,7 @@ def _run(
         for news in filter(None, (place.note, note)):
             watch.say(news)
         with interruption.told(lambda: kept(unfinished)):
-            return _measure(request, tasks, source, place, unfinished, watch, bench, processes, started)
+            return _measure(request, tasks, source, place, unfinished, watch, bench, processes, usage)
     except BaseException:
         place.abandon()
         raise
@@ -117,7 +117,7 @@ def _measure(
     watch: Watcher,
     bench: Workbench,
     processes: Processes,
-    started: float,
+    usage: Usage,
 ) -> Run | None:
     """Return the run, measured and saved in its place; None in all processes but the first."""
     wanted = request.model
@@ -144,7 +144,7 @@ def _measure(
         return None
     with _journal(place, unfinished, sweep.pieces) as journal, watch.stage("Comparing answers", None, ""):
         measurement, outcomes = prune_sweep.measure(sweep, journal, request.log_samples)
-    manifest = manifest_of(wanted, model, anatomy, samples, measurement, started)
+    manifest = manifest_of(wanted, model, anatomy, samples, measurement, usage)
     manifest["options"] |= {
         "tasks": list(request.tasks.tasks),
         "num_fewshot": request.tasks.num_fewshot,

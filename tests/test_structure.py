@@ -49,6 +49,7 @@ MAY_IMPORT = {
         "texts",
         "results",
         "processes",
+        "provenance",
         "workbench",
     },
     "battery": {
