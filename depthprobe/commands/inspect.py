@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -250,22 +251,18 @@ def _blocks(blueprint: Blueprint) -> Table:
     table.add_column("parameters each", justify="right")
     for plan, layers in sorts.items():
         cells = (plan.block, plan.kinds.mixer, plan.kinds.feedforward, plan.norm_placement or "-")
-        table.add_row(spans(layers), *map(Text, cells), f"{plan.parameters:,}")
+        table.add_row(regular_spans(layers), *map(Text, cells), f"{plan.parameters:,}")
     return table
 
 
-def spans(layers: Sequence[int]) -> str:
+def regular_spans(layers: Sequence[int]) -> str:
     """Return ``0-3, 7`` for ``[0, 1, 2, 3, 7]`` and ``0, 2 .. 24`` for every second layer up to 24."""
-    steps = {b - a for a, b in zip(layers, layers[1:], strict=False)}
+    from depthprobe.render.words import spans
+
+    steps = {b - a for a, b in itertools.pairwise(layers)}
     if len(layers) > 3 and len(steps) == 1 and steps != {1}:
         return f"{layers[0]}, {layers[1]} .. {layers[-1]}"
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return spans(layers)
 
 
 def _commands(found: _Found) -> Table:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from depthprobe.errors import RunError
-from depthprobe.evaluation.statistics import holm, paired_difference
+from depthprobe.metrics.detection import holm
+from depthprobe.metrics.paired import paired_difference
 from depthprobe.results.runs import Run
 
 ITEMS_NAME = "items.npz"

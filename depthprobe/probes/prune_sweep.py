@@ -23,7 +23,6 @@ from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
 from depthprobe.evaluation.engine import ScoringEngine
 from depthprobe.evaluation.harness import Outcome, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.harness import Work as Requests
-from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.memory import Memory
 from depthprobe.evaluation.options import SweepOptions
 from depthprobe.evaluation.records import items_of, logged
@@ -42,6 +41,7 @@ from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.probes.preparation import Preparation, Work
 from depthprobe.processes import ALONE, Processes
+from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
     from depthprobe.models.checkpoint import Checkpoint

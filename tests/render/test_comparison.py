@@ -9,7 +9,7 @@ from depthprobe.comparing.sides import find_sides, probes_to_compare
 from depthprobe.comparing.story import compare
 from depthprobe.errors import OptionError
 from depthprobe.render.comparison import COMPARISONS
-from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables, thirds
+from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables
 from depthprobe.render.figures import draw_run, figure_of
 from depthprobe.results.store import read_run
 from support import compared_runs
@@ -95,11 +95,6 @@ def test_what_is_not_rescaled_is_refused(tmp_path):
     run = compare(sides, ["variance"], output=tmp_path)
     with pytest.raises(OptionError, match="compares nothing that is rescaled"):
         draw_run(run, normalize="row", output=tmp_path)
-
-
-def test_thirds_are_the_means_of_both_ends():
-    assert thirds([1, 2, 5, 5, 5, 3, 7]) == (1.5, 5.0)
-    assert thirds([1, 2]) is None
 
 
 def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):

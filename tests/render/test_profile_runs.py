@@ -4,10 +4,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from depthprobe.notebook import draw
 
 from depthprobe.errors import OptionError, RunError
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.notebook import draw
 from depthprobe.render.figures import draw_run, figure_of
 from depthprobe.render.gradients import gradnorm_reading
 from depthprobe.render.profile_tables import gradnorm_table, variance_table
