@@ -1,93 +1,181 @@
-"""The commands as functions, for notebooks: measure a loaded model, get a frame, draw it."""
+"""The probes as Python functions: measure a model by name or in memory, get a frame, save the run, draw it.
+
+There is a function for every probe of the catalogue, ``depthprobe.angular`` and so on; each takes what its
+command takes, and the same defaults.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from depthprobe.catalogue import PROBES
+from depthprobe.declaring import Options, Probe, fields_of
+from depthprobe.errors import OptionError
 from depthprobe.measurement import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
     from depthprobe.models.loading import LoadedModel
+    from depthprobe.pipeline.request import Request
+    from depthprobe.pipeline.session import Session
     from depthprobe.results.runs import Run
 
+_MEASURE = """
+Args:
+    model: A name as the command takes it, what ``load_model`` gave, or an ``nn.Module`` in memory.
+    tokenizer: Of an ``nn.Module``; not needed where ``tokens`` are given and no tasks are asked.
+    tokens: Token ids to measure on instead of a text: sequences of ids, one a sample.
+    output: The directory of the runs, to save this one; None leaves nothing on the disk.
+    name: That of the run's directory.
+    batch_size: Samples a batch; None fits the device.
+    options: Those below; of a model by name also those of its loading (``dtype``, ``device``, ...).
 
-def angular(
-    model: LoadedModel | str,
+Returns:
+    A Measurement, or the saved Run where ``output`` is given; ``.frame`` is its table.
+
+Raises:
+    OptionError: if an option is unknown or has a value that cannot be used.
+    DepthprobeError: as the command's errors.
+"""
+
+
+def measure(
+    probe: str,
+    model: str | LoadedModel | nn.Module,
     *,
-    tokens: Literal["last", "all"] = "last",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokens: Sequence[Sequence[int]] | None = None,
+    output: str | Path | None = None,
+    name: str | None = None,
     batch_size: int | None = None,
-    **text: Any,
-) -> Measurement:
-    """Return the angular distances of a model; ``.frame`` has layer, n, distance, std, samples.
+    **options: Any,
+) -> Measurement | Run:
+    """Return what a probe finds in a model; saved where an ``output`` is named.
 
-    Args:
-        model: What ``load_model`` gave, or a name that it takes.
-        tokens: ``last`` compares each sample's last token as the papers do, ``all`` every token.
-        batch_size: Samples a batch; None fits batches to the device.
-        text: Fields of :class:`depthprobe.texts.TextOptions`: dataset, config, split, column, samples,
-            seq_len, seed. The defaults are the command line's.
+    See :func:`function_of` for what it takes.
     """
-    return _measure("angular", model, text, tokens=tokens, batch_size=batch_size)
+    from depthprobe.pipeline import run as way
+    from depthprobe.pipeline.request import Request
+
+    if probe not in PROBES:
+        raise OptionError(f"There is no probe {probe!r}.", f"There are {', '.join(PROBES)}.")
+    kind = PROBES[probe]
+    own = {field.name for field in fields_of(kind.options)}
+    asked = kind.options(**{key: options.pop(key) for key in own & options.keys()})
+    with _session_of(model, tokenizer, options, saved=output is not None) as (session, called, load):
+        request = Request(
+            probe=probe,
+            model=called,
+            text=_text_of(kind, asked, called, tokens, options),
+            options=asked,
+            load=load,
+            batch_size=batch_size,
+            output=Path("reports" if output is None else output),
+            name=name,
+        )
+        _refuse_unknown(probe, request, options)
+        if output is None:
+            return way.measure(request, session=session)
+        found = way.run(request, session=session)
+    assert found is not None, "one process saves what it measures"
+    return found
 
 
-def gradnorm(
-    model: LoadedModel | str,
-    *,
-    per_batch: int | None = None,
-    memory: str | int = "auto",
-    batch_size: int | None = None,
-    **text: Any,
-) -> Measurement:
-    """Return the gradient norms of a model; ``.frame`` has layer, part, grad_norm, parameters, grad_rms, std.
+def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
+    """Return the Python function of a probe: :func:`measure` with the options that its command has."""
 
-    Args:
-        model: What ``load_model`` gave (with ``initial_seed`` freshly initialised), or a name that it takes.
-        per_batch: Samples a batch whose norms are averaged; None takes all samples as one batch.
-        memory: ``auto``, ``whole``, or how many blocks' gradients are held at a time.
-        batch_size: Samples a micro-batch; None fits them to the memory.
-        text: As :func:`angular`.
+    def function(model: str | LoadedModel | nn.Module, **options: Any) -> Measurement | Run:
+        return measure(probe.name, model, **options)
+
+    function.__name__ = function.__qualname__ = probe.name.replace("-", "_")
+    told = [f"    {field.name} (default {field.default!r}): {field.option.help}" for field in _told(probe)]
+    function.__doc__ = "\n".join([probe.help, _MEASURE, "Options:", *told])
+    return function
+
+
+def _told(probe: Probe) -> Iterator[Any]:
+    from depthprobe.texts import TextOptions
+
+    own = [field for field in fields_of(probe.options) if field.option.role != "figure"]
+    named = {field.name for field in own}
+    yield from own
+    if probe.text is not None:
+        yield from (field for field in fields_of(TextOptions) if field.name not in named)
+
+
+def _text_of(probe: Probe, options: Options, model: str, tokens: Any, given: dict[str, Any]) -> Any:
+    """Take the text's options out of those given; return the text, None where the probe goes without."""
+    from depthprobe.pipeline.request import text_for
+    from depthprobe.texts import TextOptions, TokenText
+
+    names = {field.name for field in fields_of(TextOptions)} - {"samples"}
+    fields = {key: given.pop(key) for key in names & given.keys()}
+    if probe.text is None:
+        return None
+    count = given.pop(probe.text.count, None)
+    if probe.text.optional and given.pop(probe.text.optional, False):
+        count = 0
+    if tokens is not None:
+        if fields or count is not None:
+            raise OptionError("A text is described, and tokens are given in its place.", "Leave one out.")
+        return TokenText.of(tokens)
+    return text_for(probe, options, embedded=model.startswith("builtin:"), count=count, **fields)
+
+
+def _refuse_unknown(probe: str, request: Request, options: dict[str, Any]) -> None:
+    if options:
+        known = [field.name for field in fields_of(type(request.asked))]
+        raise OptionError(
+            f"{probe} does not take {', '.join(sorted(options))}.",
+            f"Its own options: {', '.join(known) or 'none'}; help(depthprobe.{probe.replace('-', '_')}) tells all.",
+        )
+
+
+@contextmanager
+def _session_of(
+    model: Any, tokenizer: Any, options: dict[str, Any], saved: bool
+) -> Iterator[tuple[Session, str, Any]]:
+    """Give a session in which the model is there, its name, and how it is loaded.
+
+    An ``nn.Module`` is put into evaluation mode meanwhile, so that nothing is dropped out.
     """
-    return _measure("gradnorm", model, text, per_batch=per_batch, memory=memory, batch_size=batch_size)
+    from depthprobe.models.options import LoadOptions
+    from depthprobe.pipeline.session import Session
+
+    if isinstance(model, str):
+        names = {field.name for field in fields(LoadOptions)}
+        load = LoadOptions(**{key: options.pop(key) for key in names & options.keys()})
+        yield Session(), model, load
+        return
+    from depthprobe.models.loading import LoadedModel, already_loaded
+
+    loaded = model if isinstance(model, LoadedModel) else already_loaded(model, tokenizer)
+    training = [module for module in loaded.model.modules() if module.training]
+    loaded.model.eval()
+    try:
+        session = Session.of(loaded, fingerprint=saved)
+        yield session, loaded.source.name, loaded.as_options()
+    finally:
+        for module in training:
+            module.training = True
 
 
-def variance(model: LoadedModel | str, *, batch_size: int | None = None, **text: Any) -> Measurement:
-    """Return the variance of a model's stream; ``.frame`` has layer, point, variance, rms, tokens.
-
-    The second of ``.tables`` holds layer, block_influence, contribution_ratio.
-
-    Args:
-        model: What ``load_model`` gave (with ``initial_seed`` freshly initialised), or a name that it takes.
-        batch_size: Samples a batch; None fits batches to the device.
-        text: As :func:`angular`.
-    """
-    return _measure("variance", model, text, batch_size=batch_size)
-
-
-def _measure(probe: str, model: LoadedModel | str, text: dict[str, Any], **options: Any) -> Measurement:
-    from depthprobe.models.anatomy import describe_anatomy
-    from depthprobe.models.loading import load_model
-    from depthprobe.probes.registry import PROBES
-    from depthprobe.texts import default_options, read_samples
-
-    loaded = load_model(model) if isinstance(model, str) else model
-    wanted = default_options(embedded=loaded.source.name.startswith("builtin:"), **text)
-    samples = read_samples(wanted, loaded.tokenizer, loaded.context_tokens)
-    samples.check_fits(loaded.context_tokens, loaded.vocabulary)
-    return PROBES[probe].measure(loaded, describe_anatomy(loaded.model, loaded.tower), samples, **options)
-
-
-def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None = None) -> Figure:
+def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -> Figure:
     """Return the figure of a measurement or of a saved run, the one that ``depthprobe plot`` writes.
 
     Args:
         what: What a probe or ``read_run`` gave.
-        normalize: ``none``, or ``row`` for the map of angular distances rescaled row by row.
         title: Above the figure, nothing if empty. By default a run's model; a measurement does not know its
             model.
+        options: Those of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
     from depthprobe.render.figures import figure_of, render_bytes
     from depthprobe.results.runs import Run
@@ -95,7 +183,7 @@ def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None 
     if isinstance(what, Measurement):
         tables = {table.stem: table.frame for table in what.tables}
         what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
-    figure = figure_of(what, normalize=normalize, title=title)
+    figure = figure_of(what, title=title, **options)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
     figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]
     return figure

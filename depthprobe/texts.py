@@ -205,6 +205,69 @@ class Samples:
             )
 
 
+@dataclass(frozen=True)
+class TokenText:
+    """Token ids in place of a text; it answers what is asked of :class:`TextOptions`."""
+
+    tokens: tuple[np.ndarray, ...]
+    dataset: str = "token ids"
+    named: bool = True
+    is_on_hub: bool = False
+    is_local: bool = False
+
+    @classmethod
+    def of(cls, tokens: Iterable[Any]) -> TokenText:
+        """Return the text of some samples: sequences or tensors of token ids.
+
+        Raises:
+            TextError: if there are none, or one has fewer than two ids.
+        """
+        arrays = tuple(np.asarray(sample, dtype=np.int64).reshape(-1) for sample in tokens)
+        if not arrays:
+            raise TextError("There are no token ids.", "Give one sequence a sample.")
+        shortest = min(map(len, arrays))
+        if shortest < SHORTEST_SAMPLE:
+            raise TextError(f"Samples must have at least {SHORTEST_SAMPLE} token ids, got one of {shortest}.")
+        if any(sample.min() < 0 for sample in arrays):
+            raise TextError("Token ids must be at least 0.")
+        return cls(arrays)
+
+    @property
+    def wanted(self) -> int:
+        """How many samples there are."""
+        return len(self.tokens)
+
+    def length(self, context_tokens: int | None) -> int:
+        """Return the tokens of the longest sample, which a model of that many positions has to take."""
+        longest = max(map(len, self.tokens))
+        if context_tokens is not None and longest > context_tokens:
+            raise TextError(f"Samples of {longest} tokens are beyond the model's {context_tokens} positions.")
+        return longest
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the samples: their ids."""
+        return {"dataset": self.dataset, "samples": self.wanted, "tokens_sha256": hash_of_tokens(self.tokens)}
+
+    def samples(self) -> Samples:
+        """Return the samples."""
+        facts = {
+            "dataset": self.dataset,
+            "samples": self.wanted,
+            "seq_len": self.length(None),
+            "tokens": sum(map(len, self.tokens)),
+            "tokens_sha256": hash_of_tokens(self.tokens),
+        }
+        return Samples(self.tokens, facts)
+
+
+def hash_of_tokens(tokens: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 over the ids of samples and where each begins."""
+    digest = hashlib.sha256()
+    for sample in tokens:
+        digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
 # A sweep may do without calibration text.
 NO_SAMPLES = Samples((), {"dataset": None, "samples": 0, "tokens": 0})
 
@@ -271,9 +334,6 @@ def read_samples(
             else f"{options.dataset} is empty.",
             "Name another --dataset, --split or --column.",
         )
-    digest = hashlib.sha256()
-    for sample in tokens:
-        digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
     facts = {
         "dataset": options.dataset,
         **origin,
@@ -283,7 +343,7 @@ def read_samples(
         "tokens": int(sum(map(len, tokens))),
         "seq_len": options.seq_len,
         "seed": options.seed,
-        "tokens_sha256": digest.hexdigest(),
+        "tokens_sha256": hash_of_tokens(tokens),
     }
     return Samples(tuple(tokens), facts)
 

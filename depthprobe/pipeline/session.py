@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
@@ -17,8 +19,9 @@ from depthprobe.models.loading import (
 )
 from depthprobe.models.sources import fetch_weights, original_folder
 from depthprobe.models.stages import Stage, unseen
+from depthprobe.models.weights import hash_of
 from depthprobe.rows import Rows
-from depthprobe.texts import Samples, TextOptions, open_text, read_samples
+from depthprobe.texts import Samples, TextOptions, TokenText, open_text, read_samples
 
 Thing = TypeVar("Thing")
 
@@ -33,6 +36,22 @@ class Session:
     def __init__(self) -> None:
         self._there: dict[tuple[str, str], Any] = {}
         self._told: set[str] = set()
+        self._given: LoadedModel | None = None
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, fingerprint: bool = False) -> Session:
+        """Return a session in which a model is there already, whatever name is asked for.
+
+        Args:
+            loaded: The model.
+            fingerprint: Whether its weights are hashed where nothing else tells it from others.
+        """
+        session = cls()
+        source = loaded.source
+        if fingerprint and source.fingerprint is None and source.revision is None:
+            source = replace(source, fingerprint=hash_of(loaded.model))
+        session._given = replace(loaded, source=source)
+        return session
 
     def untold(self, news: Iterable[str]) -> list[str]:
         """Return the sentences that were not told before in this session; empty ones go."""
@@ -49,6 +68,8 @@ class Session:
 
     def source(self, name: str, load: LoadOptions) -> ModelSource:
         """Return what the name of a model stands for."""
+        if self._given is not None:
+            return self._given.source
         return self._once(
             "source",
             (name, load.revision, load.adapter),
@@ -57,20 +78,33 @@ class Session:
 
     def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
         """Return the checkpoint, opened; its weights are not read yet."""
+        if (given := self._given) is not None:
+            return Checkpoint(
+                source,
+                Path(),
+                given.model.config,
+                given.tokenizer,
+                trust_remote_code=False,
+                tower=given.tower,
+            )
         return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load, stage=stage))
 
-    def text(self, text: TextOptions) -> Rows | None:
+    def text(self, text: TextOptions | TokenText) -> Rows | None:
         """Return the rows of a text, opened and looked at; None where it has no rows."""
+        if isinstance(text, TokenText):
+            return None
         asked = (text.dataset, text.config, text.split, text.column, text.seed)
         return self._once("text", asked, lambda: open_text(text))
 
     def samples(
         self,
-        text: TextOptions,
+        text: TextOptions | TokenText,
         checkpoint: Checkpoint,
         advance: Callable[[int], None] = lambda count: None,
     ) -> Samples:
         """Return the samples of a text in the tokens of a checkpoint."""
+        if isinstance(text, TokenText):
+            return text.samples()
         return self._once(
             "samples",
             (text, checkpoint.source, checkpoint.context_tokens),
@@ -81,6 +115,8 @@ class Session:
 
     def fetch(self, checkpoint: Checkpoint) -> None:
         """Fetch the weights of a hub model into the cache, where they are not there yet."""
+        if self._given is not None:
+            return
 
         def fetched() -> None:
             if checkpoint.source.layout == "meta":
@@ -93,7 +129,9 @@ class Session:
     def model(
         self, checkpoint: Checkpoint, load: LoadOptions, device: str, stage: Stage = unseen
     ) -> LoadedModel:
-        """Return the model on a device."""
+        """Return the model on a device; one that was given stays where it is."""
+        if self._given is not None:
+            return self._given
         return self._once(
             "model",
             (checkpoint.source, load, device),
