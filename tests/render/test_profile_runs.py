@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from depthprobe.notebook import draw
 
+from depthprobe.api import draw
 from depthprobe.errors import OptionError, RunError
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.render.figures import draw_run, figure_of
