@@ -29,7 +29,7 @@ from depthprobe.models.checkpoint import is_masked
 from depthprobe.models.intervene import delete_blocks, discard_blocks, skip_blocks
 from depthprobe.models.objective import masked_examples, next_token_examples
 from depthprobe.probes import angular, gradnorm, variance
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 from support import model_types
 
 TABLE = Path(__file__).with_name("families.csv")

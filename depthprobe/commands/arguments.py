@@ -130,7 +130,9 @@ def _asked(parameters: Sequence[_Parameter], values: Mapping[str, Any]) -> Asked
         if value != _default(field):
             given.append((field.flags[0], each.group, field.name))
         if value is not None:
-            found.setdefault(each.group, {})[field.name] = _parsed(field, value)
+            value = _parsed(field, value)
+            field.check(value)
+            found.setdefault(each.group, {})[field.name] = value
     return Asked(found, tuple(given))
 
 

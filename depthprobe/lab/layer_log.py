@@ -31,7 +31,7 @@ from depthprobe.models.loading import LoadedModel, already_loaded
 from depthprobe.probes import gradnorm, variance
 from depthprobe.provenance import versions
 from depthprobe.results.growing import known_run, write_run
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments

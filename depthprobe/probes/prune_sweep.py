@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from depthprobe.models.checkpoint import Checkpoint
     from depthprobe.models.loading import LoadedModel
     from depthprobe.models.stages import Stage
-    from depthprobe.texts import Samples
+    from depthprobe.texts.samples import Samples
 
 GENERATE_TOGETHER = 8
 

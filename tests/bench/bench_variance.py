@@ -29,7 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from depthprobe.batches import pad_batch, plan_batches, token_budget
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.probes import variance
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 
 def keep_all(model, batches):

@@ -17,7 +17,7 @@ from depthprobe.errors import MeasureError, OptionError
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.probes import variance
 from depthprobe.processes import Processes
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 from support import tiny
 
 PRE = ("self_attn.o_proj", "mlp.down_proj")
