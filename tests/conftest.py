@@ -5,6 +5,10 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
+pytest.register_assert_rewrite("support")  # what fails there is told as in a test
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What runs find out about a model is kept in the user's cache; tests have one of their own.
 os.environ["DEPTHPROBE_CACHE"] = tempfile.mkdtemp(prefix="depthprobe-tests-")
