@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -268,7 +269,7 @@ def _blocks(blueprint: Blueprint) -> Table:
 
 def spans(layers: Sequence[int]) -> str:
     """Return ``0-3, 7`` for ``[0, 1, 2, 3, 7]`` and ``0, 2 .. 24`` for every second layer up to 24."""
-    steps = {b - a for a, b in zip(layers, layers[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(layers)}
     if len(layers) > 3 and len(steps) == 1 and steps != {1}:
         return f"{layers[0]}, {layers[1]} .. {layers[-1]}"
     runs: list[list[int]] = []

@@ -52,7 +52,7 @@ def _pattern(study: Study) -> list[str]:
         signs["angular distance"] = _sign(found)
     for drops in study.drops:
         harm = _harm_by_layer(study, drops)
-        found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
+        found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None, None]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         what = "calibration loss" if drops.task == CALIBRATION else drops.task
         signs[f"measured harm on {what}"] = _sign(found)
@@ -87,7 +87,7 @@ def _harm_by_layer(study: Study, drops: Drops) -> NDArray[np.float64] | None:
 
 def _compared(what: str, found: list[Thirds | None]) -> list[str]:
     """A sentence on a quantity's thirds, with the end layers and without."""
-    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=False) if one is not None]
+    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=True) if one is not None]
     return [f"Mean {what}: {'; without the first and the last layer, '.join(parts)}."] if parts else []
 
 
