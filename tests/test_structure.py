@@ -199,3 +199,10 @@ def test_importing_the_package_imports_nothing_heavy_and_its_public_names_exist(
     assert all(getattr(depthprobe, name) is not None for name in depthprobe.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
         _ = depthprobe.nosuch
+
+
+def test_the_tests_stand_in_the_folders_of_the_package():
+    here = Path(__file__).parent
+    theirs = {path.parent.relative_to(here) for path in here.rglob("test_*.py")}
+    ours = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    assert sorted(map(str, theirs - ours)) == []

@@ -129,7 +129,11 @@ def test_a_text_file_of_other_bytes_or_none_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"samples": 0}, "--samples 0"), ({"seq_len": 1}, "--seq-len 1"), ({"split": "dev"}, "no split 'dev'")],
+    [
+        ({"samples": 0}, "--samples must be at least 1, got 0"),
+        ({"seq_len": 1}, "--seq-len must be at least 2, got 1"),
+        ({"split": "dev"}, "no split 'dev'"),
+    ],
 )
 def test_options_that_leave_nothing_are_refused_before_anything_is_read(given, message):
     with pytest.raises(OptionError, match=message):
