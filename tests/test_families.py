@@ -450,12 +450,12 @@ def test_nearly_every_family_works_and_each_of_the_rest_has_a_reason():
     assert all(len(row["reason"]) > 20 for row in rows if row["outcome"] != "works")
 
 
-def test_the_readme_counts_what_the_table_holds():
-    readme = TABLE.parents[1].joinpath("README.md").read_text(encoding="utf-8")
+def test_the_page_of_models_counts_what_the_table_holds():
+    page = TABLE.parents[1].joinpath("depthprobe", "docs", "models.md").read_text(encoding="utf-8")
     for head in ("causal", "masked"):
         outcomes = [row["outcome"] for row in recorded().values() if row["head"] == head]
         counts = [outcomes.count(outcome) for outcome in ("works", "refused", "not buildable here")]
-        assert f"| {len(outcomes)} {head} | {' | '.join(map(str, counts))} |" in readme
+        assert f"| {len(outcomes)} {head} | {' | '.join(map(str, counts))} |" in page
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Words that can go stale: the README's outputs, options and Python are held against the program."""
+"""Words that can go stale: outputs, options and Python of README and pages are checked against the program."""
 
 import re
 import tomllib
@@ -7,18 +7,30 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "depthprobe" / "docs"
+PAGES = [
+    README,
+    *sorted(DOCS.glob("*.md")),
+    README.parent / "reports" / "gallery" / "README.md",
+    README.parent / "tests" / "bench" / "README.md",
+]
 GALLERY = README.parent / "reports" / "gallery" / "builtin--pre-ln" / "angular"
 
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="tests run apart from the repository")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+def written(*pages):
+    """The README and all pages as one text, or these alone."""
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages or PAGES)
+
+
+def blocks(language, *pages):
+    return re.findall(rf"```{language}\n(.*?)```", written(*pages), flags=re.DOTALL)
 
 
 def output_of(command):
     found = re.search(
-        rf"<!-- output of: {re.escape(command)} -->\n```text\n(.*?)```", README.read_text(), flags=re.DOTALL
+        rf"<!-- output of: {re.escape(command)} -->\n```text\n(.*?)```", written(), flags=re.DOTALL
     )
     return found[1]
 
@@ -103,20 +115,20 @@ def test_the_committed_run_is_what_the_program_measures_today(tmp_path):
     assert (found.frame.distance - run.tables["angular"].distance).abs().max() < 1e-5
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_python_of_the_readme_and_its_page_runs(tmp_path, monkeypatch):
     (tmp_path / "reports").symlink_to(README.parent / "reports")
     monkeypatch.chdir(tmp_path)
-    for code in blocks("python"):
+    for code in blocks("python", README, DOCS / "python.md"):
         exec(compile(code, str(README), "exec"), {})
     assert (tmp_path / "angular.png").stat().st_size > 10_000
 
 
-def test_every_option_of_the_command_stands_in_the_readme():
+def test_every_option_of_the_command_stands_in_the_readme_or_a_page():
     import typer
 
     from depthprobe.commands.app import app
 
-    text = README.read_text(encoding="utf-8")
+    text = written()
     commands = typer.main.get_command(app).commands
     options = {
         name
@@ -217,7 +229,7 @@ def sisters_table():
 
 
 def test_the_table_of_the_embedded_models_is_that_of_the_committed_runs():
-    text = README.read_text(encoding="utf-8")
+    text = written()
     assert [row for row in sisters_table() if row not in text] == []
 
 

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import zoo
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "depthprobe" / "docs" / "inspect.md"
 
 
 def inspect(*arguments):
@@ -159,10 +159,10 @@ def test_a_directory_has_no_revision(bare):
     assert done.exit_code == 2 and "has no revision 'main'. Leave out --revision." in done.stderr
 
 
-def test_the_readme_shows_what_is_printed():
+def test_the_page_shows_what_is_printed():
     found = re.search(
         r"<!-- output of: depthprobe inspect -->\n```text\n(.*?)```",
-        README.read_text(encoding="utf-8"),
+        PAGE.read_text(encoding="utf-8"),
         re.DOTALL,
     )
     free = re.compile(r"Free on cpu: .*")

@@ -63,7 +63,8 @@ def options_table(name, base=None):
     own = [described(parameter) for parameter in commands[name].params if not parameter.hidden]
     rows = [row for row in own if row not in known]
     parts = [markdown_table(("option", "meaning", "default"), rows)] if rows else []
-    shared = [row[0] for row in own if row in known]
+    # Short forms such as -o go with the long one.
+    shared = [re.sub(r", `-\w`", "", row[0]) for row in own if row in known]
     if shared:
         parts.append(f"As for [{base}]({base}.md#options): {', '.join(shared)}.")
     return "\n\n".join(parts)
