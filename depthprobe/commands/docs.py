@@ -11,8 +11,9 @@ import typer
 from depthprobe.commands.show import guarded, result_console
 from depthprobe.docs import pages, text_of, title_of
 
-# Left out on a terminal: comments, which mark what is generated, and pictures.
+# Not for a terminal: comments, which mark what is generated, pictures, and where links to other pages lead.
 _UNSEEN = re.compile(r"<!--.*?-->\n?|^!\[[^\]]*\]\([^)]*\)\n|^<img [^>]*>\n", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)\s]+\)")
 
 
 @guarded
@@ -35,7 +36,7 @@ def command(
         return
     from rich.markdown import Markdown
 
-    result_console().print(Markdown(_UNSEEN.sub("", text)))
+    result_console().print(Markdown(_LINK.sub(r"*\1*", _UNSEEN.sub("", text))))
 
 
 def _list() -> None:
