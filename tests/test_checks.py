@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
-from test_sweep import write_tasks
 from typer.testing import CliRunner
 
 from depthprobe.commands.app import app
+from support import tiny
+from test_sweep import write_tasks
 
 EXPENSIVE = {
     "tasks": "depthprobe.sweep.find_tasks",
@@ -70,12 +70,12 @@ OF_ALL = [
     (["--tower", "middle"], "Unknown tower 'middle'"),
     (["--revision", "v1"], "is a directory and has no revision 'v1'"),
     (["--adapter", "./none"], "There is no directory './none'"),
-    (["--format", "gif"], "--format gif names no figure format"),
+    (["--format", "gif"], "--format must be some of png, pdf, svg, got gif"),
     (["--name", "a/b"], "--name 'a/b' cannot name a run directory"),
     (["--output", "text.jsonl"], "text.jsonl is not a directory"),
     (["--batch-size", "0"], "--batch-size 0 is no number of samples"),
-    (["--seed", "-1"], "--seed -1 is no seed"),
-    (["--seq-len", "1"], "--seq-len 1 leaves no context"),
+    (["--seed", "-1"], "--seed must be"),
+    (["--seq-len", "1"], "--seq-len must be at least 2, got 1"),
     (["--dataset", "none.jsonl"], "There is no file none.jsonl"),
     (["--dataset", "none.txt"], "There is no file none.txt"),
     (["--dataset", "./none"], "There is no file ./none"),
@@ -99,12 +99,12 @@ OF_SWEEPS = [
     (["--include-path", "nowhere"], "There is no directory nowhere"),
     (["--gen-kwargs", "temperature"], "--gen-kwargs temperature has no value for temperature"),
     (["--gen-kwargs", "{1"], "--gen-kwargs {1 is no JSON"),
-    (["--limit", "0"], "--limit 0.0 leaves no document"),
-    (["--samples", "{"], "--samples { is neither JSON nor a file of it"),
-    (["--num-fewshot", "-1"], "--num-fewshot -1 is no number of examples"),
-    (["--max-length", "0"], "--max-length 0 leaves no token"),
+    (["--limit", "0"], "--limit must be more than 0, got 0"),
+    (["--samples", "{"], "--samples must be JSON or a file of it, got {"),
+    (["--num-fewshot", "-1"], "--num-fewshot must be at least 0, got -1"),
+    (["--max-length", "0"], "--max-length must be at least 1, got 0"),
     (["--fewshot-as-multiturn"], "Add --apply-chat-template"),
-    (["--layers", "3-1"], "--layers 3-1 is no list of layers"),
+    (["--layers", "3-1"], "--layers must be a list such as 0,5,20-31 (0-based), got 3-1"),
     (["--layers", "2-9"], "--layers names 4, 5, 6, 7, 8, 9, beyond the model's 4 layers"),
     (["--block", "4"], "--block 4 does not leave a model of 4 layers"),
     (["--calibration-samples", "-1"], "Invalid value for '--calibration-samples'"),
@@ -126,7 +126,7 @@ def test_a_sweep_tells_it_before_tasks_tokenizer_text_and_weights(touched, argum
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [*OF_ALL, (["--samples", "0"], "--samples 0 leaves nothing to measure")],
+    [*OF_ALL, (["--samples", "0"], "--samples must be at least 1, got 0")],
     ids=str,
 )
 def test_a_measurement_tells_it_before_tokenizer_text_and_weights(touched, arguments, message):
@@ -178,7 +178,7 @@ def test_a_text_that_was_named_is_not_explained(touched):
         (["--output", "text.jsonl"], "text.jsonl is not a directory"),
         (["--column", "page"], "has no text column 'page'"),
         (["--task", "stdlib_mx"], "has no task stdlib_mx"),
-        (["--limit", "0"], "--limit 0.0 leaves no document"),
+        (["--limit", "0"], "--limit must be more than 0, got 0"),
     ],
     ids=str,
 )
