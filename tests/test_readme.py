@@ -1,4 +1,4 @@
-"""Words that can go stale: outputs, options and Python of README and pages are checked against the program."""
+"""Words that can go stale: what README and pages print, list and run is checked against the program."""
 
 import re
 import tomllib
@@ -141,8 +141,8 @@ def test_every_option_of_the_command_stands_in_the_readme_or_a_page():
     assert {name for name in re.findall(r"`(--[a-z-]+)`", text) if name not in options} <= {"--help"}
 
 
-def test_the_probe_table_is_the_registry():
-    from depthprobe.probes.registry import PROBES
+def test_the_probe_table_is_the_catalogue():
+    from depthprobe.catalogue import PROBES
 
     rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \|", README.read_text(), flags=re.MULTILINE)
     assert [row for row in rows if row[0] in PROBES] == [(p.name, p.question) for p in PROBES.values()]

@@ -1,4 +1,4 @@
-"""Writes the tables of options and columns into the pages, from the commands and probes themselves.
+"""Writes the tables of options and columns into the pages, from the commands and the catalogue.
 
     python tests/support/doc_tables.py            # after a change to an option or a column
     python tests/support/doc_tables.py --check    # says which pages are out of date, changes nothing
@@ -20,20 +20,14 @@ from pathlib import Path
 
 import typer
 
+from depthprobe.catalogue import PROBES
 from depthprobe.commands.app import app
 from depthprobe.docs import pages
 from depthprobe.lab import layer_log
-from depthprobe.probes import angular, gradnorm, prune_sweep, variance
 
-COLUMNS = {
-    "angular": angular.COLUMNS,
-    "prune_sweep": prune_sweep.COLUMNS,
-    "gradnorm": gradnorm.COLUMNS,
-    "variance": variance.COLUMNS,
-    "influence": variance.INFLUENCE_COLUMNS,
-    "training": layer_log.LAYER_COLUMNS,
-    "loss": layer_log.LOSS_COLUMNS,
-}
+# The stem of a CSV -> its columns.
+COLUMNS = {table.stem: table.columns for probe in PROBES.values() for table in probe.tables}
+COLUMNS |= {"training": layer_log.LAYER_COLUMNS, "loss": layer_log.LOSS_COLUMNS}
 
 MARKED = re.compile(r"(<!-- (options|columns): ([^>]+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
