@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "interruption": set(),
     "redaction": set(),
     "builtin": set(),
+    "docs": set(),
     "measurement": set(),
     "declaring": set(),
     "catalogue": {"evaluation"},  # the options of lm-eval's tasks, which need nothing heavy
@@ -91,6 +92,7 @@ MAY_IMPORT = {
     },
     "commands": {
         "again",
+        "docs",
         "request",
         "battery",
         "comparing",
@@ -177,7 +179,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
     [
         ["--help"],
         *([name, "--help"] for name in ("angular", "gradnorm", "variance", "compare", "inspect", "plot")),
-        *([name, "--help"] for name in ("pretrain", "report", "convert")),
+        *([name, "--help"] for name in ("pretrain", "report", "convert", "docs")),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):

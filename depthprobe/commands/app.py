@@ -12,6 +12,7 @@ from depthprobe.commands import (
     angular,
     compare,
     convert,
+    docs,
     gradnorm,
     plot,
     pretrain,
@@ -58,6 +59,7 @@ for name, command in (
     ("plot", plot.command),
     ("report", report.command),
     ("pretrain", pretrain.command),
+    ("docs", docs.command),
 ):
     # Docstrings are wrapped for the source; the terminal wraps each paragraph for itself.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")

@@ -62,8 +62,13 @@ def commands() -> list[tuple[str, tuple[str, ...]]]:
             for line in block.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\|", line):
                     words = shlex.split(part, comments=True)
-                    if "depthprobe" in words:
-                        found.append((path.name, tuple(words[words.index("depthprobe") + 1 :])))
+                    # By its name, behind variables of the environment, or as a module of Python.
+                    while words and re.match(r"[A-Z_]+=", words[0]):
+                        words = words[1:]
+                    starts = [place for place, word in enumerate(words[1:], 1) if words[place - 1] == "-m"]
+                    for place in (0, *starts):
+                        if words[place : place + 1] == ["depthprobe"]:
+                            found.append((path.name, tuple(words[place + 1 :])))
     return found
 
 
