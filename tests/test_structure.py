@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "interruption": set(),
     "redaction": set(),
     "builtin": set(),
+    "docs": set(),
     "measurement": set(),
     "declaring": set(),
     "catalogue": {"evaluation"},  # the options of lm-eval's tasks, which need nothing heavy
@@ -47,6 +48,7 @@ MAY_IMPORT = {
     "api": {"pipeline", "models", "texts", "results", "render"},
     "comparing": {"metrics", "results", "provenance"},
     "commands": {
+        "docs",
         "pipeline",
         "comparing",
         "evaluation",
@@ -134,7 +136,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "
     [
         ["--help"],
         *([name, "--help"] for name in ("angular", "gradnorm", "variance", "compare", "inspect", "plot")),
-        *([name, "--help"] for name in ("pretrain", "report", "convert")),
+        *([name, "--help"] for name in ("pretrain", "report", "convert", "docs")),
     ],
 )
 def test_help_imports_nothing_heavy(arguments):
@@ -156,3 +158,10 @@ def test_importing_the_package_imports_nothing_heavy_and_its_public_names_exist(
     assert all(getattr(depthprobe, name) is not None for name in depthprobe.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
         _ = depthprobe.nosuch
+
+
+def test_the_tests_stand_in_the_folders_of_the_package():
+    here = Path(__file__).parent
+    theirs = {path.parent.relative_to(here) for path in here.rglob("test_*.py")}
+    ours = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    assert sorted(map(str, theirs - ours)) == []

@@ -9,7 +9,7 @@ import typer
 
 import depthprobe
 from depthprobe.catalogue import PROBES
-from depthprobe.commands import arguments, compare, convert, measuring, plot, pretrain, report
+from depthprobe.commands import arguments, compare, convert, docs, measuring, plot, pretrain, report
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -62,5 +62,6 @@ for name, command in (
     ("convert", convert.command),
     ("plot", plot.command),
     ("pretrain", pretrain.command),
+    ("docs", docs.command),
 ):
     app.command(name, help=_paragraphs(command.__doc__ or ""))(command)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -373,12 +374,12 @@ def without_cache(module: nn.Module) -> dict[str, bool]:
 def _positions(every: Sequence[Batch]) -> np.ndarray:
     """Return where each answer's scored position stands among those of all batches."""
     starts = np.cumsum([0, *(len(batch.row) for batch in every)])
-    return np.concatenate([start + batch.position for start, batch in zip(starts, every, strict=False)])
+    return np.concatenate([start + batch.position for start, batch in zip(starts[:-1], every, strict=True)])
 
 
 def _run_of(variant: Variant) -> int:
     """Return the last layer of the run of consecutive layers that a variant begins with."""
     return next(
-        (layer for layer, beyond in zip(variant, variant[1:], strict=False) if beyond != layer + 1),
+        (layer for layer, beyond in pairwise(variant) if beyond != layer + 1),
         variant[-1],
     )

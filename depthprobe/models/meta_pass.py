@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ def _follow(
     if refusal is not None:
         return MetaPass(refusal=refusal)
     links: list[tuple[Path, Path]] = []
-    for layer, (call, following) in enumerate(zip(calls, calls[1:], strict=False)):
+    for layer, (call, following) in enumerate(pairwise(calls)):
         matches = [
             (target, source)
             for source, received in following.given.items()

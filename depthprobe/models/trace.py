@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -151,7 +152,7 @@ def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) ->
     if refusal is not None:
         raise NoChain(refusal)
     pairs = []
-    for layer, (call, following) in enumerate(zip(calls, calls[1:], strict=False)):
+    for layer, (call, following) in enumerate(pairwise(calls)):
         matches = [
             (target, source)
             for source, received in following.given.items()

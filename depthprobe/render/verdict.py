@@ -52,7 +52,7 @@ def _pattern(study: Study) -> list[str]:
         signs["angular distance"] = _sign(found)
     for drops in study.drops:
         harm = _harm_by_layer(study, drops)
-        found = [None] if harm is None else [compared_thirds(harm, ends=ends) for ends in (True, False)]
+        found = [None, None] if harm is None else [compared_thirds(harm, ends=ends) for ends in (True, False)]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         what = "calibration loss" if drops.task == CALIBRATION else drops.task
         signs[f"measured harm on {what}"] = _sign(found)
@@ -87,7 +87,7 @@ def _harm_by_layer(study: Study, drops: Drops) -> NDArray[np.float64] | None:
 
 def _compared(what: str, found: list[ComparedThirds | None]) -> list[str]:
     """A sentence on a quantity's thirds, with the end layers and without."""
-    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=False) if one is not None]
+    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=True) if one is not None]
     return [f"Mean {what}: {'; without the first and the last layer, '.join(parts)}."] if parts else []
 
 

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,10 +266,7 @@ def _first_tokens(
     skipped = 0
     rows = iter(texts)
     while len(samples) < options.wanted:
-        batch = [
-            row
-            for _, row in zip(range(min(ENCODED_AT_ONCE, options.wanted - len(samples))), rows, strict=False)
-        ]
+        batch = list(islice(rows, min(ENCODED_AT_ONCE, options.wanted - len(samples))))
         if not batch:
             break
         written = [row for row in batch if isinstance(row, str) and row.strip()]

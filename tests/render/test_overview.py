@@ -35,7 +35,7 @@ def test_no_text_is_clipped_or_overlaps(study, style):
 def test_every_panel_holds_the_numbers_of_the_layer_table(study):
     frame, figure = study.by_layer, draw_overview(study)
     assert len(figure.axes) == len(CURVES) + 1 + 3
-    for axes, column in zip(figure.axes, CURVES, strict=False):
+    for axes, column in zip(figure.axes[: len(CURVES)], CURVES, strict=True):
         assert axes.lines[0].get_ydata().tolist() == frame[column].tolist()
         assert axes.lines[0].get_xdata().tolist() == list(range(study.layers))
     growth = figure.axes[len(CURVES)].lines[0].get_ydata()
