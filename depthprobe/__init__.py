@@ -7,7 +7,8 @@ The package is a path, one folder a stage; each imports only what stands to its 
 ``models`` loads a model and finds its blocks by structure, ``texts`` and ``rows`` turn text into token
 samples, ``batches`` cuts them, ``processes`` shares them out, ``metrics`` holds the formulas, ``probes``
 ask the questions, ``results`` keeps the answers on disk, ``render`` draws them, ``lab`` trains the small
-models that ``builtin`` ships. ``registration`` makes transformers know the lab's own model type.
+models that ``builtin`` ships. ``registration`` makes transformers know the lab's own model type when one is
+loaded: importing depthprobe changes nothing elsewhere.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -28,8 +29,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from depthprobe.registration import register_with_transformers
-
 __version__ = "0.1.0"
 
 # Public name -> where it lives; loaded on first use, so that importing depthprobe costs nothing.
@@ -40,6 +39,7 @@ _PUBLIC = {
     "gradnorm": "depthprobe.notebook",
     "variance": "depthprobe.notebook",
     "draw": "depthprobe.notebook",
+    "register_with_transformers": "depthprobe.registration",
     "LayerLog": "depthprobe.lab.layer_log",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",
@@ -57,5 +57,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     return sorted(__all__)
 
-
-register_with_transformers()

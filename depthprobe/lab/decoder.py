@@ -15,7 +15,7 @@ import torch
 # below is in its place. Without this line they would be asked of the unfinished one.
 import transformers  # noqa: F401
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.llama.modeling_llama import (
@@ -204,5 +204,6 @@ class DepthprobeForCausalLM(_Lab, LlamaForCausalLM):
         self.post_init()
 
 
+AutoConfig.register(DepthprobeConfig.model_type, DepthprobeConfig, exist_ok=True)
 AutoModel.register(DepthprobeConfig, DepthprobeModel, exist_ok=True)
 AutoModelForCausalLM.register(DepthprobeConfig, DepthprobeForCausalLM, exist_ok=True)

@@ -39,6 +39,7 @@ from depthprobe.models.hub_errors import explain_load_error, first_line
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import ModelSource, fetch_small_files, original_folder, resolve_model
 from depthprobe.models.stages import Stage, unseen
+from depthprobe.registration import OWN_TYPE, register_with_transformers
 
 # Any file that a tokenizer can be read from; a byte-level one needs none.
 TOKENIZER_FILES = [
@@ -196,6 +197,8 @@ def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[Pretra
     except (ValueError, AttributeError, OSError) as error:
         problem = f"config.json of {name} is not valid JSON ({first_line(error)})."
         raise LoadError(problem, "Download the file again.") from error
+    if model_type == OWN_TYPE:
+        register_with_transformers()
     known = model_type in CONFIG_MAPPING
     files = ", ".join(sorted({_code_file(entry) for entry in _flat(code.values())}))
     if not known and not code:
