@@ -11,13 +11,14 @@ import depthprobe
 
 PACKAGE = Path(depthprobe.__file__).parent
 
-LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", ""}
+LEAVES = {"errors", "interruption", "measurement", "redaction", "private_names", "builtin", ""}
 
 # room -> the rooms of depthprobe it may import from (its own and the leaves always)
 MAY_IMPORT = {
     "errors": set(),
     "interruption": set(),
     "redaction": set(),
+    "private_names": set(),
     "builtin": set(),
     "measurement": set(),
     "metrics": set(),
@@ -122,7 +123,8 @@ DOORS = {
     "accelerate": {"models", "batches"},
     "peft": {"models"},
     "gguf": {"models"},
-    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance", "processes"},
+    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance", "processes"}
+    | {"private_names"},  # private_names: types, and a device
 }
 
 

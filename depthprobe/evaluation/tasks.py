@@ -226,7 +226,7 @@ def _data_error(task: Task, error: BaseException) -> DepthprobeError:
             "Free some space, or point HF_HOME at a larger disk.",
         )
     # A task written as a class loads its data before it is told its name.
-    name = getattr(getattr(task, "_config", None), "task", None) or type(task).__name__
+    name = getattr(getattr(task, "config", None), "task", None) or type(task).__name__
     config = f" ({task.DATASET_NAME})" if task.DATASET_NAME else ""
     what = f"data set {task.DATASET_PATH}{config}" if task.DATASET_PATH else "data"
     return TextError(f"The {what} of the task {name} cannot be read: {first_line(error)}.", LOCAL_COPY)
