@@ -159,9 +159,8 @@ class Again:
         if self.mark is None:
             return None
         is_sweep = isinstance(self.request, SweepRequest)
-        wanted, usual = (
-            (self.request.model, self.request.name) if is_sweep else (self.request, self.request.probe)
-        )
+        wanted: Any = self.request.model if is_sweep else self.request
+        usual: Any = self.request.name if isinstance(self.request, SweepRequest) else self.request.probe
         parent = wanted.output / run_directory_name(wanted.model)
         names = [usual, f"{usual}-*"] if wanted.name is None else [checked_name(wanted.name)]
         for directory in (path for name in names for path in sorted(parent.glob(name))):

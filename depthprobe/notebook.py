@@ -97,5 +97,5 @@ def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None 
         what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
     figure = figure_of(what, normalize=normalize, title=title)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
-    figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]
+    figure._repr_png_ = partial(render_bytes, figure, "png")
     return figure

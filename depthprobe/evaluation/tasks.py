@@ -165,7 +165,7 @@ def _is_yaml(name: str) -> bool:
 def _leaves(names: list[str], index: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Yield the leaf tasks under names of lm-eval's index with what their YAML says; None if not indexed."""
     for name in names:
-        entry = index.get(name)
+        entry: Any = index.get(name)
         kind = "TASK" if entry is None else entry.kind.name
         if kind == "TAG":
             yield from _leaves(sorted(entry.tags), index)
@@ -185,7 +185,7 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
         with _data_errors_told():
-            return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])  # type: ignore[return-value]
+            return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise
     except ImportError as error:

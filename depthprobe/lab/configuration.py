@@ -80,9 +80,9 @@ class DepthprobeConfig(PreTrainedConfig):
     ) -> None:
         for name, default in LLAMA_FIELDS.items():
             setattr(self, name, kwargs.pop(name, default))
-        if self.num_key_value_heads is None:
+        if self.num_key_value_heads is None:  # type: ignore[has-type]  # set by name above
             self.num_key_value_heads = self.num_attention_heads
-        if self.head_dim is None:
+        if self.head_dim is None:  # type: ignore[has-type]
             self.head_dim = self.hidden_size // self.num_attention_heads
         self._settle(norm, initialisation, block_norms, norm_factors, residual_alpha, final_norm)
         super().__init__(**kwargs)

@@ -63,7 +63,7 @@ class Block(GradientCheckpointingLayer):
         self.self_attn = LlamaAttention(config=config, layer_idx=layer)
         self.mlp = LlamaMLP(config)
         for linear, std in _own_deviations(self, config):
-            linear.initial_std = std
+            linear.initial_std = std  # type: ignore[assignment]  # torch types tensors and modules only
 
     def attend(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Return what attention gives, without its weights."""

@@ -166,7 +166,8 @@ def _own_positions(config: PretrainedConfig) -> int | None:
     if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
         return None
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
-    towers = [getattr(config, f"max_{tower}_position_embeddings", None) for tower in ("encoder", "decoder")]
+    both = (f"max_{tower}_position_embeddings" for tower in ("encoder", "decoder"))
+    towers: list[Any] = [getattr(config, name, None) for name in both]
     if all(isinstance(limit, int) and limit > 0 for limit in towers):  # LED's name for both
         return min(towers)
     limits = (getattr(config, name, None) for name in names)
@@ -300,7 +301,8 @@ def _read_tokenizer(
     source: ModelSource, folder: Path, trust: bool, config: PretrainedConfig | None = None
 ) -> PreTrainedTokenizerBase:
     has_files = any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern))
-    kind, inside = AutoTokenizer, {"trust_remote_code": trust}
+    kind: Any = AutoTokenizer
+    inside: dict[str, Any] = {"trust_remote_code": trust}
     if source.gguf_file is not None:
         kind, inside = _gguf_tokenizer_class(config, folder), {"gguf_file": source.gguf_file}
     hint = "Put tokenizer.json or tokenizer.model beside its config.json."

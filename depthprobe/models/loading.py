@@ -207,7 +207,7 @@ def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
     name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
     source = ModelSource(name, "in memory", revision=None, fingerprint=None, layout="transformers")
     device = next(model.parameters()).device
-    return LoadedModel(model, tokenizer, source, device)  # type: ignore[arg-type]
+    return LoadedModel(model, tokenizer, source, device)
 
 
 def context_limit(model: PreTrainedModel) -> int | None:
@@ -273,7 +273,7 @@ def _build_model(
         )
         dtype, notes = choose_dtype(wanted, stored, device)
         weights = float(checkpoint.gguf.elements * dtype.itemsize)
-        quantisation = f"gguf {checkpoint.gguf.file_type}"
+        quantisation: str | None = f"gguf {checkpoint.gguf.file_type}"
     else:
         packed, more = check_quantisation(source.name, config, device), {}
         quantisation = None if packed is None else str(packed)
