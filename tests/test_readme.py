@@ -160,21 +160,21 @@ def sisters_table():
 
     from depthprobe.builtin import embedded_models
     from depthprobe.render.drop_tables import drops_of
-    from depthprobe.render.thirds import thirds
+    from depthprobe.render.thirds import compared_thirds
     from depthprobe.results.store import read_run
 
     def run(name, probe):
         return read_run(GALLERY.parent.parent / f"builtin--{name}" / probe)
 
     def harm(name, task):
-        found = thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
+        found = compared_thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
         interval = f"{found.difference:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
         # Adding 0: what rounds to -0.000 is 0.000.
         return f"{round(found.shallow, 3) + 0:.3f}, {round(found.deep, 3) + 0:.3f} ({interval})"
 
     def turn(name):
         frame = run(name, "angular").tables["angular"]
-        found = thirds(frame[frame.n == 1].sort_values("layer").distance.to_numpy())
+        found = compared_thirds(frame[frame.n == 1].sort_values("layer").distance.to_numpy())
         return f"{found.shallow:.3f}, {found.deep:.3f}"
 
     def growth(name):

@@ -11,7 +11,8 @@ import depthprobe
 
 PACKAGE = Path(depthprobe.__file__).parent
 
-LEAVES = {"errors", "interruption", "measurement", "redaction", "private_names", "builtin", ""}
+LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue", ""}
+LEAVES |= {"private_names"}
 
 # room -> the rooms of depthprobe it may import from (its own and the leaves always)
 MAY_IMPORT = {
@@ -21,81 +22,37 @@ MAY_IMPORT = {
     "private_names": set(),
     "builtin": set(),
     "measurement": set(),
+    "declaring": set(),
+    "catalogue": {"evaluation"},  # the options of lm-eval's tasks, which need nothing heavy
     "metrics": set(),
     "provenance": set(),
-    "rows": set(),
+    "machine": set(),
+    "rows": {"machine"},
     "texts": {"rows"},
     "batches": set(),
     "processes": set(),
-    "models": {"registration"},
-    "evaluation": {"models", "metrics", "texts", "batches", "processes", "results"},
-    "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes"},
+    "models": {"machine", "registration"},
+    "evaluation": {"machine", "models", "metrics", "texts", "batches", "processes", "results"},
+    "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes", "results"},
     "results": set(),
-    "render": {"results"},
+    "render": {"results", "metrics"},  # of metrics what needs no torch
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
-    "resuming": {"evaluation", "results", "processes"},
-    "request": {"texts", "models", "evaluation", "results"},
-    "again": {"request", "models", "results"},
-    "checks": {"models", "texts", "results"},
-    "workbench": {"models", "texts", "rows"},
-    "sweep": {
-        "request",
-        "checks",
-        "pipeline",
-        "resuming",
-        "probes",
-        "evaluation",
-        "models",
-        "texts",
-        "results",
-        "processes",
-        "workbench",
-    },
-    "battery": {
-        "checks",
-        "request",
-        "pipeline",
-        "sweep",
-        "probes",
-        "evaluation",
-        "texts",
-        "results",
-        "workbench",
-    },
     "pipeline": {
-        "request",
-        "checks",
         "probes",
         "evaluation",
         "models",
         "texts",
+        "rows",
+        "comparing",
         "results",
-        "provenance",
         "processes",
-        "resuming",
-        "workbench",
+        "provenance",
     },
-    "notebook": {"probes", "models", "texts", "results", "render"},
-    "comparing": {"evaluation", "results", "provenance"},  # of evaluation the statistics, which need no torch
-    "measuring_many": {
-        "checks",
-        "request",
-        "comparing",
-        "pipeline",
-        "sweep",
-        "probes",
-        "evaluation",
-        "models",
-        "texts",
-    },
+    "api": {"pipeline", "models", "texts", "results", "render"},
+    "comparing": {"metrics", "results", "provenance"},
     "commands": {
-        "again",
-        "request",
-        "battery",
-        "comparing",
-        "measuring_many",
         "pipeline",
-        "sweep",
+        "comparing",
         "evaluation",
         "probes",
         "models",
@@ -112,10 +69,10 @@ MAY_IMPORT = {
 
 # foreign library -> the rooms that are its door
 DOORS = {
-    "transformers": {"models", "lab"} | {"texts"},  # texts: the tokenizer's type only
+    "transformers": {"models", "lab"} | {"texts", "api"},  # texts and api: the tokenizer's type only
     "datasets": {"rows"},
-    "huggingface_hub": {"models", "rows"},
-    "matplotlib": {"render", "notebook"},  # notebook: the figure's type only
+    "huggingface_hub": {"machine", "models", "rows"},
+    "matplotlib": {"render", "api"},  # api: the figure's type only
     "typer": {"commands"},
     "rich": {"commands", "render"},
     "lm_eval": {"evaluation"},
@@ -123,8 +80,17 @@ DOORS = {
     "accelerate": {"models", "batches"},
     "peft": {"models"},
     "gguf": {"models"},
-    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance", "processes"}
-    | {"private_names"},  # private_names: types, and a device
+    "torch": {
+        "models",
+        "metrics",
+        "probes",
+        "evaluation",
+        "lab",
+        "batches",
+        "provenance",
+        "processes",
+        "api",  # a type only
+    },
 }
 
 

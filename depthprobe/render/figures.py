@@ -30,7 +30,7 @@ def _angular(run: Run, normalize: str, title: str) -> Figure:
 
 def _drops(run: Run, normalize: str, title: str) -> Figure:
     _as_measured(normalize, "drops")
-    options = run.manifest.get("options") or {}
+    options = run.facts
     shots, limit, data = options.get("num_fewshot"), options.get("limit"), data_caption(run)
     words = [f"{shots}-shot"] if shots is not None else []
     words += [f"limit {limit}"] if limit is not None else []
@@ -45,7 +45,7 @@ def _drops(run: Run, normalize: str, title: str) -> Figure:
 def _gradnorm(run: Run, normalize: str, title: str) -> Figure:
     _as_measured(normalize, gradients.WHAT)
     frame = run.tables[gradients.STEM]
-    quantity = gradients.gradnorm_quantity(gradients.grad_norms(frame), run.manifest.get("options") or {})
+    quantity = gradients.gradnorm_quantity(gradients.grad_norms(frame), run.facts)
     return draw_gradnorm(frame, title=title, caption=_joined(quantity, data_caption(run)))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
 from depthprobe.render.checks import check_profile, table_and_options
+from depthprobe.render.thirds import thirds
 from depthprobe.render.words import counted, layers_named, significant
 from depthprobe.results.runs import Run
 
@@ -175,11 +176,11 @@ def _extremes(norms: GradNorms) -> list[str]:
 
 def _thirds(norms: GradNorms) -> list[str]:
     """What the deep third of the layers has against the shallow third."""
-    layers = len(norms.norm)
-    third = layers // 3
-    shallow, deep = norms.norm[:third], norms.norm[layers - third :]
-    if not np.nansum(shallow) or np.isnan(deep).all():
+    found = thirds(norms.norm)
+    if found is None or not found.shallow:
         return []
-    ratio = significant(float(np.nanmean(deep) / np.nanmean(shallow)), 2)
-    first, last = layers_named(range(third)), layers_named(range(layers - third, layers))
+    ratio = significant(found.deep / found.shallow, 2)
+    first, last = (
+        layers_named(range(first, last + 1)) for first, last in (found.shallow_layers, found.deep_layers)
+    )
     return [f"The mean norm of the deep third ({last}) is {ratio} times that of the shallow third ({first})."]

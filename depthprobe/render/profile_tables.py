@@ -14,10 +14,17 @@ from rich.text import Text
 
 from depthprobe.render.checks import table_and_options
 from depthprobe.render.figures import model_title
-from depthprobe.render.gradients import OUTSIDE, PARTS, grad_norms, gradnorm_quantity
+from depthprobe.render.gradients import OUTSIDE, PARTS, grad_norms, gradnorm_quantity, gradnorm_reading
 from depthprobe.render.gradients import STEM as GRADNORM
 from depthprobe.render.gradients import WHAT as GRADIENT_NORMS
-from depthprobe.render.variances import BRANCHES, INFLUENCE_STEM, influences, variance_quantity, variances
+from depthprobe.render.variances import (
+    BRANCHES,
+    INFLUENCE_STEM,
+    influences,
+    variance_quantity,
+    variance_reading,
+    variances,
+)
 from depthprobe.render.variances import STEM as VARIANCE
 from depthprobe.render.variances import WHAT as VARIANCES
 from depthprobe.render.words import aligned
@@ -181,3 +188,13 @@ def _table(
         cells = [Text(cell.rjust(width), justify="left") for cell, width in zip(row, widths, strict=True)]
         table.add_row(*cells)
     return table
+
+
+def gradnorm_lines(run: Run) -> list[Table | str]:
+    """Return the table of a run of gradnorm, and what it says."""
+    return [gradnorm_table(run), gradnorm_reading(run)]
+
+
+def variance_lines(run: Run) -> list[Table | str]:
+    """Return the table of a run of variance, and what it says."""
+    return [variance_table(run), variance_reading(run)]

@@ -31,6 +31,20 @@ class Run:
     manifest: dict[str, Any]
     tables: dict[str, pd.DataFrame]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was asked of the probe, and the numbers found beside the tables.
+
+        Earlier manifests hold both under ``options``.
+        """
+        return {**(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table that is named like the probe, or else the first."""
+        stem = str(self.manifest.get("probe")).replace("-", "_")
+        return self.tables[stem] if stem in self.tables else next(iter(self.tables.values()))
+
 
 # Type of a column -> how a value of it is spelled, and pandas' name of the type.
 _TYPES = {

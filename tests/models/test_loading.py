@@ -14,7 +14,6 @@ import pytest
 import torch
 from huggingface_hub import errors as hub
 from huggingface_hub.errors import HTTPError, Response
-from tiny import build, save, tokenizer
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from depthprobe.errors import DepthprobeError, LoadError, MachineError, OptionError
@@ -23,6 +22,7 @@ from depthprobe.models import placement, sources
 from depthprobe.models.checkpoint import choose_class
 from depthprobe.models.hub_errors import explain_load_error
 from depthprobe.models.loading import context_limit, load_model, resolve_model
+from support.tiny import build, save, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -456,9 +456,9 @@ def test_a_hub_out_of_reach_is_a_failure_of_the_machine_and_gives_no_address_awa
     hub_says: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(
-        "depthprobe.models.hub_errors.constants.ENDPOINT", "https://me:secret@mirror.example/x"
+        "depthprobe.machine.connection.constants.ENDPOINT", "https://me:secret@mirror.example/x"
     )
-    monkeypatch.setattr("depthprobe.models.hub_errors.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("depthprobe.machine.connection.constants.HF_HUB_OFFLINE", False)
     hub_says(error)
     assert told(lambda: resolve_model("org/model"), MachineError) == (
         "The hub at mirror.example cannot be reached to look for org/model. Check the network, set "
@@ -469,7 +469,7 @@ def test_a_hub_out_of_reach_is_a_failure_of_the_machine_and_gives_no_address_awa
 def test_a_refused_token_and_a_failing_server_are_told_apart(
     hub_says: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("depthprobe.models.hub_errors.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("depthprobe.machine.connection.constants.HF_HUB_OFFLINE", False)
     hub_says(hub.HfHubHTTPError("hf_abcdefghijkl", response=response(401)))
     message = told(lambda: resolve_model("org/model"))
     assert message.startswith("The hub refuses your token for org/model (HTTP 401).")

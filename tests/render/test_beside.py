@@ -10,10 +10,10 @@ from functools import partial
 
 import pytest
 from matplotlib.figure import Figure
-from report_runs import GALLERY
 
 from depthprobe.render import beside
 from depthprobe.render.beside import drawing, files_of
+from support.gallery_runs import GALLERY
 
 MINE = os.getpid()
 needs_copies = pytest.mark.skipif(

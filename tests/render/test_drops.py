@@ -2,7 +2,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import check_text, printed
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
@@ -16,6 +15,7 @@ from depthprobe.render.style import INK
 from depthprobe.render.tables import drop_table
 from depthprobe.render.words import spans, spoken
 from depthprobe.results.store import read_run, reserve, save
+from support.legibility import check_text, printed
 
 NAMES = (
     *("task", "metric", "filter", "layer", "baseline", "pruned", "drop"),

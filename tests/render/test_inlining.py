@@ -3,13 +3,13 @@
 import re
 import xml.etree.ElementTree
 
-import profile_frames as frames
 import pytest
 
 from depthprobe.render.angular import draw_angular
 from depthprobe.render.encoding import render_bytes
 from depthprobe.render.inlining import inline_svg
 from depthprobe.render.profiles import draw_gradnorm
+from support import profile_frames as frames
 
 
 def gradnorm(make_frame):

@@ -1,11 +1,11 @@
 import pytest
-from drawn import printed
-from study_runs import write_model
 
 from depthprobe.errors import RunError
 from depthprobe.render.study import read_study
 from depthprobe.render.trust import COLUMNS, trust_frame
 from depthprobe.render.trust_tables import trust_table
+from support.legibility import printed
+from support.made_up_runs import write_model
 
 
 @pytest.fixture
