@@ -7,7 +7,6 @@ from operator import attrgetter
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from accelerate import Accelerator
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
@@ -19,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 import depthprobe
 from depthprobe import private_names
 from depthprobe.lab.layer_log import _without_autocast
+from support import tiny
 
 PACKAGE = Path(depthprobe.__file__).parent
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}

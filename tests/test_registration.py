@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
-from lab_models import build
+
+from support import tiny
+from support.norm_placement_models import build
 
 BEGIN = """
 import sys

@@ -90,6 +90,7 @@ DOORS = {
         "provenance",
         "processes",
         "api",  # a type only
+        "private_names",  # types, and a device
     },
 }
 
