@@ -186,5 +186,5 @@ def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -
         what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
     figure = figure_of(what, title=title, **options)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
-    figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]
+    figure._repr_png_ = partial(render_bytes, figure, "png")
     return figure

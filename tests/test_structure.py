@@ -12,12 +12,14 @@ import depthprobe
 PACKAGE = Path(depthprobe.__file__).parent
 
 LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue", ""}
+LEAVES |= {"private_names"}
 
 # room -> the rooms of depthprobe it may import from (its own and the leaves always)
 MAY_IMPORT = {
     "errors": set(),
     "interruption": set(),
     "redaction": set(),
+    "private_names": set(),
     "builtin": set(),
     "docs": set(),
     "measurement": set(),
@@ -29,7 +31,7 @@ MAY_IMPORT = {
     "texts": {"machine"},
     "batches": set(),
     "processes": set(),
-    "models": {"machine"},
+    "models": {"machine", "registration"},
     "evaluation": {"machine", "models", "metrics", "texts", "batches", "processes", "results"},
     "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes", "results"},
     "results": set(),
@@ -62,7 +64,7 @@ MAY_IMPORT = {
     },
     "registration": {"lab"},
     "__main__": {"commands"},
-    "__init__": {"registration"},
+    "__init__": set(),
 }
 
 # foreign library -> the rooms that are its door
@@ -88,6 +90,7 @@ DOORS = {
         "provenance",
         "processes",
         "api",  # a type only
+        "private_names",  # types, and a device
     },
 }
 

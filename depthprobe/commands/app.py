@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -50,7 +51,7 @@ for probe in PROBES.values():
         probe.name,
         probe.help,
         measuring.groups_of(probe),
-        lambda asked, probe=probe: measuring.measure(probe, asked),
+        partial(measuring.measure, probe),
     )
 for name, module in (
     ("compare", compare),

@@ -163,7 +163,8 @@ def _is_listed(field: Field) -> bool:
 def _annotation(field: Field) -> Any:
     """Return what typer reads of a field: the type of what is typed, and its description."""
     option = field.option
-    words = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
+    words: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
+    kind: Any
     shown = option.default or (field.default not in (None, (), ""))
     if option.positional:
         kind = list[str] if _is_listed(field) else str

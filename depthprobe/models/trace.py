@@ -65,7 +65,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
     that is called several times in a row stands for as many layers.
     """
     ids = probe_ids(backbone)
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     try:
         calls, after = _record(backbone, blocks, ids)
         links = _links(calls, blocks, getattr(config, "model_type", None) in CARRY_MORE_THAN_THE_STREAM)
@@ -93,7 +93,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
 def probe_ids(backbone: nn.Module) -> torch.Tensor:
     """Return ``[BATCH, TOKENS]`` ids past the first ones, which are special tokens in most vocabularies."""
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
     size = getattr(text, "vocab_size", None)
     size = size if isinstance(size, int) and size > 1 else 64
@@ -265,7 +265,7 @@ class _Enough(Exception):
 
 def _refuse_wide(backbone: nn.Module, hidden: int) -> None:
     """Raise if the stream is several hidden sizes wide: then it is as many streams side by side."""
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
     size = getattr(text, "hidden_size", None)
     if isinstance(size, int) and hidden > size and hidden % size == 0:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 from matplotlib.figure import Figure
 
@@ -97,7 +98,7 @@ def _collected(drawings: Sequence[Drawing], connections: Sequence[Connection]) -
     found: dict[int, Files] = {}
     waiting = list(connections)
     while waiting:
-        for connection in wait(waiting):
+        for connection in cast("list[Connection]", wait(waiting)):
             try:
                 number, files = connection.recv()
             except (EOFError, OSError):

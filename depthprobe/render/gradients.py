@@ -100,12 +100,13 @@ def grad_norms(frame: pd.DataFrame) -> GradNorms:
         return values
 
     there = set(frame["part"])
-    ends_by_part = frame[frame["part"].isin(OUTSIDE)].set_index("part")[["grad_norm", "std"]]
+    outside = [part for part in OUTSIDE if part in there]
+    ends = frame[frame["part"].isin(OUTSIDE)].set_index("part")
     return GradNorms(
         norm=by_layer(WHOLE, "grad_norm"),
         std=by_layer(WHOLE, "std"),
         parts={part: by_layer(part, "grad_norm") for part in PARTS if part in there},
-        outside={part: tuple(map(float, ends_by_part.loc[part])) for part in OUTSIDE if part in there},
+        outside={part: (float(ends["grad_norm"][part]), float(ends["std"][part])) for part in outside},
     )
 
 
