@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
+from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
 from depthprobe.commands.arguments import Asked, Group
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option
-from depthprobe.errors import AnatomyError, DepthprobeError, LoadError
+from depthprobe.errors import AnatomyError, DepthprobeError, LoadError, OptionError
+from depthprobe.evaluation.options import SweepOptions, TaskOptions
 from depthprobe.models.options import LoadOptions
 
 if TYPE_CHECKING:
@@ -138,9 +140,10 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     reasons = {}
     for needed in footprints:
         reason = unloadable or refusal
-        if needed.command == "prune-sweep":
-            reason = reason or _why_no_sweep(checkpoint)
-        if needed.command == "gradnorm" and blueprint is not None and not blueprint.head_path:
+        probe = PROBES[needed.command]
+        if issubclass(probe.options, TaskOptions):
+            reason = reason or _why_no_tasks(checkpoint)
+        elif probe.needs_loss and blueprint is not None and not blueprint.head_path:
             reason = (
                 reason or f"{name} has no language-model head, so there is no loss to take a gradient of."
             )
@@ -175,18 +178,14 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     return _Found(rows, blueprint, footprints, reasons, sentences, followed)
 
 
-def _why_no_sweep(checkpoint: Checkpoint) -> str:
-    """Return the sentence with which prune-sweep refuses a model before its weights are read, or nothing."""
-    from depthprobe.evaluation.options import TaskOptions
-    from depthprobe.evaluation.requests import check_checkpoint
+def _why_no_tasks(checkpoint: Checkpoint) -> str:
+    """Return the sentence with which a sweep refuses a model before its weights are read, or nothing."""
+    from depthprobe.probes.preparation import prepare
 
-    if checkpoint.tower is not None:
-        return (
-            f"{checkpoint.source.name} is an encoder-decoder model, which prune-sweep does not support: "
-            "lm-eval scores decoder-only models here. Choose a decoder-only model."
-        )
     try:
-        check_checkpoint(TaskOptions(("stdlib_mc",)), checkpoint)
+        prepare("prune-sweep", SweepOptions()).check_checkpoint(checkpoint)
+    except OptionError:
+        return ""  # about what is removed, which nobody has said yet
     except DepthprobeError as error:
         return str(error)
     return ""

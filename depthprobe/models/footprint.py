@@ -7,7 +7,6 @@ into what is free and shrink where it is short, so a model that just fits runs, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,8 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
+from depthprobe.catalogue import PROBES
+from depthprobe.declaring import Working
 from depthprobe.models.placement import MEMORY_MARGIN, choose_dtype, dtype_name
 from depthprobe.models.quantisation import Quantisation
 
@@ -52,23 +53,23 @@ def bytes_per_token(config: PretrainedConfig, layers: int, hidden: int) -> int:
     return _inside(widths_of(config, layers, hidden))
 
 
-def _angular(widths: Widths, itemsize: int, kind: str) -> int:
-    return TOKENS_AT_ONCE * _inside(widths)
+def working_bytes(working: Working, widths: Widths, itemsize: int, kind: str) -> int:
+    """Return the bytes that a probe needs beside the weights.
 
-
-def _prune_sweep(widths: Widths, itemsize: int, kind: str) -> int:
-    streams = TOKENS_AT_ONCE * (widths.layers + 1) * widths.hidden * itemsize
-    return _angular(widths, itemsize, kind) + streams + LOGIT_BYTES.get(kind, LOGIT_BYTES["cuda"])
-
-
-def _variance(widths: Widths, itemsize: int, kind: str) -> int:
-    """A block's input and output, and what each branch adds, beside a batch in flight."""
-    return _angular(widths, itemsize, kind) + TOKENS_AT_ONCE * 4 * 6 * widths.hidden
-
-
-def _gradnorm(widths: Widths, itemsize: int, kind: str) -> int:
-    """The least it can do with: the gradients of one block, and a batch whose blocks are run again."""
-    return 4 * widths.largest + TOKENS_AT_ONCE * gradient_token_bytes(widths, itemsize)[1]
+    Args:
+        working: What it keeps, as the catalogue declares it.
+        widths: The sizes of the model.
+        itemsize: Bytes of a number of the stream.
+        kind: Of the device: ``cuda``, ``cpu``, ``mps``.
+    """
+    if working.gradients:
+        # The least it can do with: the gradients of one block, and a batch whose blocks are run again.
+        return 4 * widths.largest + TOKENS_AT_ONCE * gradient_token_bytes(widths, itemsize)[1]
+    token = _inside(widths) + 4 * working.vectors * widths.hidden
+    if working.boundaries:
+        token += (widths.layers + 1) * widths.hidden * itemsize
+    logits = LOGIT_BYTES.get(kind, LOGIT_BYTES["cuda"]) if working.logits else 0
+    return TOKENS_AT_ONCE * token + logits
 
 
 def gradient_token_bytes(widths: Widths, itemsize: int) -> tuple[int, int]:
@@ -82,15 +83,6 @@ def gradient_token_bytes(widths: Widths, itemsize: int) -> tuple[int, int]:
     logits = 4 * itemsize * widths.vocabulary
     stream = itemsize * widths.layers * widths.hidden
     return widths.layers * block + logits, stream + 2 * block + logits
-
-
-# command -> bytes beside the weights; a later command joins here
-WORKING: dict[str, Callable[[Widths, int, str], int]] = {
-    "angular": _angular,
-    "prune-sweep": _prune_sweep,
-    "gradnorm": _gradnorm,
-    "variance": _variance,
-}
 
 
 @dataclass(frozen=True)
@@ -182,8 +174,8 @@ def weight_bytes(model: nn.Module, path: str, dtype: torch.dtype, packed: Quanti
 def footprints(weights: float, widths: Widths, dtype: torch.dtype, room: Room) -> list[Footprint]:
     """Return what each command needs and whether it fits."""
     found = []
-    for command, working in WORKING.items():
-        beside = working(widths, dtype.itemsize, room.device.type)
+    for command, probe in PROBES.items():
+        beside = working_bytes(probe.working, widths, dtype.itemsize, room.device.type)
         needed = weights * MEMORY_MARGIN + beside
         verdict = FITS if needed <= room.free else SPLIT if needed <= room.everywhere else TOO_LARGE
         found.append(Footprint(command, weights * MEMORY_MARGIN, beside, verdict))

@@ -4,6 +4,7 @@ import psutil
 import pytest
 import torch
 
+from depthprobe.catalogue import PROBES
 from depthprobe.errors import AnatomyError
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.blueprint import build_on_meta, describe_blueprint
@@ -11,7 +12,6 @@ from depthprobe.models.footprint import (
     FITS,
     SPLIT,
     TOO_LARGE,
-    WORKING,
     Room,
     Widths,
     footprints,
@@ -127,7 +127,7 @@ def test_a_large_model_costs_no_memory():
 def test_memory_is_held_against_what_is_free(free, everywhere, verdict):
     room = Room(torch.device("cuda", 0), free << 30, everywhere << 30)
     found = footprints(131e9, Widths(80, 8192, 28672), torch.bfloat16, room)
-    assert [needed.command for needed in found] == list(WORKING)
+    assert [needed.command for needed in found] == list(PROBES)
     assert {needed.verdict for needed in found} == {verdict}
 
 

@@ -11,6 +11,7 @@ import json
 
 from depthprobe.builtin import embedded_models
 from depthprobe.render.drop_tables import drops_of
+from depthprobe.render.thirds import compared_thirds
 from depthprobe.results.store import read_run
 from support.documents import ROOT
 
