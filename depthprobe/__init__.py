@@ -38,12 +38,12 @@ __version__ = "0.1.0"
 
 # Public name -> where it lives; loaded on first use, so that importing depthprobe costs nothing.
 _PUBLIC = {
-    "load_model": "depthprobe.models.loading",
-    "describe_anatomy": "depthprobe.models.anatomy",
+    "load_model": "depthprobe.models.loading.loading",
+    "describe_anatomy": "depthprobe.models.anatomy.anatomy",
     "draw": "depthprobe.api",
     "measure": "depthprobe.api",
-    "register_with_transformers": "depthprobe.registration",
-    "LayerLog": "depthprobe.lab.layer_log",
+    "register_with_transformers": "depthprobe.models.own.registration",
+    "LayerLog": "depthprobe.training.layer_log",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",
 }

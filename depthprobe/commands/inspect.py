@@ -15,17 +15,17 @@ from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option
 from depthprobe.errors import AnatomyError, DepthprobeError, LoadError, OptionError
-from depthprobe.evaluation.options import SweepOptions, TaskOptions
-from depthprobe.models.options import LoadOptions
+from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from depthprobe.models.anatomy import Anatomy
-    from depthprobe.models.blueprint import Blueprint
-    from depthprobe.models.checkpoint import Checkpoint
-    from depthprobe.models.footprint import Footprint
-    from depthprobe.models.loading import LoadedModel
+    from depthprobe.models.anatomy.anatomy import Anatomy
+    from depthprobe.models.loading.checkpoint import Checkpoint
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.models.sizing.blueprint import Blueprint
+    from depthprobe.models.sizing.footprint import Footprint
 
 HINT = "--check loads the weights and verifies it."
 
@@ -53,9 +53,9 @@ def command(asked: Asked) -> None:
     watch.say(f"Model: {chosen} ({why}).")
 
     with importing():
-        from depthprobe.models.blueprint import open_without_weights
-        from depthprobe.models.footprint import declared_dtype
-        from depthprobe.models.loading import load_model, open_checkpoint
+        from depthprobe.models.loading.loading import load_model, open_checkpoint
+        from depthprobe.models.sizing.blueprint import open_without_weights
+        from depthprobe.models.sizing.footprint import declared_dtype
 
     load = replace(asked.options(LoadOptions), adapter=None)
     if "adapter" in asked.values(LoadOptions):
@@ -97,12 +97,13 @@ class _Found:
 
 
 def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None, stored: Any) -> _Found:
-    from depthprobe.models import footprint as memory
-    from depthprobe.models.anatomy import describe_anatomy
-    from depthprobe.models.blueprint import build_on_meta, describe_blueprint, verified
-    from depthprobe.models.checkpoint import declared_positions
-    from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
-    from depthprobe.models.quantisation import check_quantisation
+    from depthprobe.models.anatomy.anatomy import describe_anatomy
+    from depthprobe.models.loading.checkpoint import declared_positions
+    from depthprobe.models.loading.initial import build_on_meta
+    from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
+    from depthprobe.models.loading.quantisation import check_quantisation
+    from depthprobe.models.sizing import footprint as memory
+    from depthprobe.models.sizing.blueprint import describe_blueprint, verified
 
     config, name = copy.deepcopy(checkpoint.config), checkpoint.source.name
     assert config is not None, "told by open_without_weights"
@@ -268,7 +269,7 @@ def _commands(found: _Found) -> Table:
     from rich import box
     from rich.table import Table
 
-    from depthprobe.models.footprint import gib
+    from depthprobe.models.sizing.footprint import gib
 
     table = Table(box=box.HORIZONTALS)
     table.add_column("command", style="bold")

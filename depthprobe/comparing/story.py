@@ -10,8 +10,8 @@ from typing import Any
 from depthprobe.comparing.agreement import check_agreement
 from depthprobe.comparing.sides import Side, labelled
 from depthprobe.comparing.tables import comparison_tables, layers_of
+from depthprobe.machine.provenance import versions
 from depthprobe.measurement import Measurement
-from depthprobe.provenance import versions
 from depthprobe.results.naming import comparison_name
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
