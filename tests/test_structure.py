@@ -16,7 +16,7 @@ PACKAGE = Path(depthprobe.__file__).parent
 LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue"}
 LEAVES |= {"private_names", "docs", ""}
 
-# room -> the rooms of depthprobe it may import from (its own and the leaves always), in the order of the path:
+# room -> the rooms of depthprobe it may import from, beside its own and the leaves. In the order of the path:
 # commands -> pipeline -> probes -> evaluation, models; machine, texts, metrics, results stand beside them.
 MAY_IMPORT = {
     "machine": set(),
