@@ -20,7 +20,7 @@ MODEL, TEXT, OUTPUT, TERMINAL = "Model", "Calibration text", "Output", "Terminal
 
 
 @dataclass(frozen=True)
-class Group:
+class OptionGroup:
     """Some options of a command that come from one dataclass.
 
     Args:
@@ -78,7 +78,7 @@ def add_command(
     app: typer.Typer,
     name: str,
     help: str,
-    groups: Sequence[Group],
+    groups: Sequence[OptionGroup],
     action: Callable[[Asked], None],
 ) -> None:
     """Add a command whose options follow from dataclasses.
