@@ -34,14 +34,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def _paragraphs(docstring: str) -> str:
-    """Docstrings are wrapped for the source; the terminal wraps each paragraph for itself."""
+    """Return a docstring with every paragraph on one line: the terminal wraps them itself."""
     return "\n\n".join(" ".join(text.split()) for text in inspect.cleandoc(docstring).split("\n\n"))
 
 
