@@ -66,7 +66,7 @@ def measure(
     from depthprobe.pipeline.request import Request
 
     if probe not in PROBES:
-        raise OptionError(f"There is no probe {probe!r}.", f"There are {', '.join(PROBES)}.")
+        raise OptionError(f"There is no probe {probe!r}.", f"The probes are {', '.join(PROBES)}.")
     kind = PROBES[probe]
     own = {field.name for field in fields_of(kind.options)}
     asked = kind.options(**{key: options.pop(key) for key in own & options.keys()})

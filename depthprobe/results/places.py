@@ -116,7 +116,7 @@ def _try_writing(directory: Path) -> tuple[Path, ...]:
         Place(directory, None, "", created=tuple(created)).abandon()
         if isinstance(error, NotADirectoryError | FileExistsError):
             blocking = next((path for path in (directory, *directory.parents) if path.exists()), directory)
-            problem = f"Results cannot go to {directory}: {blocking} is not a directory."
+            problem = f"Results cannot be saved in {directory}: {blocking} is not a directory."
             raise RunError(problem, "Choose a directory with --output.") from error
         if isinstance(error, OSError):
             raise machine_error("write in", directory, error) from error

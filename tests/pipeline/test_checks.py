@@ -70,7 +70,7 @@ OF_ALL = [
     (["--tower", "middle"], "--tower must be decoder or encoder, got middle"),
     (["--revision", "v1"], "is a directory and has no revision 'v1'"),
     (["--adapter", "./none"], "There is no directory './none'"),
-    (["--format", "gif"], "--format must be some of png, pdf, svg, got gif"),
+    (["--format", "gif"], "--format must be one or more of png, pdf, svg, got gif"),
     (["--name", "a/b"], "--name 'a/b' cannot name a run directory"),
     (["--output", "text.jsonl"], "text.jsonl is not a directory"),
     (["--batch-size", "0"], "--batch-size must be auto or a number of at least 1, got 0"),
@@ -150,7 +150,8 @@ def test_a_model_that_is_not_there_is_told_before_the_tasks_are_read(touched):
 def test_the_calibration_text_that_nobody_named_is_told_for_what_it_is(touched):
     said = told(["prune-sweep", "model", "--task", "mine_mc", "--include-path", "mine"])
     assert (
-        "cannot be reached to look for allenai/c4. Nobody named that text: it is the calibration text" in said
+        "cannot be reached to look for allenai/c4. You did not name that text: it is the calibration text"
+        in said
     )
     assert "that prune-sweep measures beside the tasks" in said
     assert all(way in said for way in ("--dataset: builtin", "a file", "--no-calibration"))
@@ -160,14 +161,14 @@ def test_the_calibration_text_that_nobody_named_is_told_for_what_it_is(touched):
 @pytest.mark.parametrize("probe", ["angular", "gradnorm", "variance"])
 def test_the_text_of_a_measurement_that_nobody_named_is_told_for_what_it_is(touched, probe):
     said = told([probe, "model"])
-    assert f"Nobody named that text: it is the text that {probe} is measured on by default" in said
+    assert f"You did not name that text: it is the text that {probe} is measured on by default" in said
     assert "--dataset: builtin" in said and "calibration" not in said
     assert touched == []
 
 
 def test_a_text_that_was_named_is_not_explained(touched):
     said = told(["angular", "model", "--dataset", "allenai/c4"])
-    assert "cannot be reached to look for allenai/c4" in said and "Nobody named" not in said
+    assert "cannot be reached to look for allenai/c4" in said and "You did not name" not in said
 
 
 @pytest.mark.parametrize(

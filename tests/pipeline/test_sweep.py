@@ -182,7 +182,7 @@ def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(task
     with pytest.raises(KeyboardInterrupt) as caught:
         run_sweep(request)
     said = (
-        f"Interrupted before anything new was measured; what an earlier start has done stays in {unfinished}."
+        f"Interrupted before anything new was measured; the work of an earlier start stays in {unfinished}."
     )
     assert interruption.sentence(caught.value) == said
 
