@@ -1,17 +1,17 @@
 """depthprobe: how much does each layer of a language model really do?
 
-The package is a path, one folder a stage:
+The package is a path, one folder for each stage:
 
     MODEL, options -> loaded model -> anatomy of its blocks -> measurement -> run on disk -> findings -> chart
 
 ``catalogue`` declares every probe once; commands, Python functions, charts, tables, report, comparison and
-documentation are loops over it. ``commands`` parse and show; ``pipeline`` is the way from a request to a
-saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
-model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
-model; ``results`` keeps runs on disk, and ``render`` draws them; ``comparing`` puts models side by side;
-``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
-``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
-nothing elsewhere.
+documentation are loops over it. ``commands`` parse and show; ``pipeline`` leads from a request to a saved
+run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``texts`` reads what they
+measure on; ``models`` loads a model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks
+for many variants of one model; ``machine`` knows batches, processes and versions; ``results`` keeps runs on
+disk, and ``render`` draws them; ``comparing`` puts models side by side; ``api`` holds the same as Python
+functions. ``training`` trains small models such as those in ``builtin``; transformers learns of their model
+type (``models.own``) when one is loaded. Importing depthprobe changes nothing elsewhere.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -48,7 +48,7 @@ _PUBLIC = {
     "DepthprobeError": "depthprobe.errors",
 }
 
-# Beside these there is a function for every probe: angular, prune_sweep and so on.
+# There is also a function for every probe: angular, prune_sweep and so on.
 _PROBES = {name.replace("-", "_"): probe for name, probe in PROBES.items()}
 
 __all__ = ["__version__", *_PUBLIC, *_PROBES]  # noqa: PLE0604

@@ -8,21 +8,21 @@ from depthprobe.errors import OptionError
 
 
 def pages() -> dict[str, Path]:
-    """Return every page, its name -> its file, sorted by name."""
+    """Return every page, name -> file, sorted by name."""
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.md"))}
 
 
 def title_of(page: Path) -> str:
-    """Return the heading that a page opens with, without its mark."""
+    """Return the heading that a page opens with, without the ``#``."""
     with page.open(encoding="utf-8") as file:
         return file.readline().removeprefix("#").strip()
 
 
 def text_of(name: str) -> str:
-    """Return a page as it is written.
+    """Return the Markdown of a page.
 
     Raises:
-        OptionError: if there is no page of this name.
+        OptionError: if there is no page with this name.
     """
     known = pages()
     if name not in known:
