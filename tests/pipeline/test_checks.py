@@ -71,7 +71,7 @@ OF_ALL = [
     (["--revision", "v1"], "is a directory and has no revision 'v1'"),
     (["--adapter", "./none"], "There is no directory './none'"),
     (["--format", "gif"], "--format must be one or more of png, pdf, svg, got gif"),
-    (["--name", "a/b"], "--name 'a/b' cannot name a run directory"),
+    (["--name", "a/b"], "--name must be a plain directory name, got 'a/b'"),
     (["--output", "text.jsonl"], "text.jsonl is not a directory"),
     (["--batch-size", "0"], "--batch-size must be auto or at least 1, got 0"),
     (["--seed", "-1"], "--seed must be"),
