@@ -59,7 +59,7 @@ def _groups_of_text(probe: Probe) -> list[OptionGroup]:
     groups = [OptionGroup(TextOptions, TEXT, other={"samples": told})]
     if probe.text.optional:
         flag = (f"--{probe.text.optional.replace('_', '-')}",)
-        told = next(fields_of(shared.WithoutText)).option
+        told = fields_of(shared.WithoutText)[0].option
         groups.append(OptionGroup(shared.WithoutText, TEXT, other={"without": Option(told.help, flags=flag)}))
     return groups
 
