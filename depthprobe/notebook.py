@@ -89,7 +89,7 @@ def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None 
         title: Above the figure, nothing if empty. By default a run's model; a measurement does not know its
             model.
     """
-    from depthprobe.render.figures import figure_of, render_bytes
+    from depthprobe.render.charts.figures import figure_of, render_bytes
     from depthprobe.results.runs import Run
 
     if isinstance(what, Measurement):

@@ -25,8 +25,8 @@ def output_of(command):
 
 def test_the_printed_table_is_the_committed_runs(capsys):
     from depthprobe.commands.show import result_console
-    from depthprobe.render.reading import reading
-    from depthprobe.render.tables import angular_table
+    from depthprobe.findings.angular import reading
+    from depthprobe.render.terminal.tables import angular_table
     from depthprobe.results.store import read_run
 
     frame = read_run(GALLERY).tables["angular"]
@@ -39,8 +39,8 @@ def test_the_printed_table_is_the_committed_runs(capsys):
 
 def test_the_printed_sweep_is_the_committed_runs(capsys):
     from depthprobe.commands.show import result_console
-    from depthprobe.render.drop_tables import drop_reading, headline_tasks
-    from depthprobe.render.tables import drop_table
+    from depthprobe.findings.drops import drop_reading, headline_tasks
+    from depthprobe.render.terminal.tables import drop_table
     from depthprobe.results.store import read_run
 
     run = read_run(GALLERY.parent / "prune-sweep-stdlib_mc")
@@ -56,9 +56,9 @@ def test_the_printed_sweep_is_the_committed_runs(capsys):
 @pytest.mark.parametrize("probe", ["gradnorm", "variance"])
 def test_the_printed_profile_is_the_committed_runs(probe, capsys):
     from depthprobe.commands.show import result_console
-    from depthprobe.render.gradients import gradnorm_reading
-    from depthprobe.render.profile_tables import gradnorm_table, variance_table
-    from depthprobe.render.variances import variance_reading
+    from depthprobe.findings.gradnorm import gradnorm_reading
+    from depthprobe.findings.variance import variance_reading
+    from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
     from depthprobe.results.store import read_run
 
     run = read_run(GALLERY.parent / probe)
@@ -159,8 +159,8 @@ def sisters_table():
     import json
 
     from depthprobe.builtin import embedded_models
-    from depthprobe.render.drop_tables import drops_of
-    from depthprobe.render.thirds import thirds
+    from depthprobe.findings.drops import drops_of
+    from depthprobe.findings.thirds import thirds
     from depthprobe.results.store import read_run
 
     def run(name, probe):

@@ -179,10 +179,10 @@ def without_text(place, tasks, names, **more):
 
 
 def test_without_calibration_text_a_sweep_has_its_tasks_alone_and_can_be_drawn(tasks, tmp_path):
-    from depthprobe.render.drop_tables import headline_tasks
-    from depthprobe.render.figures import draw_run
-    from depthprobe.render.study import read_study
-    from depthprobe.render.verdict import verdict
+    from depthprobe.findings.drops import headline_tasks
+    from depthprobe.findings.study import read_study
+    from depthprobe.findings.verdict import verdict
+    from depthprobe.render.charts.figures import draw_run
     from depthprobe.sweep import run_sweep
 
     run = run_sweep(without_text(tmp_path, tasks, ("mine_mc", "mine_gen")))

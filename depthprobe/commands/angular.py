@@ -50,8 +50,8 @@ def command(
     if run is None:
         return
 
-    from depthprobe.render.reading import reading
-    from depthprobe.render.tables import angular_table
+    from depthprobe.findings.angular import reading
+    from depthprobe.render.terminal.tables import angular_table
 
     frame = run.tables["angular"]
     table = angular_table(frame, title=f"{asked.model}: best block of each size to remove")

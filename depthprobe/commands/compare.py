@@ -170,7 +170,7 @@ def _measured(
 
 def _show(run: Run, formats: tuple[str, ...]) -> None:
     """Print the tables, draw the figures, and say where everything is."""
-    from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables
+    from depthprobe.render.terminal.comparison import comparison_reading, layer_tables, summary_tables
 
     console = result_console()
     for line in (*summary_tables(run), *layer_tables(run), comparison_reading(run)):

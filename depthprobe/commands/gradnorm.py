@@ -54,7 +54,7 @@ def command(
     if run is None:
         return
 
-    from depthprobe.render.gradients import gradnorm_reading
-    from depthprobe.render.profile_tables import gradnorm_table
+    from depthprobe.findings.gradnorm import gradnorm_reading
+    from depthprobe.render.terminal.profiles import gradnorm_table
 
     asked.show(run, [gradnorm_table(run), gradnorm_reading(run)])

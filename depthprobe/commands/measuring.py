@@ -133,7 +133,7 @@ def drawn(run: Run, formats: tuple[str, ...], **drawing: Any) -> list[Path]:
     """Return the files of a saved run's figure, drawn now: a full disk or Ctrl-C cost the picture only."""
     saved = f"the run is saved, and depthprobe plot {run.directory} draws it"
     with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
-        from depthprobe.render.figures import draw_run
+        from depthprobe.render.charts.figures import draw_run
 
         return draw_run(run, formats=formats, **drawing)
 

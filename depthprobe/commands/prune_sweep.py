@@ -241,8 +241,8 @@ def command(
     if finished is None:
         return
 
-    from depthprobe.render.drop_tables import drop_reading, headline_tasks
-    from depthprobe.render.tables import drop_table
+    from depthprobe.findings.drops import drop_reading, headline_tasks
+    from depthprobe.render.terminal.tables import drop_table
 
     lines = [
         line

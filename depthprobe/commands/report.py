@@ -98,9 +98,9 @@ def command(
         refuse_measuring(command, given)
     # A quarter of the time, which is to be short, would go into looking for garbage.
     with uncollected():
-        from depthprobe.render.assembly import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
-        from depthprobe.render.study import read_study
-        from depthprobe.render.trust_tables import trust_table
+        from depthprobe.findings.study import read_study
+        from depthprobe.render.report.write import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
+        from depthprobe.render.terminal.trust import trust_table
         from depthprobe.results.naming import run_directory_name
 
         study = read_study(directories)

@@ -85,7 +85,7 @@ def _holds_runs(path: Path) -> bool:
 
 
 def _of_a_probe(manifest: Path) -> bool:
-    from depthprobe.render.study import PROBES
+    from depthprobe.findings.study import PROBES
     from depthprobe.results.manifest import read_manifest
 
     try:

@@ -19,7 +19,7 @@ def command(asked: Asked, initial: shared.Initial = False) -> None:
     if run is None:
         return
 
-    from depthprobe.render.profile_tables import variance_table
-    from depthprobe.render.variances import variance_reading
+    from depthprobe.findings.variance import variance_reading
+    from depthprobe.render.terminal.profiles import variance_table
 
     asked.show(run, [variance_table(run), variance_reading(run)])

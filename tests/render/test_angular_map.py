@@ -9,10 +9,10 @@ from matplotlib.collections import QuadMesh
 from PIL import Image
 
 from depthprobe.errors import OptionError
-from depthprobe.render.angular import distance_matrix, draw_angular, rescale_rows
-from depthprobe.render.reading import best_blocks
-from depthprobe.render.style import fit, fit_title, printable, width_in
-from depthprobe.render.ticks import ticks
+from depthprobe.findings.angular import best_blocks
+from depthprobe.render.charts.angular import distance_matrix, draw_angular, rescale_rows
+from depthprobe.render.charts.kit.style import fit, fit_title, printable, width_in
+from depthprobe.render.charts.kit.ticks import ticks
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 SIZES = (1, 2, 3, 6, 12, 24, 32, 40, 80, 126)

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 from report_runs import GALLERY
 
-from depthprobe.render import beside
-from depthprobe.render.beside import drawing, files_of
+from depthprobe.render.report import beside
+from depthprobe.render.report.beside import drawing, files_of
 
 MINE = os.getpid()
 needs_copies = pytest.mark.skipif(

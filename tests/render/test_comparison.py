@@ -10,9 +10,9 @@ from drawn import check_text, printed
 from depthprobe.comparing.sides import find_sides, probes_to_compare
 from depthprobe.comparing.story import compare
 from depthprobe.errors import OptionError
-from depthprobe.render.comparison import COMPARISONS
-from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables, thirds
-from depthprobe.render.figures import draw_run, figure_of
+from depthprobe.render.charts.comparison import COMPARISONS
+from depthprobe.render.charts.figures import draw_run, figure_of
+from depthprobe.render.terminal.comparison import comparison_reading, layer_tables, summary_tables, thirds
 from depthprobe.results.store import read_run
 
 PROBES = ("angular", "variance", "gradnorm", "prune-sweep")

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from depthprobe.errors import OptionError, RunError
+from depthprobe.findings.drops import drop_reading, drops_of, headline_tasks, relevance
+from depthprobe.findings.words import spans, spoken
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.render.drop_tables import drop_reading, drops_of, headline_tasks, relevance
-from depthprobe.render.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows, draw_drops
-from depthprobe.render.figures import draw_run
-from depthprobe.render.style import INK
-from depthprobe.render.tables import drop_table
-from depthprobe.render.words import spans, spoken
+from depthprobe.render.charts.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows, draw_drops
+from depthprobe.render.charts.figures import draw_run
+from depthprobe.render.charts.kit.style import INK
+from depthprobe.render.terminal.tables import drop_table
 from depthprobe.results.store import read_run, reserve, save
 
 NAMES = (

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from depthprobe.errors import MachineError, OptionError, RunError
-from depthprobe.render.encoding import render_bytes
-from depthprobe.render.figures import DRAWINGS, draw_run, model_title
-from depthprobe.render.presets import drawn_for
-from depthprobe.render.style import FONT
+from depthprobe.render.charts.figures import DRAWINGS, draw_run, model_title
+from depthprobe.render.charts.kit.encoding import render_bytes
+from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.style import FONT
 from depthprobe.results.store import read_run
 
 
@@ -140,9 +140,9 @@ import sys
 from pathlib import Path
 for name in ("torch", "transformers", "datasets", "matplotlib.pyplot"):
     sys.modules[name] = None
-from depthprobe.render.figures import draw_run
-from depthprobe.render.reading import reading
-from depthprobe.render.tables import angular_table
+from depthprobe.render.charts.figures import draw_run
+from depthprobe.findings.angular import reading
+from depthprobe.render.terminal.tables import angular_table
 from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from depthprobe.render.growth import EXPONENTIAL, LINEAR, OPEN, UNSTEADY, growth_of
+from depthprobe.findings.growth import EXPONENTIAL, LINEAR, OPEN, UNSTEADY, growth_of
 
 LAYERS = st.integers(4, 126)
 

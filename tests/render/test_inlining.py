@@ -6,10 +6,10 @@ import xml.etree.ElementTree
 import profile_frames as frames
 import pytest
 
-from depthprobe.render.angular import draw_angular
-from depthprobe.render.encoding import render_bytes
-from depthprobe.render.inlining import inline_svg
-from depthprobe.render.profiles import draw_gradnorm
+from depthprobe.render.charts.angular import draw_angular
+from depthprobe.render.charts.kit.encoding import render_bytes
+from depthprobe.render.charts.profiles import draw_gradnorm
+from depthprobe.render.report.inlining import inline_svg
 
 
 def gradnorm(make_frame):

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from study_runs import angular_frame, sweep_rows
 
 from depthprobe.errors import RunError
-from depthprobe.render.drop_tables import drops_of
-from depthprobe.render.lists import best_removals, cheapest_layers, kept_ranges, mergekit_yaml
-from depthprobe.render.reading import best_blocks
+from depthprobe.findings.angular import best_blocks
+from depthprobe.findings.drops import drops_of
+from depthprobe.findings.removals import best_removals, cheapest_layers, kept_ranges, mergekit_yaml
 
 removals = st.integers(1, 90).flatmap(
     lambda layers: st.tuples(st.just(layers), st.sets(st.integers(0, layers - 1), max_size=layers - 1))

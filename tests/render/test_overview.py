@@ -9,12 +9,12 @@ from PIL import Image
 from study_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
 
 from depthprobe.errors import RunError
-from depthprobe.render.encoding import render_bytes
-from depthprobe.render.overview import MOST_TASKS, draw_overview
-from depthprobe.render.plates import overview_plates
-from depthprobe.render.presets import PRESETS, drawn_for
-from depthprobe.render.reading import quiet_stretch
-from depthprobe.render.study import read_study
+from depthprobe.findings.angular import quiet_stretch
+from depthprobe.findings.study import read_study
+from depthprobe.render.charts.kit.encoding import render_bytes
+from depthprobe.render.charts.kit.presets import PRESETS, drawn_for
+from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
+from depthprobe.render.report.plates import overview_plates
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from depthprobe.commands import options
 from depthprobe.commands.app import app
 from depthprobe.errors import OptionError
-from depthprobe.render.angular import draw_angular
-from depthprobe.render.encoding import render_bytes
-from depthprobe.render.presets import PRESETS, drawn_for, here
-from depthprobe.render.profiles import draw_gradnorm, draw_variance
-from depthprobe.render.training import draw_training
+from depthprobe.render.charts.angular import draw_angular
+from depthprobe.render.charts.kit.encoding import render_bytes
+from depthprobe.render.charts.kit.presets import PRESETS, drawn_for, here
+from depthprobe.render.charts.profiles import draw_gradnorm, draw_variance
+from depthprobe.render.charts.training import draw_training
 
 WIDTHS_IN = {"paper-single": 3.25, "paper-double": 6.75, "slides": 13.33}
 NAME = "an-organisation-with-a-long-name/a-model-with-an-even-longer-name-7b-instruct-v0.3"

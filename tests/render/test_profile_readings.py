@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from profile_frames import gradnorm, influence, rising, variance
 
 from depthprobe.errors import RunError
-from depthprobe.render.gradients import gradnorm_reading
-from depthprobe.render.variances import variance_reading
+from depthprobe.findings.gradnorm import gradnorm_reading
+from depthprobe.findings.variance import variance_reading
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.0901, "predicted_tokens": 32640}
 

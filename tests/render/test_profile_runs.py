@@ -8,12 +8,12 @@ from drawn import printed
 from profile_frames import falling, influence, rising
 
 from depthprobe.errors import OptionError, RunError
+from depthprobe.findings.gradnorm import gradnorm_reading
+from depthprobe.findings.variance import variance_reading
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.notebook import draw
-from depthprobe.render.figures import draw_run, figure_of
-from depthprobe.render.gradients import gradnorm_reading
-from depthprobe.render.profile_tables import gradnorm_table, variance_table
-from depthprobe.render.variances import variance_reading
+from depthprobe.render.charts.figures import draw_run, figure_of
+from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
 from depthprobe.results.store import read_run, reserve, save
 
 FACTS = {
@@ -196,10 +196,10 @@ import sys
 from pathlib import Path
 for name in ("torch", "transformers", "datasets", "matplotlib.pyplot"):
     sys.modules[name] = None
-from depthprobe.render.figures import draw_run
-from depthprobe.render.gradients import gradnorm_reading
-from depthprobe.render.profile_tables import gradnorm_table, variance_table
-from depthprobe.render.variances import variance_reading
+from depthprobe.render.charts.figures import draw_run
+from depthprobe.findings.gradnorm import gradnorm_reading
+from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
+from depthprobe.findings.variance import variance_reading
 from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])

@@ -4,7 +4,7 @@ from drawn import printed
 from profile_frames import falling, gradnorm, influence, rising, variance
 
 from depthprobe.errors import RunError
-from depthprobe.render.profile_tables import gradnorm_table, variance_table
+from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.09, "predicted_tokens": 32640, "per_batch": None}
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

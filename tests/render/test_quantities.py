@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthprobe.render.quantities import GROWTH, quantity_of
-from depthprobe.render.study import PROXIES
-from depthprobe.render.ticks import sparser
+from depthprobe.findings.study import PROXIES
+from depthprobe.render.charts.kit.ticks import sparser
+from depthprobe.render.charts.quantities import GROWTH, quantity_of
 
 numbers = st.lists(
     st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda value: value == 0 or abs(value) > 1e-9),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthprobe.errors import RunError
-from depthprobe.render.reading import QuietStretch, best_blocks, quiet_stretch, reading
+from depthprobe.findings.angular import QuietStretch, best_blocks, quiet_stretch, reading
 
 
 def turning(*distances):

@@ -14,9 +14,9 @@ import yaml
 from report_runs import GALLERY, Page, copied
 
 from depthprobe.errors import OptionError, RunError
-from depthprobe.render import encoding
-from depthprobe.render.assembly import write_report
-from depthprobe.render.study import read_study
+from depthprobe.findings.study import read_study
+from depthprobe.render.charts.kit import encoding
+from depthprobe.render.report.write import write_report
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from report_runs import GALLERY
 
-from depthprobe.render.assembly import write_report
-from depthprobe.render.study import read_study
+from depthprobe.findings.study import read_study
+from depthprobe.render.report.write import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

@@ -18,8 +18,8 @@ from study_runs import (
 )
 
 from depthprobe.errors import RunError
-from depthprobe.render.sheets import sheets_of
-from depthprobe.render.study import PROXIES, read_study
+from depthprobe.findings.study import PROXIES, read_study
+from depthprobe.render.report.sheets import sheets_of
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_study_is_read_where_torch_and_transformers_cannot_be_imported(output)
     directory = write_model(output, 4)
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'lm_eval', 'datasets'): sys.modules[name] = None\n"
-        "from pathlib import Path\nfrom depthprobe.render.study import read_study\n"
+        "from pathlib import Path\nfrom depthprobe.findings.study import read_study\n"
         f"print(len(read_study([Path({str(directory)!r})]).by_layer))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

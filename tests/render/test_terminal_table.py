@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from depthprobe.errors import RunError
-from depthprobe.render.reading import best_blocks
-from depthprobe.render.tables import angular_table
+from depthprobe.findings.angular import best_blocks
+from depthprobe.render.terminal.tables import angular_table
 
 
 def printed(table, width=80, encoding="utf-8"):

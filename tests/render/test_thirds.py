@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthprobe.render.thirds import FEWEST_LAYERS, thirds
+from depthprobe.findings.thirds import FEWEST_LAYERS, thirds
 
 
 @given(st.lists(st.floats(-5, 5), min_size=FEWEST_LAYERS, max_size=80))

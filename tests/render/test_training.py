@@ -4,7 +4,7 @@ import pytest
 from drawn import check_text
 
 from depthprobe.errors import RunError
-from depthprobe.render.training import draw_training
+from depthprobe.render.charts.training import draw_training
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)

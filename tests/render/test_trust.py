@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from study_runs import importance, sweep_rows, write_angular, write_model, write_sweep
 
-from depthprobe.render.study import PROXIES, read_study
-from depthprobe.render.trust import (
+from depthprobe.findings.study import PROXIES, read_study
+from depthprobe.findings.trust import (
     FEWEST_LAYERS,
     RESAMPLES,
     _intervals,

@@ -3,9 +3,9 @@ from drawn import printed
 from study_runs import write_model
 
 from depthprobe.errors import RunError
-from depthprobe.render.study import read_study
-from depthprobe.render.trust import COLUMNS, trust_frame
-from depthprobe.render.trust_tables import trust_table
+from depthprobe.findings.study import read_study
+from depthprobe.findings.trust import COLUMNS, trust_frame
+from depthprobe.render.terminal.trust import trust_table
 
 
 @pytest.fixture

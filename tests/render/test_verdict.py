@@ -2,8 +2,8 @@ import numpy as np
 import study_runs
 from study_runs import importance, sweep_frame, sweep_rows, write_angular, write_model, write_sweep
 
-from depthprobe.render.study import read_study
-from depthprobe.render.verdict import verdict
+from depthprobe.findings.study import read_study
+from depthprobe.findings.verdict import verdict
 
 
 def said_of(*directories):

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthprobe.render.ticks import log_ticks
-from depthprobe.render.words import aligned, counted, layers_named, significant
+from depthprobe.findings.words import aligned, counted, layers_named, significant
+from depthprobe.render.charts.kit.ticks import log_ticks
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""What a table of angular distances says: the best block of each size, and the model's quiet stretch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from depthprobe.errors import RunError
+from depthprobe.findings.checks import check_table
+
+_COLUMNS = ("layer", "n", "distance", "std", "samples")
+
+
+def checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame itself, if it is a table of angular distances.
+
+    Raises:
+        RunError: if columns or rows are missing, a distance is NaN or infinite, or a layer or n negative.
+    """
+    check_table(frame, "angular distances", _COLUMNS, ["distance"])
+    if frame["layer"].min() < 0 or frame["n"].min() < 1:
+        raise RunError("The table of angular distances has a layer below 0 or an n below 1.")
+    return frame
+
+
+def best_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each block size n the block whose removal the angular distance recommends, one row per n.
+
+    Args:
+        frame: Columns layer, n, distance, std, samples; one row per pair of boundaries.
+
+    Returns:
+        Columns n, layer, last_layer (both 0-based, inclusive), distance, std, samples, and removed: the
+        layers as text, ``25-27`` or ``25``. Among equal distances the smallest layer counts.
+
+    Source: Gromov et al. 2403.17887, eq. 7 and 8: l*(n) = argmin over l of d(x^l, x^{l+n}).
+    """
+    ordered = checked(frame).sort_values(["n", "distance", "layer"], kind="stable")
+    best = ordered.drop_duplicates("n").reset_index(drop=True)
+    best["last_layer"] = best["layer"] + best["n"] - 1
+    best["removed"] = [
+        str(first) if first == last else f"{first}-{last}"
+        for first, last in zip(best["layer"], best["last_layer"], strict=True)
+    ]
+    return best[["n", "layer", "last_layer", "distance", "std", "samples", "removed"]]
+
+
+@dataclass(frozen=True)
+class QuietStretch:
+    """Consecutive layers that each turn the stream less than the median layer does.
+
+    ``first`` and ``last`` are 0-based and inclusive; ``lowest`` and ``highest`` are the smallest and
+    largest angular distance of one of these layers, as a fraction of pi.
+    """
+
+    first: int
+    last: int
+    lowest: float
+    highest: float
+
+
+def single_turns(frame: pd.DataFrame) -> pd.Series:
+    """The distance across each single layer (n = 1), indexed by layer in order."""
+    single = checked(frame).loc[lambda table: table["n"] == 1]
+    if single.empty:
+        raise RunError("The table of angular distances has no rows with n = 1.")
+    return single.set_index("layer")["distance"].sort_index()
+
+
+def quiet_stretch(frame: pd.DataFrame) -> QuietStretch | None:
+    """The longest run of consecutive layers below the median n = 1 distance; None if no layer is below.
+
+    Among equally long runs the one with the smaller mean distance counts, then the earlier one.
+    """
+    turns = single_turns(frame)
+    layers, distances = turns.index.to_numpy(), turns.to_numpy(dtype="float64")
+    quiet = np.flatnonzero(distances < np.median(distances))
+    if not quiet.size:
+        return None
+    breaks = np.flatnonzero((np.diff(quiet) > 1) | (np.diff(layers[quiet]) > 1)) + 1
+    runs = np.split(quiet, breaks)
+    run = min(runs, key=lambda members: (-len(members), distances[members].mean()))
+    inside = distances[run]
+    return QuietStretch(int(layers[run[0]]), int(layers[run[-1]]), float(inside.min()), float(inside.max()))
+
+
+def decimals_for(distance: float) -> int:
+    """How many decimals show at least two digits of a distance: 3, or more (to 6) for small ones."""
+    return 3 if distance <= 0 else int(np.clip(1 - math.floor(math.log10(distance)), 3, 6))
+
+
+def reading(frame: pd.DataFrame) -> str:
+    """One sentence on the whole model: where its quiet stretch lies, and how that compares.
+
+    Distances are angles as a fraction of pi, so 0.5 is a right angle.
+    """
+    turns = single_turns(frame)
+    median = float(turns.median())
+    decimals = decimals_for(median)
+
+    def spoken(distance: float) -> str:
+        return f"{distance:.{decimals}f}"
+
+    if len(turns) == 1:
+        return f"The only layer, {turns.index[0]}, turns the stream by {spoken(median)}."
+    stretch = quiet_stretch(frame)
+    if stretch is None:
+        # Not one below the median: at least half of the layers share the smallest distance.
+        if turns.nunique() == 1:
+            return f"No quiet stretch: each of the {len(turns)} layers turns the stream by {spoken(median)}."
+        return (
+            f"No quiet stretch: no layer is below the median over all {len(turns)} layers, {spoken(median)}."
+        )
+    count = stretch.last - stretch.first + 1
+    low, high = spoken(stretch.lowest), spoken(stretch.highest)
+    if count == 1:
+        where = f"layer {stretch.first} (1 of {len(turns)}, 0-based) turns the stream by {low}"
+    else:
+        span = low if low == high else f"{low}-{high}"
+        where = (
+            f"layers {stretch.first}-{stretch.last} ({count} of {len(turns)}, 0-based) "
+            f"turn the stream by {span} each"
+        )
+    return (
+        f"Quiet stretch: {where}; the median over all layers is {spoken(median)}, "
+        f"the largest is layer {turns.idxmax()} with {spoken(float(turns.max()))}."
+    )
