@@ -24,8 +24,9 @@ from typing import Any
 import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
+from depthprobe.evaluation.options import DECISIVE_LIBRARIES
 from depthprobe.models.options import split_name
-from depthprobe.request import DECISIVE_LIBRARIES, Request, SweepRequest
+from depthprobe.request import Request, SweepRequest
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import MANIFEST_NAME, canonical
 from depthprobe.results.naming import checked_name, run_directory_name

@@ -46,12 +46,14 @@ class Table:
 class Measurement:
     """What one probe found: its tables, and facts about the measuring that belong into the manifest.
 
-    ``facts`` holds JSON values only (samples and tokens used, batches, options of the probe).
+    ``facts`` holds JSON values only: numbers found beside the tables, batches, notes. ``files`` are other
+    files of the run, name -> content.
     """
 
     probe: str
     tables: tuple[Table, ...]
     facts: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import depthprobe
-from depthprobe.evaluation.options import TaskOptions
+from depthprobe.evaluation.options import DECISIVE_LIBRARIES, TaskOptions
 from depthprobe.interruption import NOTHING
 from depthprobe.models.options import LoadOptions
 from depthprobe.results.naming import run_directory_name
@@ -19,9 +19,6 @@ from depthprobe.texts import TextOptions
 
 if TYPE_CHECKING:
     from depthprobe.models.sources import ModelSource
-
-# A change of these may move a number in the last digits, or a prompt.
-DECISIVE_LIBRARIES = ("lm-eval", "torch", "transformers", "datasets")
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,11 @@ class TextOptions:
             if value is not None:
                 raise OptionError(f"{option} {value} means nothing for {self.dataset}.", "Leave it out.")
         if self.seed < 0:
-            raise OptionError(f"--seed {self.seed} is no seed.", "Give 0 or more.")
+            raise OptionError(f"--seed must be at least 0, got {self.seed}.")
         if self.samples is not None and self.samples < 1:
-            raise OptionError(f"--samples {self.samples} leaves nothing to measure.", "Ask for 1 or more.")
+            raise OptionError(f"--samples must be at least 1, got {self.samples}.")
         if self.seq_len is not None and self.seq_len < SHORTEST_SAMPLE:
-            raise OptionError(
-                f"--seq-len {self.seq_len} leaves no context.", f"Ask for {SHORTEST_SAMPLE} tokens or more."
-            )
+            raise OptionError(f"--seq-len must be at least {SHORTEST_SAMPLE}, got {self.seq_len}.")
         if self.dataset == BUILTIN and self.split not in (None, *corpus.PARTS):
             raise OptionError(
                 f"The built-in text has no split {self.split!r}.", f"Its splits: {', '.join(corpus.PARTS)}."

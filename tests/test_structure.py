@@ -11,7 +11,7 @@ import depthprobe
 
 PACKAGE = Path(depthprobe.__file__).parent
 
-LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", ""}
+LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue", ""}
 
 # room -> the rooms of depthprobe it may import from (its own and the leaves always)
 MAY_IMPORT = {
@@ -20,6 +20,8 @@ MAY_IMPORT = {
     "redaction": set(),
     "builtin": set(),
     "measurement": set(),
+    "declaring": set(),
+    "catalogue": {"evaluation"},  # the options of lm-eval's tasks, which need nothing heavy
     "metrics": set(),
     "provenance": set(),
     "rows": set(),
@@ -34,7 +36,7 @@ MAY_IMPORT = {
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
     "resuming": {"evaluation", "results", "processes"},
     "request": {"texts", "models", "evaluation", "results"},
-    "again": {"request", "models", "results"},
+    "again": {"request", "models", "results", "evaluation"},
     "checks": {"models", "texts", "results"},
     "workbench": {"models", "texts", "rows"},
     "sweep": {

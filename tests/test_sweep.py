@@ -372,18 +372,21 @@ def test_the_second_of_two_on_one_run_ends_with_a_line(place, tasks):
     ("arguments", "message"),
     [
         (["--task", "mine_nc"], "mine_nc.*mine_mc"),
-        (["--task", "mine_mc", "--limit", "0"], "--limit 0"),
+        (["--task", "mine_mc", "--limit", "0"], "--limit must be more than 0, got 0"),
         (["--task", "mine_mc", "--layers", "2-9"], "--layers names 6, 7, 8, 9, beyond the model's 6 layers"),
-        (["--task", "mine_mc", "--layers", "a"], "--layers a is no list of layers"),
+        (
+            ["--task", "mine_mc", "--layers", "a"],
+            "--layers must be a list such as 0,5,20-31 .0-based., got a",
+        ),
         (["--task", "mine_mc", "--block", "6"], "--block 6 does not leave a model of 6 layers"),
         (["--task", "mine_mc", "--apply-chat-template"], "chat template"),
-        (["--task", "mine_mc", "--samples", "{"], "--samples { is neither JSON nor a file"),
+        (["--task", "mine_mc", "--samples", "{"], "--samples must be JSON or a file of it, got ."),
         (["--task", "mine_mc", "--samples", '{"mine_mc": 3}'], "--samples gives mine_mc no usable"),
         (
             ["--task", "mine_mc", "--layers", "0-999999999999"],
             "--layers 0-999999999999 goes beyond any model",
         ),
-        (["--task", "mine_mc", "--seed", "9" * 20], "--seed 9+ is no seed"),
+        (["--task", "mine_mc", "--seed", "9" * 20], "--seed must be a whole number of at least 0, got 9+"),
         (["--task", "mine_gen", "--gen-kwargs", "bogus=3"], "Text cannot be generated.*bogus"),
     ],
 )

@@ -44,7 +44,7 @@ def command(
     """
     wanted: str | int = int(memory) if memory.isdecimal() else memory
     if per_batch is not None and per_batch < 1:
-        raise OptionError(f"--per-batch {per_batch} is no batch.", "Ask for 1 sample or more.")
+        raise OptionError(f"--per-batch must be at least 1, got {per_batch}.")
     if wanted not in ("auto", "whole") and not (isinstance(wanted, int) and wanted >= 1):
         raise OptionError(
             f"--memory {memory} says nothing.",

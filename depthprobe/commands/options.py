@@ -196,5 +196,5 @@ def formats_of(text: str) -> tuple[str, ...]:
     )
     unknown = [name for name in formats if name not in known]
     if unknown or not formats:
-        raise OptionError(f"--format {text} names no figure format.", f"Use some of {', '.join(known)}.")
+        raise OptionError(f"--format must be some of {', '.join(known)}, got {text}.")
     return formats

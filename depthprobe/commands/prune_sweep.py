@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -22,8 +21,6 @@ EMBEDDED_TASK = "stdlib_mc"
 # 4,096 tokens: enough to rank layers, and on real models, whose heads are large, less than the tasks cost.
 # SLEB chooses by about 9,000.
 CALIBRATION_SAMPLES = 16
-
-MOST_LAYERS = 100_000
 
 
 @guarded
@@ -164,14 +161,16 @@ def command(
     tasks, the loss on calibration text is measured for every variant.
     """
     formats = shared.formats_of(format)
-    removed = parse_layers(layers)
+    from depthprobe.evaluation.options import parse_layers
+
+    removed = None if layers is None else parse_layers(layers)
     chosen, why = choose_model(model, model_option)
     watch = Watch(quiet, verbose)
     watch.say(f"Model: {chosen} ({why}).")
 
     from depthprobe.again import Again
     from depthprobe.batches import parse_batch_size
-    from depthprobe.evaluation.options import TaskOptions, parse_seeds
+    from depthprobe.evaluation.options import TaskOptions, parse_documents, parse_seeds
     from depthprobe.models.options import LoadOptions
     from depthprobe.request import Request, SweepRequest, before_measuring
     from depthprobe.texts import default_options
@@ -181,7 +180,7 @@ def command(
         tasks=shared.listed(task or [EMBEDDED_TASK]),
         num_fewshot=num_fewshot,
         limit=limit,
-        samples=_parse_samples(samples),
+        samples=None if samples is None else parse_documents(samples),
         apply_chat_template=chat_template or apply_chat_template,
         system_instruction=system_instruction,
         fewshot_as_multiturn=fewshot_as_multiturn,
@@ -262,36 +261,3 @@ def _refuse_text(samples: int | None, text: dict[str, Any]) -> None:
                 f"{option} {value} describes the calibration text, which --no-calibration leaves out.",
                 "Leave out one of them.",
             )
-
-
-def parse_layers(text: str | None) -> tuple[int, ...] | None:
-    """Return the layers that ``--layers`` lists, ascending; None for all.
-
-    Raises:
-        OptionError: if it is no list of 0-based layers and ranges.
-    """
-    if text is None:
-        return None
-    layers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise OptionError(f"--layers {text} is no list of layers.", "Write it like 0,5,20-31, 0-based.")
-        if int(last if dash else first) > MOST_LAYERS:
-            raise OptionError(f"--layers {text} goes beyond any model.", "Write it like 0,5,20-31, 0-based.")
-        layers.update(range(int(first), int(last if dash else first) + 1))
-    return tuple(sorted(layers))
-
-
-def _parse_samples(text: str | None) -> dict[str, Any] | None:
-    """Return the documents that ``--samples`` picks, from JSON or a file of it."""
-    if text is None:
-        return None
-    try:
-        path = Path(text)
-        found = json.loads(path.read_text(encoding="utf-8") if path.is_file() else text)
-    except (ValueError, OSError):
-        found = None
-    if not isinstance(found, dict):
-        raise OptionError(f"--samples {text} is neither JSON nor a file of it.", 'Write {"TASK": [0, 3, 6]}.')
-    return found

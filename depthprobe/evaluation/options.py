@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from depthprobe.declaring import Option, Options
 from depthprobe.errors import OptionError
 
 Seeds = tuple[int | None, int | None, int | None, int | None]
@@ -16,9 +18,83 @@ Seeds = tuple[int | None, int | None, int | None, int | None]
 # lm-eval's own: for Python's random, numpy, torch and the few-shot sampler (lm_eval.defaults).
 DEFAULT_SEEDS: Seeds = (0, 1234, 1234, 1234)
 
+EMBEDDED_TASK = "stdlib_mc"
+
+
+# A change of these may move a number in the last digits, or a prompt.
+DECISIVE_LIBRARIES = ("lm-eval", "torch", "transformers", "datasets")
+
+MOST_LAYERS = 100_000
+
+_TASKS, _SWEEP = "Tasks (lm-eval's own options)", "Sweep"
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the names that a comma separated text lists, each once, in order."""
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+
+
+def parse_seeds(text: str) -> Seeds:
+    """Return the four seeds of lm-eval's ``--seed``: random, numpy, torch, few-shot sampling.
+
+    One number seeds all four; three leave the last at its default; ``None`` leaves one unset.
+
+    Raises:
+        OptionError: if they are not one, three or four whole numbers or ``None``.
+    """
+    try:
+        seeds = [None if part.strip() == "None" else int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if len(seeds) == 1:
+        seeds = seeds * 4
+    elif len(seeds) == 3:
+        seeds = [*seeds, DEFAULT_SEEDS[3]]
+    if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
+        raise OptionError(
+            f"--seed must be a whole number of at least 0, got {text}.",
+            "Four of them, separated by commas, seed random, numpy, torch and few-shot sampling.",
+        )
+    return seeds[0], seeds[1], seeds[2], seeds[3]
+
+
+def parse_documents(text: str) -> dict[str, Any]:
+    """Return the documents that ``--samples`` picks, from JSON or a file of it.
+
+    Raises:
+        OptionError: if it is neither.
+    """
+    try:
+        path = Path(text)
+        found = json.loads(path.read_text(encoding="utf-8") if path.is_file() else text)
+    except (ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise OptionError(
+            f"--samples must be JSON or a file of it, got {text}.", 'Write {"TASK": [0, 3, 6]}.'
+        )
+    return found
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Return the layers that ``--layers`` lists, ascending.
+
+    Raises:
+        OptionError: if it is not a list of 0-based layers and ranges.
+    """
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise OptionError(f"--layers must be a list such as 0,5,20-31 (0-based), got {text}.")
+        if int(last if dash else first) > MOST_LAYERS:
+            raise OptionError(f"--layers {text} goes beyond any model.", "Write it like 0,5,20-31, 0-based.")
+        layers.update(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(layers))
+
 
 @dataclass(frozen=True)
-class TaskOptions:
+class TaskOptions(Options):
     """Which tasks, on which documents, with which prompts. Names and defaults are lm-eval's.
 
     ``tasks`` are names of tasks, groups or tags, patterns such as ``mmlu_*``, or YAML files. ``limit``
@@ -28,25 +104,80 @@ class TaskOptions:
     them. ``seeds`` as :func:`parse_seeds` gives them.
     """
 
-    tasks: tuple[str, ...]
-    num_fewshot: int | None = None
-    limit: int | float | None = None
-    samples: Mapping[str, Sequence[int]] | None = None
-    apply_chat_template: bool | str = False
-    system_instruction: str | None = None
-    fewshot_as_multiturn: bool | None = None
-    gen_kwargs: str | Mapping[str, Any] | None = None
-    include_path: tuple[Path, ...] = ()
-    max_length: int | None = None
-    confirm_run_unsafe_code: bool = False
-    seeds: Seeds = DEFAULT_SEEDS
+    tasks: Annotated[
+        tuple[str, ...],
+        Option(
+            "Tasks, groups or tags of lm-eval, comma separated or repeated; stdlib_mc is embedded.",
+            flags=("--task", "--tasks"),
+            panel=_TASKS,
+            parse=listed,
+        ),
+    ] = (EMBEDDED_TASK,)
+    num_fewshot: Annotated[
+        int | None, Option("Examples in the prompt.", at_least=0, default="the task's own", panel=_TASKS)
+    ] = None
+    limit: Annotated[float | None, Option("Documents a task, or their share below 1.", panel=_TASKS)] = None
+    samples: Annotated[
+        Mapping[str, Sequence[int]] | None,
+        Option(
+            'Documents by number, JSON or a file of it: {"TASK": [0, 3, 6]}.',
+            metavar="JSON",
+            panel=_TASKS,
+            parse=parse_documents,
+        ),
+    ] = None
+    max_length: Annotated[
+        int | None,
+        Option("Tokens the model takes.", at_least=1, default="the model's positions", panel=_TASKS),
+    ] = None
+    apply_chat_template: Annotated[bool | str, Option("Use the chat template.", panel=_TASKS)] = False
+    chat_template: Annotated[
+        str | None, Option("Name of the chat template, where there are several.", panel=_TASKS)
+    ] = None
+    system_instruction: Annotated[str | None, Option("System instruction of the prompts.", panel=_TASKS)] = (
+        None
+    )
+    fewshot_as_multiturn: Annotated[
+        bool | None,
+        Option(
+            "Give the examples as turns of a conversation.",
+            flags=("--fewshot-as-multiturn/--no-fewshot-as-multiturn",),
+            default="where a chat template is applied",
+            panel=_TASKS,
+        ),
+    ] = None
+    gen_kwargs: Annotated[
+        str | Mapping[str, Any] | None,
+        Option(
+            "Generation settings: temperature=0,top_p=1 or JSON.", metavar="TEXT", panel=_TASKS, parse=str
+        ),
+    ] = None
+    include_path: Annotated[
+        tuple[Path, ...],
+        Option("Directory with task YAML files of your own.", metavar="PATH", panel=_TASKS),
+    ] = ()
+    confirm_run_unsafe_code: Annotated[bool, Option("Run tasks that execute code.", panel=_TASKS)] = False
+    seeds: Annotated[
+        Seeds,
+        Option(
+            "Seeds of random, numpy, torch and the few-shot sampler.",
+            flags=("--seed",),
+            metavar="TEXT",
+            default=",".join(map(str, DEFAULT_SEEDS)),
+            panel=_TASKS,
+            parse=parse_seeds,
+        ),
+    ] = DEFAULT_SEEDS
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chat_template is not None:
+            object.__setattr__(self, "apply_chat_template", self.chat_template)
         if not self.tasks:
             raise OptionError("No task is named.", "Name one with --task, for example --task hellaswag.")
         if self.limit is not None and not (math.isfinite(self.limit) and self.limit > 0):
             raise OptionError(
-                f"--limit {self.limit} leaves no document to score.",
+                f"--limit must be more than 0, got {self.limit:g}.",
                 "Ask for 1 or more documents, or for a share of them such as 0.1.",
             )
         if self.limit is not None and self.samples is not None:
@@ -59,14 +190,6 @@ class TaskOptions:
                         f"--samples gives {name} no usable document numbers.",
                         'Write them as {"TASK": [0, 3, 6]}.',
                     )
-        if self.num_fewshot is not None and self.num_fewshot < 0:
-            raise OptionError(
-                f"--num-fewshot {self.num_fewshot} is no number of examples.", "Give 0 or more."
-            )
-        if self.max_length is not None and self.max_length < 1:
-            raise OptionError(
-                f"--max-length {self.max_length} leaves no token to score.", "Give 1 token or more."
-            )
         if self.fewshot_as_multiturn and not self.apply_chat_template:
             raise OptionError(
                 "--fewshot-as-multiturn has no turns without a chat template.", "Add --apply-chat-template."
@@ -89,8 +212,9 @@ class TaskOptions:
         return None if picked is None else sorted(set(picked))
 
     def settings(self) -> dict[str, Any]:
-        """Return the options in JSON values, as a manifest records them."""
-        known = asdict(self)
+        """Return the options of the tasks in JSON values, as a manifest records them."""
+        known = {each.name: getattr(self, each.name) for each in fields(TaskOptions)}
+        del known["chat_template"]  # which apply_chat_template names
         return known | {
             "tasks": list(self.tasks),
             "samples": {name: self.documents(name) for name in sorted(self.samples or {})} or None,
@@ -119,25 +243,49 @@ def _check_generation(text: str) -> None:
             )
 
 
-def parse_seeds(text: str) -> Seeds:
-    """Return the four seeds of lm-eval's ``--seed``: random, numpy, torch, few-shot sampling.
+@dataclass(frozen=True)
+class SweepOptions(TaskOptions):
+    """What ``prune-sweep`` may be asked for: the tasks, and what is removed.
 
-    One number seeds all four; three leave the last at its default; ``None`` leaves one unset.
-
-    Raises:
-        OptionError: if they are not one, three or four whole numbers or ``None``.
+    ``layers`` are the first layers to remove, None for all that fit; ``block`` is how many consecutive
+    layers a variant leaves out.
     """
-    try:
-        seeds = [None if part.strip() == "None" else int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    if len(seeds) == 1:
-        seeds = seeds * 4
-    elif len(seeds) == 3:
-        seeds = [*seeds, DEFAULT_SEEDS[3]]
-    if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
-        raise OptionError(
-            f"--seed {text} is no seed.",
-            "Give one whole number, or four separated by commas: random,numpy,torch,few-shot.",
-        )
-    return seeds[0], seeds[1], seeds[2], seeds[3]
+
+    log_samples: Annotated[
+        bool, Option("Write lm-eval's sample rows of every variant.", role="means", panel=_TASKS)
+    ] = False
+    layers: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Layers to remove, such as 0,5,20-31.",
+            metavar="TEXT",
+            default="all",
+            panel=_SWEEP,
+            parse=parse_layers,
+        ),
+    ] = None
+    block: Annotated[
+        int, Option("Consecutive layers removed at once: l .. l+BLOCK-1.", at_least=1, panel=_SWEEP)
+    ] = 1
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the numbers beside model and text, as known before the tasks are read."""
+        return {
+            "tasks": super().settings(),
+            "layers": None if self.layers is None else list(self.layers),
+            "block": self.block,
+            "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
+        }
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a manifest says of them beside its settings, which hold them all."""
+        names = ("num_fewshot", "limit", "block")
+        return {"tasks": list(self.tasks), **{name: getattr(self, name) for name in names}}
+
+    def ending(self) -> str:
+        """Return what is put behind the probe's name for the run's directory: the tasks."""
+        return "-".join(Path(task).stem for task in self.tasks)
+
+    def text_seed(self) -> int | None:
+        """Return the seed of the calibration text: that of Python's random."""
+        return self.seeds[0] or 0

@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 
 from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.catalogue import ANGULAR
 from depthprobe.errors import OptionError
-from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.measurement import Measurement, Table
 from depthprobe.metrics.angular import pairwise_angular_distance
 from depthprobe.metrics.moments import Moments
 from depthprobe.models.anatomy import Anatomy
@@ -33,17 +34,7 @@ if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
     from depthprobe.texts import Samples
 
-COLUMNS = (
-    Column("layer", "", "0-based index l of the first block spanned"),
-    Column("n", "blocks", "how many blocks are spanned: l .. l+n-1"),
-    Column("distance", "angle / pi", "mean angular distance between x^l and x^{l+n}, 0 same .. 1 opposite"),
-    Column(
-        "std",
-        "angle / pi",
-        "standard deviation over what was averaged (divisor count - 1; 0 for a single one)",
-    ),
-    Column("samples", "count", "vectors averaged: samples, or tokens with --tokens all"),
-)
+COLUMNS = ANGULAR.tables[0].columns
 
 # Pairs of boundaries of this many vectors at once: (L+1)^2 distances each.
 VECTORS_AT_ONCE = 256

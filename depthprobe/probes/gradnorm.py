@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 
 from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
+from depthprobe.catalogue import GRADNORM
 from depthprobe.errors import MeasureError, OptionError
 from depthprobe.evaluation.journal import Journal
-from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.measurement import Measurement, Table
 from depthprobe.metrics.gradients import squared_norm
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.gradient_plan import AUTO, GradientPlan, plan_gradients
@@ -54,20 +55,7 @@ ALL = "all"
 
 BROKEN = "Try --dtype float32 or bfloat16; if that does not help, the weights are broken."
 
-COLUMNS = (
-    Column("layer", "", "0-based index of the block; -1 for the embedding, L for final_norm and head"),
-    Column(
-        "part", "", "all (the whole block), attention, feedforward, norm, other; embedding, final_norm, head"
-    ),
-    Column("grad_norm", "nats", "L2 norm over the parameters of the gradient of the mean loss"),
-    Column(
-        "parameters", "count", "how many parameters that are; packed ones have no gradient and do not count"
-    ),
-    Column("grad_rms", "nats", "grad_norm / sqrt(parameters)"),
-    Column(
-        "std", "nats", "standard deviation of grad_norm over batches (divisor count - 1; 0 for one batch)"
-    ),
-)
+COLUMNS = GRADNORM.tables[0].columns
 
 
 def measure(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from depthprobe.catalogue import PRUNE_SWEEP
 from depthprobe.errors import MeasureError, OptionError
 from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
 from depthprobe.evaluation.engine import ScoringEngine
@@ -32,7 +33,7 @@ from depthprobe.evaluation.sweep import (
     score_pieces,
     try_generating,
 )
-from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.measurement import Measurement, Table
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.processes import ALONE, Processes
 
@@ -40,21 +41,7 @@ if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
     from depthprobe.texts import Samples
 
-COLUMNS = (
-    Column("task", "", "task or group of lm-eval; calibration for the loss on calibration text"),
-    Column("metric", "", "lm-eval's name of the metric; loss of the calibration text"),
-    Column("filter", "", "lm-eval's filter of the answers; none where there is none"),
-    Column("layer", "", "0-based index of the first layer removed"),
-    Column("baseline", "metric's own; nats a token for loss", "number of the whole model"),
-    Column("pruned", "as baseline", "number without the layers"),
-    Column("drop", "as baseline", "pruned - baseline; negative is harm where more is better"),
-    Column("ci_low", "as baseline", "lower end of the paired 95% interval of drop"),
-    Column("ci_high", "as baseline", "upper end"),
-    Column("p_value", "", "two-sided, paired: exact McNemar for 0/1 scores, else t or bootstrap"),
-    Column("p_adjusted", "", "p_value adjusted over the layers of this number (Holm)"),
-    Column("flips", "items", "items whose correctness changed; whose score changed where it is no 0/1"),
-    Column("docs", "items", "items compared"),
-)
+COLUMNS = PRUNE_SWEEP.tables[0].columns
 
 
 def variants_of(layers: Sequence[int] | None, block: int, count: int) -> list[Variant]:

@@ -23,8 +23,9 @@ import pandas as pd
 import torch
 
 from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.catalogue import VARIANCE
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.measurement import Measurement, Table
 from depthprobe.metrics.moments import Moments
 from depthprobe.metrics.variance import (
     block_influence,
@@ -45,18 +46,8 @@ if TYPE_CHECKING:
 
 STREAM, ATTENTION, FEEDFORWARD = "stream", "attention", "feedforward"
 
-COLUMNS = (
-    Column("layer", "", "boundary l = 0 .. L for stream, 0-based index of the block for what is added"),
-    Column("point", "", "stream (x^l), attention or feedforward (what this branch of the block adds)"),
-    Column("variance", "activation^2", "variance over hidden (divisor hidden - 1), mean over tokens"),
-    Column("rms", "activation", "root mean square over hidden, mean over tokens"),
-    Column("tokens", "count", "tokens averaged"),
-)
-INFLUENCE_COLUMNS = (
-    Column("layer", "", "0-based index l of the block"),
-    Column("block_influence", "", "1 - mean over tokens of cos(x^l, x^{l+1}), 0 same .. 2 opposite"),
-    Column("contribution_ratio", "", "mean over tokens of |x^{l+1} - x^l| / |x^l|"),
-)
+COLUMNS = VARIANCE.tables[0].columns
+INFLUENCE_COLUMNS = VARIANCE.columns("influence")
 
 POST_LN = "the norms stand on the stream itself (Post-LN), so nothing is only added to it"
 NOT_FOUND = "no sum of module outputs was found to be what the block adds"

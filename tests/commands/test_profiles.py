@@ -166,7 +166,7 @@ def test_two_processes_give_the_run_of_one(place, model, text, probe):
     [
         (["gradnorm", "MODEL", "--memory", "some"], "--memory some says nothing"),
         (["gradnorm", "MODEL", "--memory", "0"], "--memory 0 says nothing"),
-        (["gradnorm", "MODEL", "--per-batch", "0"], "--per-batch 0 is no batch"),
+        (["gradnorm", "MODEL", "--per-batch", "0"], "--per-batch must be at least 1, got 0"),
         (["gradnorm", "MODEL", "--initial", "--device-map", "auto"], "--device-map auto and --initial"),
         (["gradnorm", "HEADLESS"], "has no language-model head"),
         (["variance", "NAN"], "The residual stream is NaN or infinite from boundary x"),

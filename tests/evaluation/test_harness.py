@@ -325,7 +325,7 @@ def message(error):
     [
         (
             {"limit": 0},
-            "--limit 0 leaves no document to score. "
+            "--limit must be more than 0, got 0. "
             "Ask for 1 or more documents, or for a share of them such as 0.1.",
         ),
         (
@@ -336,8 +336,8 @@ def message(error):
             {"samples": {"tiny_choice": []}},
             '--samples gives tiny_choice no usable document numbers. Write them as {"TASK": [0, 3, 6]}.',
         ),
-        ({"num_fewshot": -1}, "--num-fewshot -1 is no number of examples. Give 0 or more."),
-        ({"max_length": 0}, "--max-length 0 leaves no token to score. Give 1 token or more."),
+        ({"num_fewshot": -1}, "--num-fewshot must be at least 0, got -1."),
+        ({"max_length": 0}, "--max-length must be at least 1, got 0."),
         (
             {"fewshot_as_multiturn": True},
             "--fewshot-as-multiturn has no turns without a chat template. Add --apply-chat-template.",
@@ -524,6 +524,6 @@ def test_other_seeds_are_refused(text):
     with pytest.raises(OptionError) as error:
         parse_seeds(text)
     assert message(error) == (
-        f"--seed {text} is no seed. "
-        "Give one whole number, or four separated by commas: random,numpy,torch,few-shot."
+        f"--seed must be a whole number of at least 0, got {text}. "
+        "Four of them, separated by commas, seed random, numpy, torch and few-shot sampling."
     )

@@ -1,0 +1,304 @@
+"""How a probe is declared: its options, its tables, what of them scores a layer, what memory it needs.
+
+A leaf without torch, pandas or typer: ``catalogue`` holds the declarations themselves, and commands,
+Python functions, checks, manifests, charts, tables, report and documentation are loops over them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from depthprobe.errors import OptionError
+from depthprobe.measurement import Column, Measurement, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What an option does: it decides the numbers, leaves them as they are, or shapes the figure.
+Role = Literal["numbers", "means", "figure"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """What there is to say of one field of a dataclass of options, beside its type and default.
+
+    Args:
+        help: One or two sentences.
+        role: What it does.
+        at_least: The smallest number allowed.
+        flags: How it is written on the command line; by default ``--name-of-field``.
+        metavar: What stands for the value in the help.
+        default: What the help shows in place of a default of None.
+        panel: The heading that it stands under in the help.
+        parse: Turns the text of the command line into the value, raising an OptionError; by the type where
+            None.
+    """
+
+    help: str
+    role: Role = "numbers"
+    at_least: int | None = None
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    default: str | None = None
+    panel: str | None = None
+    parse: Callable[[str], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Field:
+    """One option of a dataclass of options: its name, type without ``None``, default and description."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """How it is written on the command line."""
+        if self.option.flags:
+            return self.option.flags
+        flag = f"--{self.name.replace('_', '-')}"
+        return (flag,)
+
+    @property
+    def choices(self) -> tuple[str, ...] | None:
+        """The words it may be, where it is one of some."""
+        return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else None
+
+    def check(self, value: Any) -> None:
+        """Raise an OptionError unless the value is one that the field takes."""
+        name, limit = self.flags[0], self.option.at_least
+        if value is None and self.default is None:
+            return
+        if self.choices is not None and value not in self.choices:
+            raise OptionError(f"{name} must be {' or '.join(self.choices)}, got {value!r}.")
+        if self.type in (int, float):
+            number = isinstance(value, self.type) and not isinstance(value, bool)
+            if not number and not (self.type is float and isinstance(value, int)):
+                kind = "a whole number" if self.type is int else "a number"
+                raise OptionError(f"{name} must be {kind}, got {value!r}.")
+            if limit is not None and value < limit:
+                raise OptionError(f"{name} must be at least {limit}, got {value}.")
+
+
+def fields_of(options: type) -> Iterator[Field]:
+    """Yield the options of a dataclass whose fields are ``Annotated[type, Option(...)]``, in their order."""
+    hints = typing.get_type_hints(options, include_extras=True)
+    for each in dataclasses.fields(options):
+        kind, *told = typing.get_args(hints[each.name])
+        option = next(one for one in told if isinstance(one, Option))
+        if typing.get_origin(kind) in (typing.Union, types.UnionType):
+            parts = [part for part in typing.get_args(kind) if part is not type(None)]
+            kind = parts[0] if len(parts) == 1 else Any
+        yield Field(each.name, kind, each.default, option)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a probe; each of its own is a frozen dataclass derived from this one.
+
+    Raises:
+        OptionError: if a value is not one that its field takes.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields_of(type(self)):
+            each.check(getattr(self, each.name))
+
+    def of_role(self, role: Role) -> dict[str, Any]:
+        """Return the values of the options that do this, by name."""
+        each_of = fields_of(type(self))
+        return {each.name: getattr(self, each.name) for each in each_of if each.option.role == role}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the numbers beside model and text, in JSON values."""
+        return self.of_role("numbers")
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a manifest says of them under ``options``."""
+        return self.of_role("numbers")
+
+    def ending(self) -> str:
+        """Return what is put behind the probe's name for the run's directory; nothing for most."""
+        return ""
+
+    def text_seed(self) -> int | None:
+        """Return the seed of the text where these options decide it, else None."""
+        return None
+
+
+@dataclass(frozen=True)
+class TableOf:
+    """A table that a probe writes.
+
+    Args:
+        stem: Names the file: ``angular`` for ``angular.csv``.
+        columns: All its columns, in their order.
+        quantity: The column that charts draw and ``compare`` takes differences of.
+        keys: The columns that name a row beside ``layer``.
+        across: The one of them that spans a map with ``layer``; None for a table with one row a layer.
+        varying: The one of them whose values not every model has, such as a branch.
+        outside: Values of ``varying`` that stand for no layer.
+        compared: Whether ``compare`` puts it side by side.
+    """
+
+    stem: str
+    columns: tuple[Column, ...]
+    quantity: str
+    keys: tuple[str, ...] = ()
+    across: str | None = None
+    varying: str | None = None
+    outside: tuple[str, ...] = ()
+    compared: bool = True
+
+    def column(self, name: str) -> Column:
+        """Return one of the columns."""
+        return next(column for column in self.columns if column.name == name)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that scores each layer, cheap enough to be taken for its importance.
+
+    Args:
+        name: Of its column in the table with one row a layer, such as ``angular_distance``.
+        words: What it is called in figures and tables.
+        table: The stem of the table that holds it.
+        column: The column of that table.
+        where: Which rows of it, one a layer: values by column.
+        reading: ``module:function`` that computes it where it is no column: given the table, it returns
+            values by layer as a Series.
+        spared: Which layers it says can be spared: those with ``small`` or with ``large`` values.
+    """
+
+    name: str
+    words: str
+    table: str
+    column: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    reading: str | None = None
+    spared: Literal["small", "large"] = "small"
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text that a probe measures on.
+
+    Args:
+        role: What it is, as in ``the text that angular is measured on``.
+        samples: How many by default; None for as many as the papers take.
+        count: The option that says how many.
+        optional: Whether a run may go without it, and how that is asked for.
+    """
+
+    role: str
+    samples: int | None = None
+    count: str = "samples"
+    optional: str | None = None
+
+
+@dataclass(frozen=True)
+class Working:
+    """What a probe keeps in memory beside the weights and one batch inside one block.
+
+    Args:
+        vectors: Vectors a token of the stream's width, in float32.
+        boundaries: Whether it keeps the stream of a batch at every boundary.
+        logits: Whether it reads the head's outputs, a part at a time.
+        gradients: Whether it keeps the gradients of a block, and a batch to be run again.
+    """
+
+    vectors: int = 0
+    boundaries: bool = False
+    logits: bool = False
+    gradients: bool = False
+
+
+def loaded_function(place: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe.
+
+    ``module`` has ``measure(model, anatomy, samples, *, batch_size, processes, advance, **options)``, which
+    returns a Measurement. One that ``resumes`` takes a ``journal`` of finished work as well; one that needs
+    more has ``prepare`` (see ``pipeline.run``).
+
+    Args:
+        name: As users type it.
+        module: Where it is measured.
+        question: The question that it answers, in one line.
+        help: What the command's help says behind the question's short answer; paragraphs.
+        options: The dataclass of its options.
+        tables: What it writes; the first is named like the probe.
+        scores: What of it is taken for the importance of a layer.
+        text: What it is measured on.
+        working: What it keeps in memory.
+        resumes: Whether an interrupted run goes on where it was.
+        initial: Whether freshly initialised weights may be measured (``--initial``).
+        needs_loss: Whether it needs a language-model head.
+        version: Raised when its numbers change.
+        chart: ``module:function`` that draws its run; by default a line a quantity, or a map.
+        listing: ``module:function`` that gives its terminal tables; by default one of the quantity.
+        sentences: ``module:function`` that says what its run says; by default the extremes.
+    """
+
+    name: str
+    module: str
+    question: str
+    help: str
+    tables: tuple[TableOf, ...]
+    options: type[Options] = Options
+    scores: tuple[Score, ...] = ()
+    text: Text | None = None
+    working: Working = Working()
+    resumes: bool = False
+    initial: bool = False
+    needs_loss: bool = False
+    version: int = 1
+    chart: str | None = None
+    listing: str | None = None
+    sentences: str | None = None
+
+    @property
+    def stem(self) -> str:
+        """How its main table and its figure are called: ``prune_sweep``."""
+        return self.tables[0].stem
+
+    def columns(self, stem: str) -> tuple[Column, ...]:
+        """Return the columns of one of its tables."""
+        return next(table.columns for table in self.tables if table.stem == stem)
+
+    def measurement(
+        self,
+        frames: Mapping[str, pd.DataFrame],
+        facts: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Measurement:
+        """Return what was measured.
+
+        Args:
+            frames: The tables by stem, with the declared columns.
+            facts: Numbers found beside them, as JSON values.
+            files: Other files of the run by name.
+
+        Raises:
+            MeasureError: if a table has other columns, or holds NaN or infinity.
+        """
+        tables = tuple(
+            Table(table.stem, frames[table.stem], table.columns)
+            for table in self.tables
+            if table.stem in frames
+        )
+        return Measurement(self.name, tables, dict(facts or {}), dict(files or {}))
