@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
 from typer.testing import CliRunner
 
 from depthprobe.again import FILE, mark_of
@@ -18,6 +17,7 @@ from depthprobe.evaluation.options import TaskOptions
 from depthprobe.models.options import LoadOptions
 from depthprobe.request import Request, SweepRequest
 from depthprobe.texts import TextOptions
+from support import tiny
 
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "pandas", "matplotlib", "huggingface_hub")
 

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
-from test_sweep import write_tasks
 from typer.testing import CliRunner
 
 from depthprobe.commands.app import app
+from support import tiny
+from test_sweep import write_tasks
 
 EXPENSIVE = {
     "tasks": "depthprobe.sweep.find_tasks",

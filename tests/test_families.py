@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-import zoo
 
 from depthprobe.errors import AnatomyError, MeasureError
 from depthprobe.evaluation.engine import ScoreRequest, ScoringEngine
@@ -31,6 +30,7 @@ from depthprobe.models.intervene import delete_blocks, discard_blocks, skip_bloc
 from depthprobe.models.objective import masked_examples, next_token_examples
 from depthprobe.probes import angular, gradnorm, variance
 from depthprobe.texts import Samples
+from support import model_types
 
 TABLE = Path(__file__).with_name("families.csv")
 COLUMNS = (
@@ -45,7 +45,7 @@ COLUMNS = (
     "sharing",
     "reason",
 )
-KINDS = [(kind, "causal") for kind in zoo.CAUSAL] + [(kind, "masked") for kind in zoo.MASKED]
+KINDS = [(kind, "causal") for kind in model_types.CAUSAL] + [(kind, "masked") for kind in model_types.MASKED]
 PARTS = 10
 
 # Where blocks hand on more than the stream: a block that runs in vain still acts, so deletion is the truth.
@@ -125,7 +125,7 @@ def reference_distances(model, path, samples, layers):
     for sample in samples:
         seen = {}
         with tapped(model, path, seen, layers=layers):
-            zoo.forward(model, torch.tensor(sample)[None])
+            model_types.forward(model, torch.tensor(sample)[None])
         states = [vector_at(seen[boundary], len(sample)) for boundary in range(layers + 1)]
         for low in range(layers):
             for high in range(low + 1, layers + 1):
@@ -179,7 +179,7 @@ def reference_gradients(model, anatomy, examples):
     predicted = sum(int((example.targets >= 0).sum()) for example in examples)
     total = 0
     for example in examples:
-        logits = zoo.logits(exact, torch.tensor(example.input_ids)[None])[0].double()
+        logits = model_types.logits(exact, torch.tensor(example.input_ids)[None])[0].double()
         places = [place for place, target in enumerate(example.targets) if target >= 0]
         logprobs = logits[places].log_softmax(dim=-1)
         total = total - sum(logprobs[row, example.targets[place]] for row, place in enumerate(places))
@@ -264,7 +264,7 @@ def reference_sizes(model, anatomy, samples):
     def boundaries(sample):
         seen = {}
         with tapped(model, anatomy.path, seen, layers=anatomy.layers):
-            zoo.forward(model, torch.tensor(sample)[None])
+            model_types.forward(model, torch.tensor(sample)[None])
         return [vectors_at(seen[boundary], len(sample)) for boundary in range(anatomy.layers + 1)]
 
     for sample in samples:
@@ -309,15 +309,15 @@ CONTRACT = [angular_is_right, gradnorm_is_right, variance_is_right]
 def truth_without(model, kind, anatomy, layers, ids):
     if kind in CARRY:
         with delete_blocks(model, anatomy, layers):
-            return zoo.forward(model, ids)
+            return model_types.forward(model, ids)
     with tapped(model, anatomy.path, without=layers, layers=anatomy.layers):
-        return zoo.forward(model, ids)
+        return model_types.forward(model, ids)
 
 
 def skip_of(model, kind, anatomy, layers):
     """Which ways of leaving two layers out give what a model without them gives."""
     ids = torch.randint(5, 250, (2, 24), generator=torch.Generator().manual_seed(0))
-    truth, whole = truth_without(model, kind, anatomy, layers, ids), zoo.forward(model, ids)
+    truth, whole = truth_without(model, kind, anatomy, layers, ids), model_types.forward(model, ids)
     scale = truth.abs().max()
     assert (truth - whole).abs().max() > 1e-3 * scale, "the layers make no difference"
     right = []
@@ -326,9 +326,9 @@ def skip_of(model, kind, anatomy, layers):
         ("discarded", discard_blocks(anatomy, layers)),
     ):
         with leaving_out:
-            assert (zoo.forward(model, ids) - truth).abs().max() <= 1e-5 * scale, name
+            assert (model_types.forward(model, ids) - truth).abs().max() <= 1e-5 * scale, name
         right.append(name)
-    assert torch.equal(zoo.forward(model, ids), whole), "the model is not what it was"
+    assert torch.equal(model_types.forward(model, ids), whole), "the model is not what it was"
     return "; ".join(right)
 
 
@@ -348,7 +348,7 @@ def generation_of(model, kind, anatomy, layers, count=5):
     def step_by_step():
         rows = ids
         for _ in range(count):
-            logits = zoo.forward(model, rows)[:, -1]
+            logits = model_types.forward(model, rows)[:, -1]
             logits[:, 1] = -math.inf  # the end of text, which min_new_tokens forbids
             rows = torch.cat([rows, logits.argmax(dim=-1)[:, None]], dim=1)
         return rows[:, ids.shape[1] :]
@@ -382,7 +382,10 @@ def sharing_of(model, kind, anatomy, layers):
     for variant in ((), layers):
         for request, found in zip(requests, scores[variant].loglikelihood, strict=True):
             ids = torch.tensor(request.tokens[:-1])[None]  # as lm-eval: the last answer is not read
-            logits = truth_without(model, kind, anatomy, variant, ids) if variant else zoo.forward(model, ids)
+            if variant:
+                logits = truth_without(model, kind, anatomy, variant, ids)
+            else:
+                logits = model_types.forward(model, ids)
             logprobs = logits[0].double().log_softmax(-1)
             wanted = sum(
                 float(logprobs[place - 1, request.tokens[place]])
@@ -396,8 +399,8 @@ def examine(kind, head):
     """Return the row of the table for one type; anything wrong raises."""
     row = dict.fromkeys(COLUMNS, "") | {"model_type": kind, "head": head}
     try:
-        model = zoo.build(kind, masked=head == "masked")
-    except zoo.NotBuildable as reason:
+        model = model_types.build(kind, masked=head == "masked")
+    except model_types.NotBuildable as reason:
         return row | {"outcome": "not buildable here", "reason": str(reason)}
     try:
         anatomy = describe_anatomy(model)

@@ -1,11 +1,11 @@
 """What is told of a measurement that is interrupted: what is really on disk, at every stage of it."""
 
 import pytest
-import tiny
 
 from depthprobe import interruption
 from depthprobe.pipeline import Request, run
 from depthprobe.texts import TextOptions
+from support import tiny
 
 
 @pytest.fixture

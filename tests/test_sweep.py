@@ -12,10 +12,11 @@ import lm_eval
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+
+from support import tiny
 
 FAMILIES = ("llama", "qwen3", "gpt2", "opt", "mixtral", "gemma2", "mamba")
 

@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 
 from depthprobe.builtin import corpus
 from depthprobe.errors import OptionError, TextError
 from depthprobe.texts import TextOptions, default_options, read_samples
+from support import tiny
 
 
 @pytest.fixture(autouse=True)

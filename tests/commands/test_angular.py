@@ -11,7 +11,8 @@ import time
 
 import pandas as pd
 import pytest
-import tiny
+
+from support import tiny
 
 FILES = ["angular.csv", "angular.pdf", "angular.png", "manifest.json"]
 

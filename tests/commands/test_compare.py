@@ -4,7 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-import tiny
+
+from support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from wanted_files import write_gguf
+
+from support import tiny
+from support.gguf_and_lora import write_gguf
 
 
 def convert(*arguments: object) -> Any:

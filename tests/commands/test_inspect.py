@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
-import zoo
+
+from support import model_types, tiny
 
 README = Path(__file__).parent.parent.parent / "README.md"
 
@@ -28,7 +28,7 @@ def printed(*arguments):
 
 def save(directory, model_type, masked=False, **changes):
     """Save a configuration and a tokenizer, no weights."""
-    model = zoo.build(model_type, masked=masked)
+    model = model_types.build(model_type, masked=masked)
     config = model.config
     config.architectures = [type(model).__name__]
     for name, value in changes.items():

@@ -7,9 +7,10 @@ import sys
 
 import pandas as pd
 import pytest
-import tiny
 import torch
 from safetensors.torch import save_file
+
+from support import tiny
 
 SMALL = (
     "--layers",

@@ -5,8 +5,6 @@ import types
 
 import pytest
 import torch
-import zoo
-from engine_models import build, loaded
 from transformers import AutoModelForCausalLM
 
 from depthprobe.errors import MeasureError
@@ -17,6 +15,8 @@ from depthprobe.evaluation.passes import Ways
 from depthprobe.evaluation.windows import other_distances, short_windows, window_of
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.intervene import discard_in_rows, skip_blocks
+from support import model_types
+from support.scoring_models import build, loaded
 
 
 class Count:
@@ -109,7 +109,7 @@ def test_windows_are_short_for_a_while_and_masks_follow():
 
 
 def test_a_window_that_cannot_be_made_short_bounds_what_is_shared():
-    config = zoo.build("gpt_neo").config
+    config = model_types.build("gpt_neo").config
     config.window_size = 64
     model = AutoModelForCausalLM.from_config(config).eval()  # its masks are made when the model is
     ways = find_ways(model, describe_anatomy(model), torch.device("cpu"), None)
@@ -136,7 +136,7 @@ def test_other_distances_of_a_text_are_named_and_those_of_images_are_not():
 
 
 def test_in_half_precision_a_wrong_mask_is_told_from_rounding():
-    model = zoo.build("mpt")  # its position bias follows the row, not the text
+    model = model_types.build("mpt")  # its position bias follows the row, not the text
     device = torch.device("cpu")
     assert not find_ways(model, describe_anatomy(model), device, None).pack
     model = model.to(torch.bfloat16)

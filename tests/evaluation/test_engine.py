@@ -7,9 +7,7 @@ import random
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from engine_models import LAYERS, build, loaded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -20,6 +18,8 @@ from depthprobe.evaluation.engine import ScoreRequest, ScoringEngine
 from depthprobe.evaluation.plan import plan_chunks
 from depthprobe.evaluation.prefixes import Prices, lay_out
 from depthprobe.models.anatomy import describe_anatomy
+from support import tiny
+from support.scoring_models import LAYERS, build, loaded
 
 VOCAB = tiny.SHAPE["vocab_size"]
 TOLERANCE = 1e-4  # float32
@@ -339,9 +339,9 @@ def test_no_requests_have_no_scores():
 
 
 def gemma4(layers=6, shared=2):
-    import zoo
+    from support import model_types
 
-    config = zoo.build("gemma4_text").config.to_dict()
+    config = model_types.build("gemma4_text").config.to_dict()
     kinds = ["sliding_attention", "full_attention"] * (layers // 2)
     config |= {"num_hidden_layers": layers, "num_kv_shared_layers": shared, "layer_types": kinds}
     config.pop("per_layer_config", None)

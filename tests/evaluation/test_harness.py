@@ -9,9 +9,7 @@ from unittest.mock import patch
 import lm_eval.evaluator
 import numpy as np
 import pytest
-import tiny
 import torch
-from evaluation import lm_eval_tasks
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -25,6 +23,7 @@ from depthprobe.evaluation.harness import (
     parse_seeds,
 )
 from depthprobe.models.loading import load_model, open_checkpoint
+from support import lm_eval_tasks, tiny
 
 CHAT = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}"

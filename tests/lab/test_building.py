@@ -4,10 +4,8 @@ import math
 import subprocess
 import sys
 
-import lab_reference as reference
 import pytest
 import torch
-from lab_models import IDS, build, logits_of
 from transformers import LlamaForCausalLM
 
 from depthprobe.lab.building import build_model, fold_lns
@@ -23,6 +21,8 @@ from depthprobe.lab.norms import (
 from depthprobe.lab.recipe import Recipe
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.intervene import delete_blocks
+from support import norm_placement_reference as reference
+from support.norm_placement_models import IDS, build, logits_of
 
 SIZES = Recipe().model_config(2000)
 OUTPUTS = ("o_proj", "down_proj")

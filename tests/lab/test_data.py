@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 
 from depthprobe.errors import TextError
 from depthprobe.lab.data import HELDOUT_WINDOWS, read_training_data, windows
 from depthprobe.lab.recipe import PRESETS, Recipe
 from depthprobe.rows import Rows
+from support import tiny
 
 SMALL = replace(Recipe(), vocab_size=300, context_tokens=16)
 

@@ -6,11 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lab_reference as reference
 import pytest
-import tiny
 import torch
-from lab_models import IDS, build, logits_of
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 
 from depthprobe.lab.configuration import DepthprobeConfig
@@ -20,6 +17,9 @@ from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.blueprint import build_on_meta, describe_blueprint
 from depthprobe.models.intervene import delete_blocks, discard_blocks, skip_blocks
 from depthprobe.models.loading import load_model
+from support import norm_placement_reference as reference
+from support import tiny
+from support.norm_placement_models import IDS, build, logits_of
 
 PLACEMENTS = {
     "pre": ["pre"] * 8,

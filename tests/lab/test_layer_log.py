@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -10,6 +9,7 @@ import depthprobe
 from depthprobe.errors import OptionError
 from depthprobe.lab.divergence import DivergenceStop
 from depthprobe.results.runs import read_run
+from support import tiny
 
 IDS = np.random.default_rng(0).integers(5, 290, size=(12, 10))
 

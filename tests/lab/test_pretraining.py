@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
@@ -13,6 +12,7 @@ from depthprobe.builtin import corpus
 from depthprobe.lab import pretraining
 from depthprobe.lab.bigram import bigram_loss
 from depthprobe.lab.recipe import Recipe
+from support import tiny
 
 SMALL = replace(
     Recipe(),

@@ -1,11 +1,11 @@
 import pytest
-import tiny
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from depthprobe.errors import AnatomyError
 from depthprobe.models.anatomy import describe_anatomy
+from support import tiny
 
 EXPECTED = {
     "llama": ("model.layers", "model.embed_tokens", "model.norm", "lm_head", "pre"),

@@ -3,7 +3,6 @@
 import psutil
 import pytest
 import torch
-import zoo
 
 from depthprobe.errors import AnatomyError
 from depthprobe.models.anatomy import describe_anatomy
@@ -21,6 +20,7 @@ from depthprobe.models.footprint import (
     why_not,
 )
 from depthprobe.models.quantisation import Quantisation
+from support import model_types
 
 MASKED = {"bert", "albert", "roberta", "modernbert"}
 FAMILIES = ["llama", "gpt2", "gemma2", "olmo2", "bert", "mixtral", "mamba", "bamba", "zamba2"]
@@ -33,12 +33,12 @@ def on_meta(model):
 
 
 def blueprint_of(model_type):
-    return describe_blueprint(on_meta(zoo.build(model_type, masked=model_type in MASKED)))
+    return describe_blueprint(on_meta(model_types.build(model_type, masked=model_type in MASKED)))
 
 
 @pytest.mark.parametrize("family", FAMILIES + MORE)
 def test_what_is_seen_without_values_is_what_real_weights_show(family):
-    model = zoo.build(family, masked=family in MASKED)
+    model = model_types.build(family, masked=family in MASKED)
     anatomy, blueprint = describe_anatomy(model), describe_blueprint(on_meta(model))
     assert blueprint.not_run is None and blueprint.refusal is None
     assert blueprint.path == anatomy.path and len(blueprint.layers) == anatomy.layers
@@ -108,7 +108,7 @@ def test_a_model_without_blocks_is_refused():
 
 
 def test_a_large_model_costs_no_memory():
-    config = zoo.build("llama").config
+    config = model_types.build("llama").config
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 8192, 28672, 80
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 64, 8, 128
     before = psutil.Process().memory_info().rss

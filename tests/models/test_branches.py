@@ -4,13 +4,13 @@ import itertools
 
 import pytest
 import torch
-import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.branches import identity_holds
+from support import model_types
 
 
 def branches_of(model, tower=None):
@@ -20,17 +20,17 @@ def branches_of(model, tower=None):
 
 def test_a_module_that_hands_on_what_the_block_received_is_no_branch():
     # MobileBERT's bottleneck may: x - x + y = y would make a branch of the whole output.
-    assert branches_of(zoo.build("mobilebert", masked=True)) == [None] * 4
+    assert branches_of(model_types.build("mobilebert", masked=True)) == [None] * 4
 
 
 def test_what_lies_behind_a_feedforward_part_belongs_to_it_whatever_it_is():
     added = [("attention", "attn_sconv"), ("feedforward", "mlp_sconv")]
-    assert branches_of(zoo.build("inkling_text")) == [added] * 4
+    assert branches_of(model_types.build("inkling_text")) == [added] * 4
 
 
 def test_a_name_that_says_nothing_leaves_the_word_to_the_class():
     # Nemotron-H: Mamba, experts, attention and MLP in turn, each called mixer.
-    kinds = [added[0][0] for added in branches_of(zoo.build("nemotron_h"))]
+    kinds = [added[0][0] for added in branches_of(model_types.build("nemotron_h"))]
     assert kinds == ["attention", "feedforward", "attention", "feedforward"]
 
 
@@ -52,13 +52,13 @@ def test_three_branches_are_found_among_many_modules(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", ["falcon_h1", "granitemoeshared"])
 def test_branches_that_are_added_to_each_other_first_are_found_in_half_precision(family, dtype):
-    found = branches_of(zoo.build(family).to(dtype))
+    found = branches_of(model_types.build(family).to(dtype))
     assert all(len(added) == 3 for added in found)
 
 
 def test_a_stream_laid_out_otherwise_shows_its_norms():
-    assert describe_anatomy(zoo.build("xlnet")).norm_placement == "post"
-    assert describe_anatomy(zoo.build("squeezebert", masked=True)).norm_placement == "post"
+    assert describe_anatomy(model_types.build("xlnet")).norm_placement == "post"
+    assert describe_anatomy(model_types.build("squeezebert", masked=True)).norm_placement == "post"
 
 
 def holds(x, y, *added):

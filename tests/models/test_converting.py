@@ -9,16 +9,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
-from wanted_files import save_lora, write_gguf
 
 from depthprobe.errors import LoadError, MachineError
 from depthprobe.models import converting
 from depthprobe.models.converting import Written, write_model
 from depthprobe.models.loading import load_model, open_checkpoint, resolve_model
 from depthprobe.models.quantisation import Quantisation
+from support import tiny
+from support.gguf_and_lora import save_lora, write_gguf
 
 
 def convert(

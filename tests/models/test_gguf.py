@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import tokenizer
 from transformers import AutoConfig, AutoTokenizer
-from wanted_files import write_gguf
 
 from depthprobe.models import gguf_reader
 from depthprobe.models.loading import load_model, open_checkpoint, resolve_model
+from support.gguf_and_lora import write_gguf
+from support.tiny import tokenizer
 
 gguf = pytest.importorskip("gguf")
 

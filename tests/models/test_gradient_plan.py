@@ -1,7 +1,6 @@
 """Which gradients are taken together, by what is free."""
 
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +9,7 @@ from depthprobe.errors import OptionError
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.gradient_plan import gradient_bytes, plan_gradients
 from depthprobe.models.parameters import holdings_of
+from support import tiny
 
 MODEL = tiny.build("llama")
 HOLDINGS = holdings_of(MODEL, describe_anatomy(MODEL))

@@ -1,12 +1,12 @@
 """Freshly initialised weights: transformers' own, repeatable, and the caller's random state kept."""
 
 import pytest
-import tiny
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from depthprobe.errors import MachineError, OptionError
 from depthprobe.models.loading import load_model
+from support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 import torch
 from huggingface_hub import errors as hub
 from huggingface_hub.errors import HTTPError, Response
-from tiny import build, save, tokenizer
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from depthprobe.errors import DepthprobeError, LoadError, MachineError, OptionError
@@ -23,6 +22,7 @@ from depthprobe.models import placement, sources
 from depthprobe.models.checkpoint import choose_class
 from depthprobe.models.hub_errors import explain_load_error
 from depthprobe.models.loading import context_limit, load_model, resolve_model
+from support.tiny import build, save, tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from depthprobe.batches import pad_batch
@@ -18,6 +17,7 @@ from depthprobe.models.objective import (
     objective_of,
     summed_loss,
 )
+from support import tiny
 
 
 def samples(*lengths, seed=0):

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import build, save, tokenizer
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, BertForPreTraining, T5Config, T5EncoderModel
-from wanted_files import save_lora, write_gguf
 
 from depthprobe.errors import LoadError, OptionError
 from depthprobe.models.checkpoint import declared_positions, open_checkpoint
@@ -20,6 +18,8 @@ from depthprobe.models.converting import write_model
 from depthprobe.models.loading import LoadOptions, _build_model, load_model, resolve_model
 from depthprobe.models.options import split_name
 from depthprobe.models.sources import resolve_adapter
+from support.gguf_and_lora import save_lora, write_gguf
+from support.tiny import build, save, tokenizer
 
 IDS = torch.tensor([[0, 5, 9, 200, 33, 7, 7, 120]])
 

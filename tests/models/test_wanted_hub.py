@@ -12,14 +12,14 @@ import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import RevisionNotFoundError
-from tiny import build, save
-from wanted_files import save_lora, write_gguf
 
 from depthprobe.errors import LoadError, MachineError
 from depthprobe.models import hub
 from depthprobe.models.hub_errors import explain_hub_error
 from depthprobe.models.loading import load_model
 from depthprobe.models.sources import resolve_adapter, resolve_model
+from support.gguf_and_lora import save_lora, write_gguf
+from support.tiny import build, save
 
 IDS = torch.tensor([[0, 5, 9, 200, 33]])
 

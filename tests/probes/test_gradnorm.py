@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.objective import masked_examples, next_token_examples
 from depthprobe.probes import gradnorm
 from depthprobe.texts import Samples
+from support import tiny
 
 # family -> where its blocks are, and what of a parameter's name says attention and feed-forward
 FAMILIES = {
@@ -220,7 +220,7 @@ def test_per_batch_gives_mean_and_deviation_over_whole_batches():
 TWO_PROCESSES = """
 import sys
 import numpy as np
-import tiny
+from support import tiny
 import torch
 from test_gradnorm import loaded, make_samples
 from depthprobe.models.anatomy import describe_anatomy
@@ -244,7 +244,7 @@ processes.part()
 
 def test_two_processes_share_out_the_work_and_give_the_norm_of_one(tmp_path):
     (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    tests = Path(tiny.__file__).parent
+    tests = Path(__file__).parents[1]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "probes")]),
         "OMP_NUM_THREADS": "1",

@@ -9,7 +9,6 @@ from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
@@ -19,6 +18,7 @@ from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.probes import variance
 from depthprobe.processes import Processes
 from depthprobe.texts import Samples
+from support import tiny
 
 PRE = ("self_attn.o_proj", "mlp.down_proj")
 BEHIND_NORM = ("post_attention_layernorm", "post_feedforward_layernorm")

@@ -10,10 +10,10 @@ from functools import partial
 
 import pytest
 from matplotlib.figure import Figure
-from report_runs import GALLERY
 
 from depthprobe.render.report import beside
 from depthprobe.render.report.beside import drawing, files_of
+from support.gallery_runs import GALLERY
 
 MINE = os.getpid()
 needs_copies = pytest.mark.skipif(
@@ -106,7 +106,7 @@ def test_no_copy_outlives_a_body_that_fails():
 def test_ctrl_c_while_figures_are_drawn_ends_the_command_and_leaves_nothing(tmp_path, to_all):
     # Copies that never come to an end, and a line that says that they are waited for.
     code = (
-        "import sys, time; from depthprobe.render import beside; collected = beside._collected\n"
+        "import sys, time; from depthprobe.render.report import beside; collected = beside._collected\n"
         "def told(drawings, connections):\n"
         "    print(len(connections), flush=True); return collected(drawings, connections)\n"
         "beside._collected = told; beside._draw = lambda *given: time.sleep(600)\n"

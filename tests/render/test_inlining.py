@@ -3,13 +3,13 @@
 import re
 import xml.etree.ElementTree
 
-import profile_frames as frames
 import pytest
 
 from depthprobe.render.charts.angular import draw_angular
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.profiles import draw_gradnorm
 from depthprobe.render.report.inlining import inline_svg
+from support import profile_frames as frames
 
 
 def gradnorm(make_frame):

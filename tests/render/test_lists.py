@@ -2,12 +2,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from study_runs import angular_frame, sweep_rows
 
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import best_blocks
 from depthprobe.findings.drops import drops_of
 from depthprobe.findings.removals import best_removals, cheapest_layers, kept_ranges, mergekit_yaml
+from support.made_up_runs import angular_frame, sweep_rows
 
 removals = st.integers(1, 90).flatmap(
     lambda layers: st.tuples(st.just(layers), st.sets(st.integers(0, layers - 1), max_size=layers - 1))

@@ -4,9 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from drawn import check_print
 from PIL import Image
-from study_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
 
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import quiet_stretch
@@ -15,6 +13,8 @@ from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.presets import PRESETS, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
 from depthprobe.render.report.plates import overview_plates
+from support.legibility import check_print
+from support.made_up_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

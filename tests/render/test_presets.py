@@ -7,11 +7,8 @@ import xml.etree.ElementTree
 import matplotlib
 import numpy as np
 import pandas as pd
-import profile_frames as frames
 import pytest
-from drawn import check_text
 from PIL import Image
-from report_runs import GALLERY
 from typer.testing import CliRunner
 
 from depthprobe.commands import options
@@ -22,6 +19,9 @@ from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.presets import PRESETS, drawn_for, here
 from depthprobe.render.charts.profiles import draw_gradnorm, draw_variance
 from depthprobe.render.charts.training import draw_training
+from support import profile_frames as frames
+from support.gallery_runs import GALLERY
+from support.legibility import check_text
 
 WIDTHS_IN = {"paper-single": 3.25, "paper-double": 6.75, "slides": 13.33}
 NAME = "an-organisation-with-a-long-name/a-model-with-an-even-longer-name-7b-instruct-v0.3"

@@ -3,14 +3,14 @@ import io
 import matplotlib
 import numpy as np
 import pytest
-from drawn import boxes, check_text
 from matplotlib.colors import to_rgb
 from PIL import Image
-from profile_frames import falling, gradnorm, rising, variance
 
 from depthprobe.errors import RunError
 from depthprobe.findings.growth import growth_of
 from depthprobe.render.charts.profiles import BAND_COLOR, LOOKS, MAIN, draw_gradnorm, draw_variance
+from support.legibility import boxes, check_text
+from support.profile_frames import falling, gradnorm, rising, variance
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 SIZES = (1, 2, 3, 12, 32, 80, 126)

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from drawn import check_print
-from study_runs import sweep_rows, write_angular, write_model, write_sweep
 
 from depthprobe.errors import RunError
 from depthprobe.findings.study import read_study
@@ -11,6 +9,8 @@ from depthprobe.findings.trust import trust_frame
 from depthprobe.render.charts.kit.presets import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
 from depthprobe.render.report.plates import trust_plates
+from support.legibility import check_print
+from support.made_up_runs import sweep_rows, write_angular, write_model, write_sweep
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import check_text
 
 from depthprobe.errors import RunError
 from depthprobe.render.charts.training import draw_training
+from support.legibility import check_text
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)

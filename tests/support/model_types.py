@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 import transformers
-import zoo_shapes as shapes
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
+
+from support import model_type_shapes as shapes
 
 CAUSAL: tuple[str, ...] = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 MASKED: tuple[str, ...] = tuple(sorted(MODEL_FOR_MASKED_LM_MAPPING_NAMES))

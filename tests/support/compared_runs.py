@@ -4,11 +4,11 @@ import io
 
 import numpy as np
 import pandas as pd
-import profile_frames
 
 from depthprobe.evaluation.statistics import holm, paired_difference
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.results.store import reserve, save
+from support import profile_frames
 
 TEXT = {"dataset": "builtin", "samples": 8, "seq_len": 64, "seed": 0}
 KEY = "quiz/acc/none"

@@ -4,8 +4,9 @@ import json
 import random
 from pathlib import Path
 
-import tiny
 import yaml
+
+from support import tiny
 
 CHOICE = {
     "output_type": "multiple_choice",

@@ -6,7 +6,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
-GALLERY = Path(__file__).parent.parent / "reports" / "gallery" / "builtin--pre-ln"
+GALLERY = Path(__file__).parents[2] / "reports" / "gallery" / "builtin--pre-ln"
 PROBES = ("angular", "variance", "gradnorm", "prune-sweep-stdlib_mc")
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

@@ -1,13 +1,13 @@
-"""Tiny models of every norm placement, all with the weights of :mod:`lab_reference`."""
+"""Tiny models of every norm placement, all with the weights of :mod:`norm_placement_reference`."""
 
 from __future__ import annotations
 
-import lab_reference as reference
 import torch
 from transformers import AutoModelForCausalLM
 
 from depthprobe.lab.configuration import DepthprobeConfig
 from depthprobe.lab.decoder import DepthprobeForCausalLM
+from support import norm_placement_reference as reference
 
 IDS = torch.arange(5, 35).view(2, 15)
 

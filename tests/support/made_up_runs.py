@@ -4,10 +4,10 @@ import os
 
 import numpy as np
 import pandas as pd
-import profile_frames
 
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.results.store import reserve, save
+from support import profile_frames
 
 HEADLINES = {"mmlu": "acc", "arc_easy": "acc", "wikitext": "word_perplexity", "calibration": "loss"}
 SWEEP = (

@@ -1,10 +1,11 @@
-"""Tiny models for the scoring engine: tests/tiny.py's, and some with windows, caps and mixed blocks."""
+"""Tiny models for the scoring engine: :mod:`tiny`'s, and some with windows, caps and mixed blocks."""
 
 import types
 
-import tiny
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+
+from support import tiny
 
 LAYERS = 4
 

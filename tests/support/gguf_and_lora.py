@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import build, tokenizer
+
+from support.tiny import build, tokenizer
 
 
 def write_gguf(path: Path, quantised: bool = False, architecture: str = "llama") -> dict[str, torch.Tensor]:
