@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from depthprobe.findings.words import counted
-from depthprobe.render.charts.figures import data_name, model_title, precision
-from depthprobe.render.report.escapes import plain
+from depthprobe.findings.words import counted, plain
 from depthprobe.results.runs import Run
 
 _DIGITS_OF_A_HASH = 12
@@ -80,3 +79,41 @@ def caption(what: str, runs: Iterable[Run], *, rescaled: str = "") -> str:
 def _once(words: Iterable[str]) -> list[str]:
     """The words without repeats and empty ones, in order."""
     return list(dict.fromkeys(filter(None, words)))
+
+
+def data_caption(run: Run) -> str:
+    """On what and how a run was measured, in a few words; empty if its manifest does not say."""
+    data = run.manifest.get("data", {})
+    words = [data_name(data)] if data.get("dataset") else []
+    if data.get("samples") and data.get("seq_len"):
+        words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
+    return ", ".join([*words, *precision(run.manifest.get("model") or {})])
+
+
+def data_name(data: Mapping[str, Any]) -> str:
+    """The name of a data set; of a file of one's own without the directories that it lies in."""
+    return _shown(str(data["dataset"]))
+
+
+def precision(model: Mapping[str, Any]) -> list[str]:
+    """In which form a model's weights were: dtype, quantisation, adapter, tower, untrained."""
+    words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
+    adapter = model.get("adapter")
+    if adapter:
+        words.append(f"adapter {_shown(str(adapter.get('id') if isinstance(adapter, dict) else adapter))}")
+    if model.get("tower") == "encoder":
+        words.append("encoder")
+    if model.get("initial_seed") is not None:
+        words.append(f"freshly initialised, seed {model['initial_seed']}")
+    return words
+
+
+def model_title(run: Run) -> str:
+    """The id of the model a run was measured on; of a local one the directory's name."""
+    return _shown(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))
+
+
+def _shown(name: str) -> str:
+    """A name as it may stand in a paper: where on somebody's disk it lies is left to the manifest."""
+    path = Path(name)
+    return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import single_turns
+from depthprobe.findings.captions import model_title
 from depthprobe.findings.drops import CALIBRATION, Drops, drops_of, headline_tasks
 from depthprobe.findings.gradnorm import STEM as GRADNORM
 from depthprobe.findings.gradnorm import grad_norms
@@ -28,7 +29,6 @@ from depthprobe.findings.same_model import (
 )
 from depthprobe.findings.variance import INFLUENCE_STEM, influences, variances
 from depthprobe.findings.variance import STEM as VARIANCE
-from depthprobe.render.charts.figures import model_title
 from depthprobe.results.runs import MANIFEST_NAME, Run, read_run
 
 ANGULAR, SWEEP = "angular", "prune-sweep"

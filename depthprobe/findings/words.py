@@ -81,3 +81,13 @@ def layers_named(layers: Iterable[int]) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things: ``1 sample``, ``1,000 samples``."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def printed(line: str) -> str:
+    """A line with a replacement character for each that cannot be printed."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+
+
+def plain(text: str) -> str:
+    """The text on one line; what cannot be printed becomes a replacement character."""
+    return printed(" ".join(str(text).split()))

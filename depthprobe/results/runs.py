@@ -31,6 +31,12 @@ class Run:
     manifest: dict[str, Any]
     tables: dict[str, pd.DataFrame]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was asked of the probe and the numbers found beside its tables, by name."""
+        # Manifests of older versions have the numbers found among the options.
+        return {**(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
+
 
 def _finite(text: str) -> float:
     number = float(text)

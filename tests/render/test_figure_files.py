@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from depthprobe.errors import MachineError, OptionError, RunError
-from depthprobe.render.charts.figures import DRAWINGS, draw_run, model_title
+from depthprobe.findings.captions import model_title
+from depthprobe.render.charts.figures import DRAWINGS, draw_run
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.presets import drawn_for
 from depthprobe.render.charts.kit.style import FONT

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from depthprobe.render.report.escapes import in_code, in_html, in_latex, in_markdown, plain
+from depthprobe.findings.words import plain
+from depthprobe.render.report.escapes import in_code, in_html, in_latex, in_markdown
 from depthprobe.render.report.latex import latex_table
 
 HOSTILE = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import re
 
+from depthprobe.findings.words import plain, printed
+
 # The fonts that LaTeX begins with (OT1) have some characters of a keyboard in mathematics or typewriter only.
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -36,16 +38,6 @@ _MARKDOWN = re.compile(
     r"|:(?=//|[\w+-]+:)|(?<=www)\."
 )
 _NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))")
-
-
-def printed(line: str) -> str:
-    """A line with a replacement character for each that cannot be printed."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
-
-
-def plain(text: str) -> str:
-    """The text on one line; what cannot be printed becomes a replacement character."""
-    return printed(" ".join(str(text).split()))
 
 
 def in_html(text: str) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from depthprobe.render.report.escapes import in_latex, plain
+from depthprobe.findings.words import plain
+from depthprobe.render.report.escapes import in_latex
 
 # The lines of article in 10 points, less the indent of a paragraph.
 _ROOM_PT = 330.0

@@ -14,11 +14,11 @@ from depthprobe.findings.drops import ALPHA, drops_of, headline_tasks
 from depthprobe.findings.gradnorm import grad_norms, gradnorm_quantity
 from depthprobe.findings.study import ANGULAR, GRADNORM, VARIANCE, Study
 from depthprobe.findings.variance import variance_quantity, variances
+from depthprobe.findings.words import plain
 from depthprobe.render.charts.best_blocks import draw_best_blocks
 from depthprobe.render.charts.figures import figure_of
 from depthprobe.render.charts.overview import draw_overview
 from depthprobe.render.charts.trust import draw_trust_scatter, orders_none_rightly
-from depthprobe.render.report.escapes import plain
 from depthprobe.render.report.sheets import unique_names
 from depthprobe.results.runs import Run
 

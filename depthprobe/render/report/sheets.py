@@ -15,9 +15,8 @@ from depthprobe.findings.drops import ALPHA, Drops, p_text
 from depthprobe.findings.gradnorm import PARTS, grad_norms
 from depthprobe.findings.study import ANGULAR, GRADNORM, PROXIES, VARIANCE, Study
 from depthprobe.findings.variance import BRANCHES, INFLUENCE_STEM, influences, variances
-from depthprobe.findings.words import significant, spoken
+from depthprobe.findings.words import plain, significant, spoken
 from depthprobe.render.charts.kit.ticks import MINUS
-from depthprobe.render.report.escapes import plain
 
 NOTHING = "\N{EN DASH}"
 # Values that are further apart than this do not share one number of decimals.

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from depthprobe.findings.drops import Drops
 from depthprobe.findings.removals import Removal, best_removals, cheapest_layers, mergekit_yaml
 from depthprobe.findings.study import ANGULAR, Study
-from depthprobe.findings.words import layers_named, significant
+from depthprobe.findings.words import layers_named, plain, significant
 from depthprobe.render.report.contents import Snippet
-from depthprobe.render.report.escapes import plain
 from depthprobe.render.report.sheets import unique_names
 
 # Blocks larger than this share of a model are no candidates; the tables have all.

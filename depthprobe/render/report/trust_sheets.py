@@ -7,8 +7,7 @@ import pandas as pd
 from depthprobe.findings.captions import caption
 from depthprobe.findings.study import PROXIES, Study
 from depthprobe.findings.trust import RESAMPLES, what_proxies_pick
-from depthprobe.findings.words import spans
-from depthprobe.render.report.escapes import plain
+from depthprobe.findings.words import plain, spans
 from depthprobe.render.report.sheets import Sheet
 
 

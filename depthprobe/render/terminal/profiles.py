@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from depthprobe.findings.captions import model_title
 from depthprobe.findings.checks import table_and_options
 from depthprobe.findings.gradnorm import OUTSIDE, PARTS, grad_norms, gradnorm_quantity
 from depthprobe.findings.gradnorm import STEM as GRADNORM
@@ -20,7 +21,6 @@ from depthprobe.findings.variance import BRANCHES, INFLUENCE_STEM, influences, v
 from depthprobe.findings.variance import STEM as VARIANCE
 from depthprobe.findings.variance import WHAT as VARIANCES
 from depthprobe.findings.words import aligned
-from depthprobe.render.charts.figures import model_title
 from depthprobe.results.runs import Run
 
 # Up to this many layers all are shown; beyond, both ends, a thinning of the rest, and the extremes.

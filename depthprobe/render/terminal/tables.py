@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from depthprobe.findings.angular import best_blocks, decimals_for
+from depthprobe.findings.captions import model_title
 from depthprobe.findings.drops import ALPHA, drops_of, p_text
 from depthprobe.findings.words import spoken
-from depthprobe.render.charts.figures import model_title
 from depthprobe.results.runs import Run
 
 # Up to this many block sizes all are shown; beyond, the first ones and a thinning of the rest.
