@@ -74,6 +74,8 @@ ANGULAR = Probe(
     options=AngularOptions,
     scores=(Score("angular_distance", "angular distance (n = 1)", "angular", "distance", where={"n": 1}),),
     text=Text("the text that angular is measured on"),
+    findings="depthprobe.findings.angular:read",
+    listing="depthprobe.render.terminal.angular:listing",
 )
 
 
@@ -159,6 +161,8 @@ GRADNORM = Probe(
     resumes=True,
     initial=True,
     needs_loss=True,
+    findings="depthprobe.findings.gradnorm:read",
+    listing="depthprobe.render.terminal.gradnorm:listing",
 )
 
 VARIANCE = Probe(
@@ -218,6 +222,8 @@ VARIANCE = Probe(
     text=Text("the text that variance is measured on"),
     working=Working(vectors=6),
     initial=True,
+    findings="depthprobe.findings.variance:read",
+    listing="depthprobe.render.terminal.variance:listing",
 )
 
 PRUNE_SWEEP = Probe(
@@ -267,6 +273,8 @@ PRUNE_SWEEP = Probe(
     working=Working(boundaries=True, logits=True),
     resumes=True,
     needs_loss=True,
+    findings="depthprobe.findings.drops:read",
+    listing="depthprobe.render.terminal.drops:listing",
 )
 
 # In the order in which they are listed and reported.

@@ -50,9 +50,6 @@ def command(
     if run is None:
         return
 
-    from depthprobe.findings.angular import reading
-    from depthprobe.render.terminal.tables import angular_table
+    from depthprobe.render.terminal.listing import lines_of
 
-    frame = run.tables["angular"]
-    table = angular_table(frame, title=f"{asked.model}: best block of each size to remove")
-    asked.show(run, [table, reading(frame)], normalize=normalize.value)
+    asked.show(run, lines_of(run), normalize=normalize.value)

@@ -170,10 +170,12 @@ def _measured(
 
 def _show(run: Run, formats: tuple[str, ...]) -> None:
     """Print the tables, draw the figures, and say where everything is."""
-    from depthprobe.render.terminal.comparison import comparison_reading, layer_tables, summary_tables
+    from depthprobe.findings.comparison import read_comparison
+    from depthprobe.render.terminal.comparison import comparison_tables
 
     console = result_console()
-    for line in (*summary_tables(run), *layer_tables(run), comparison_reading(run)):
+    findings = read_comparison(run)
+    for line in (*comparison_tables(findings), " ".join(findings.sentences)):
         if line:
             console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
     figures = drawn(run, formats)

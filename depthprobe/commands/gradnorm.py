@@ -54,7 +54,6 @@ def command(
     if run is None:
         return
 
-    from depthprobe.findings.gradnorm import gradnorm_reading
-    from depthprobe.render.terminal.profiles import gradnorm_table
+    from depthprobe.render.terminal.listing import lines_of
 
-    asked.show(run, [gradnorm_table(run), gradnorm_reading(run)])
+    asked.show(run, lines_of(run))

@@ -240,15 +240,9 @@ def command(
     if finished is None:
         return
 
-    from depthprobe.findings.drops import drop_reading, headline_tasks
-    from depthprobe.render.terminal.tables import drop_table
+    from depthprobe.render.terminal.listing import lines_of
 
-    lines = [
-        line
-        for headline in headline_tasks(finished)
-        for line in (drop_table(finished, headline), drop_reading(finished, headline))
-    ]
-    show(finished, lines, formats, again)
+    show(finished, lines_of(finished), formats, again)
 
 
 def _refuse_text(samples: int | None, text: dict[str, Any]) -> None:

@@ -106,16 +106,17 @@ def command(
         study = read_study(directories)
         home = study.all_runs[0].directory.parent
         if output is not None:
-            home = output / run_directory_name(str(study.facts.get("id") or study.model))
+            home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
         untouched = f"Interrupted: the runs are as they were, and so is {home / FOLDER}."
         with interruption.told(untouched):  # no stage: its thread would be forked with the drawing processes
             report = write_report(study, home / FOLDER, style)
     console = result_console()
-    for sentence in report.verdict:
+    findings = report.findings
+    for sentence in findings.verdict:
         console.print(sentence, markup=False, soft_wrap=not console.is_terminal)
-    if len(report.correlations):
-        console.print(trust_table(report.correlations))
-    for note in report.notes:
+    if len(findings.trust.correlations):
+        console.print(trust_table(findings.trust.correlations))
+    for note in study.notes:
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
         console.print(str(home / FOLDER / name), soft_wrap=True)

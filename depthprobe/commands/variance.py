@@ -19,7 +19,6 @@ def command(asked: Asked, initial: shared.Initial = False) -> None:
     if run is None:
         return
 
-    from depthprobe.findings.variance import variance_reading
-    from depthprobe.render.terminal.profiles import variance_table
+    from depthprobe.render.terminal.listing import lines_of
 
-    asked.show(run, [variance_table(run), variance_reading(run)])
+    asked.show(run, lines_of(run))

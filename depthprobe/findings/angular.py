@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from depthprobe.errors import RunError
 from depthprobe.findings.checks import check_table
+from depthprobe.findings.words import spans
 
+STEM, WHAT = "angular", "angular distances"
 _COLUMNS = ("layer", "n", "distance", "std", "samples")
-
-
-def checked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame itself, if it is a table of angular distances.
-
-    Raises:
-        RunError: if columns or rows are missing, a distance is NaN or infinite, or a layer or n negative.
-    """
-    check_table(frame, "angular distances", _COLUMNS, ["distance"])
-    if frame["layer"].min() < 0 or frame["n"].min() < 1:
-        raise RunError("The table of angular distances has a layer below 0 or an n below 1.")
-    return frame
-
-
-def best_blocks(frame: pd.DataFrame) -> pd.DataFrame:
-    """For each block size n the block whose removal the angular distance recommends, one row per n.
-
-    Args:
-        frame: Columns layer, n, distance, std, samples; one row per pair of boundaries.
-
-    Returns:
-        Columns n, layer, last_layer (both 0-based, inclusive), distance, std, samples, and removed: the
-        layers as text, ``25-27`` or ``25``. Among equal distances the smallest layer counts.
-
-    Source: Gromov et al. 2403.17887, eq. 7 and 8: l*(n) = argmin over l of d(x^l, x^{l+n}).
-    """
-    ordered = checked(frame).sort_values(["n", "distance", "layer"], kind="stable")
-    best = ordered.drop_duplicates("n").reset_index(drop=True)
-    best["last_layer"] = best["layer"] + best["n"] - 1
-    best["removed"] = [
-        str(first) if first == last else f"{first}-{last}"
-        for first, last in zip(best["layer"], best["last_layer"], strict=True)
-    ]
-    return best[["n", "layer", "last_layer", "distance", "std", "samples", "removed"]]
 
 
 @dataclass(frozen=True)
@@ -62,20 +32,85 @@ class QuietStretch:
     highest: float
 
 
-def single_turns(frame: pd.DataFrame) -> pd.Series:
-    """The distance across each single layer (n = 1), indexed by layer in order."""
-    single = checked(frame).loc[lambda table: table["n"] == 1]
+@dataclass(frozen=True)
+class AngularFindings:
+    """What a table of angular distances says.
+
+    Args:
+        distances: The table: layer, n, distance, std, samples.
+        layers: How many layers the model has.
+        best: For each block size n the best block to remove, see :func:`best_blocks`.
+        turns: The distance across each single layer (n = 1), by layer in order.
+        quiet: The quiet stretch; None if no layer is below the median.
+    """
+
+    distances: pd.DataFrame
+    layers: int
+    best: pd.DataFrame
+    turns: pd.Series
+    quiet: QuietStretch | None
+
+    @property
+    def sentences(self) -> list[str]:
+        """Where the quiet stretch lies, and how that compares."""
+        return [_quiet_sentence(self)]
+
+
+def read(
+    tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
+) -> AngularFindings:
+    """Return what a table of angular distances says.
+
+    Args:
+        tables: ``angular``, with the columns layer, n, distance, std, samples.
+        facts: Nothing of them is needed.
+        layers: How many layers the model has; by default as many as the table tells of.
+
+    Raises:
+        RunError: if columns or rows are missing, a distance is NaN or infinite, a layer or n negative, or
+            no row is of a single layer.
+    """
+    frame = tables[STEM]
+    check_table(frame, WHAT, _COLUMNS, ["distance"])
+    if frame["layer"].min() < 0 or frame["n"].min() < 1:
+        raise RunError(f"The table of {WHAT} has a layer below 0 or an n below 1.")
+    single = frame[frame["n"] == 1]
     if single.empty:
-        raise RunError("The table of angular distances has no rows with n = 1.")
-    return single.set_index("layer")["distance"].sort_index()
+        raise RunError(f"The table of {WHAT} has no rows with n = 1.")
+    turns = single.set_index("layer")["distance"].sort_index()
+    there = int((frame["layer"] + frame["n"]).max())
+    return AngularFindings(frame, max(there, layers or 0), best_blocks(frame), turns, quiet_stretch(turns))
 
 
-def quiet_stretch(frame: pd.DataFrame) -> QuietStretch | None:
-    """The longest run of consecutive layers below the median n = 1 distance; None if no layer is below.
+def best_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return for each block size n the block whose removal the angular distance recommends, one row per n.
+
+    Args:
+        frame: Columns layer, n, distance, std, samples; one row per pair of boundaries.
+
+    Returns:
+        Columns n, layer, last_layer (both 0-based, inclusive), distance, std, samples, and removed: the
+        layers as text, ``25-27`` or ``25``. Among equal distances the smallest layer counts.
+
+    Source: Gromov et al. 2403.17887, eq. 7 and 8: l*(n) = argmin over l of d(x^l, x^{l+n}).
+    """
+    ordered = frame.sort_values(["n", "distance", "layer"], kind="stable")
+    best = ordered.drop_duplicates("n").reset_index(drop=True)
+    best["last_layer"] = best["layer"] + best["n"] - 1
+    best["removed"] = [
+        spans(range(first, last + 1)) for first, last in zip(best["layer"], best["last_layer"], strict=True)
+    ]
+    return best[["n", "layer", "last_layer", "distance", "std", "samples", "removed"]]
+
+
+def quiet_stretch(turns: pd.Series) -> QuietStretch | None:
+    """Return the longest run of consecutive layers below the median distance; None if no layer is below.
 
     Among equally long runs the one with the smaller mean distance counts, then the earlier one.
+
+    Args:
+        turns: The distance across each single layer, by layer in order.
     """
-    turns = single_turns(frame)
     layers, distances = turns.index.to_numpy(), turns.to_numpy(dtype="float64")
     quiet = np.flatnonzero(distances < np.median(distances))
     if not quiet.size:
@@ -88,16 +123,13 @@ def quiet_stretch(frame: pd.DataFrame) -> QuietStretch | None:
 
 
 def decimals_for(distance: float) -> int:
-    """How many decimals show at least two digits of a distance: 3, or more (to 6) for small ones."""
+    """Return how many decimals show at least two digits of a distance: 3, or more (to 6) for small ones."""
     return 3 if distance <= 0 else int(np.clip(1 - math.floor(math.log10(distance)), 3, 6))
 
 
-def reading(frame: pd.DataFrame) -> str:
-    """One sentence on the whole model: where its quiet stretch lies, and how that compares.
-
-    Distances are angles as a fraction of pi, so 0.5 is a right angle.
-    """
-    turns = single_turns(frame)
+def _quiet_sentence(found: AngularFindings) -> str:
+    """Distances are angles as a fraction of pi, so 0.5 is a right angle."""
+    turns, stretch = found.turns, found.quiet
     median = float(turns.median())
     decimals = decimals_for(median)
 
@@ -106,7 +138,6 @@ def reading(frame: pd.DataFrame) -> str:
 
     if len(turns) == 1:
         return f"The only layer, {turns.index[0]}, turns the stream by {spoken(median)}."
-    stretch = quiet_stretch(frame)
     if stretch is None:
         # Not one below the median: at least half of the layers share the smallest distance.
         if turns.nunique() == 1:

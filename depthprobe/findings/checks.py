@@ -1,38 +1,13 @@
-"""Tables on their way into a figure or a sentence: taken out of their run, and held to their form."""
+"""Tables of runs held to their form, before anything is read from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from depthprobe.errors import RunError
-from depthprobe.results.runs import Run
-
-
-def table_and_options(
-    run: Run | pd.DataFrame, options: Mapping[str, Any] | None, stem: str, what: str
-) -> tuple[pd.DataFrame, Mapping[str, Any]]:
-    """A table and the options it was measured with: of a run its manifest's, unless others are given.
-
-    Args:
-        run: A run, or the table itself.
-        options: The options as in a manifest, or None.
-        stem: The name of the table in a run, which is the probe's with ``_`` for ``-``.
-        what: What the table holds, such as ``drops``.
-
-    Raises:
-        RunError: if the run has no such table.
-    """
-    if isinstance(run, Run):
-        if stem not in run.tables:
-            probe = stem.replace("_", "-")
-            raise RunError(f"{run.directory} holds no table of {what}.", f"Give a run of {probe}.")
-        options = run.manifest.get("options") if options is None else options
-        run = run.tables[stem]
-    return run, options or {}
 
 
 def check_table(frame: pd.DataFrame, what: str, columns: Sequence[str], numbers: Sequence[str]) -> None:

@@ -12,11 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
-from depthprobe.findings.checks import check_table, table_and_options
+from depthprobe.findings.checks import check_table
 from depthprobe.findings.words import spans, spoken
-from depthprobe.results.runs import Run
 
-STEM = "prune_sweep"
+STEM, WHAT = "prune_sweep", "drops"
 CALIBRATION = "calibration"
 # A removal whose Holm-adjusted p is not below this makes no detectable difference.
 ALPHA = 0.05
@@ -101,43 +100,78 @@ class Drops:
         least = 3 if abs(self.baseline) < 10 else 2
         return least if width <= 0 else int(np.clip(1 - math.floor(math.log10(width)), least, 6))
 
+    @property
+    def reading(self) -> str:
+        """Layers without a detectable drop, what was missed, and the worst layers, in a few sentences."""
+        return " ".join([*_spared(self), *_worst(self), *_chance(self)])
+
     def removed(self, layer: int) -> str:
         """The layers that go with a row, as text: ``25``, or ``25-27`` in a sweep of blocks."""
-        return str(layer) if self.block == 1 else f"{layer}-{layer + self.block - 1}"
+        return spans(range(layer, layer + self.block))
 
 
-def unpack(
-    run: Run | pd.DataFrame, options: Mapping[str, Any] | None
-) -> tuple[pd.DataFrame, Mapping[str, Any]]:
-    """The table of drops and the sweep's options: of a run its manifest's, unless others are given.
+@dataclass(frozen=True)
+class SweepFindings:
+    """What a sweep's table of drops says.
+
+    Args:
+        tasks: The drops of each task to show, by its headline metric: those that were asked for, then the
+            calibration loss; no subjects of a group.
+        every: The same of every task in the table.
+        block: How many consecutive layers each removal takes out.
+        layers: How many layers the model has, if that is known; a sweep may tell of a few of them.
+    """
+
+    tasks: tuple[Drops, ...]
+    every: Mapping[str, Drops]
+    block: int
+    layers: int | None
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks to show by name."""
+        return [drops.task for drops in self.tasks]
+
+    @property
+    def sentences(self) -> list[str]:
+        """A few sentences on each task."""
+        return [drops.reading for drops in self.tasks]
+
+
+def read(
+    tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
+) -> SweepFindings:
+    """Return what a sweep's table of drops says.
+
+    Args:
+        tables: ``prune_sweep``, with the columns task, metric, filter, layer, baseline, drop, ci_low,
+            ci_high, p_adjusted, flips, docs.
+        facts: As a run's: tasks, headline, higher_is_better, chance, detectable, block.
+        layers: How many layers the model has.
 
     Raises:
         RunError: if it is no table of drops: columns or rows are missing, a number is NaN or infinite, a
             layer is negative, or a layer stands there twice.
     """
-    frame, options = table_and_options(run, options, STEM, "drops")
-    check_table(frame, "drops", _COLUMNS, _NUMBERS)
+    frame, facts = tables[STEM], facts or {}
+    check_table(frame, WHAT, _COLUMNS, _NUMBERS)
     if frame["layer"].min() < 0:
-        raise RunError("The table of drops has a layer below 0.")
+        raise RunError(f"The table of {WHAT} has a layer below 0.")
     twice = frame.duplicated(["task", "metric", "filter", "layer"])
     if twice.any():
         row = frame[twice].iloc[0]
-        raise RunError(f"The table of drops has {row['task']}, {row['metric']}, layer {row['layer']} twice.")
-    return frame, options
+        raise RunError(f"The table of {WHAT} has {row['task']}, {row['metric']}, layer {row['layer']} twice.")
+    every = {task: _drops_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
+    shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
+    return SweepFindings(tuple(every[task] for task in shown), every, int(facts.get("block") or 1), layers)
 
 
-def headline_tasks(run: Run | pd.DataFrame, options: Mapping[str, Any] | None = None) -> list[str]:
-    """The tasks to show: those that were asked for, then the calibration loss; no subjects of a group.
+def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
+    """Those of the tasks that were asked for, then the calibration loss; no subjects of a group.
 
-    Where the options do not list them, or list a tag or pattern that is no task itself: every task whose
-    name does not begin with that of another one and ``_``, as the subjects of mmlu do.
-
-    Raises:
-        RunError: if it is no table of drops.
+    Where none was asked for, or a tag or pattern that is no task itself: every task whose name does not begin
+    with that of another one and ``_``, as the subjects of mmlu do.
     """
-    frame, options = unpack(run, options)
-    there = list(dict.fromkeys(frame["task"]))
-    asked = list(dict.fromkeys(options.get("tasks") or []))
     shown = [task for task in asked if task in there]
     if not shown or len(shown) < len(asked):
         heads = [task for task in there if not any(task.startswith(f"{other}_") for other in there)]
@@ -146,28 +180,19 @@ def headline_tasks(run: Run | pd.DataFrame, options: Mapping[str, Any] | None = 
     return shown + [CALIBRATION] * (CALIBRATION in there)
 
 
-def drops_of(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] | None = None) -> Drops:
-    """The drops of one task by its headline metric.
-
-    Raises:
-        RunError: if it is no table of drops, or the task is not in it.
-    """
-    frame, options = unpack(run, options)
-    rows = frame[frame["task"] == task]
-    if rows.empty:
-        shown = ", ".join(headline_tasks(frame, options))
-        raise RunError(f"The table of drops has no task {task!r}.", f"Its tasks are: {shown}.")
+def _drops_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> Drops:
+    """The drops of one task by its headline metric, of all rows of the task."""
     pairs = list(dict.fromkeys(zip(rows["metric"], rows["filter"], strict=True)))
     metric, name = next(
-        (pair for pair in pairs if "/".join(pair) == (options.get("headline") or {}).get(task)),
+        (pair for pair in pairs if "/".join(pair) == (facts.get("headline") or {}).get(task)),
         # min keeps the first of equals: an unknown task's first metric, a metric's first filter.
         min(pairs, key=lambda pair: _HEADLINES.index(pair[0]) if pair[0] in _HEADLINES else len(_HEADLINES)),
     )
     rows = rows[(rows["metric"] == metric) & (rows["filter"] == name)]
     rows = rows.sort_values("layer", kind="stable").reset_index(drop=True)
 
-    def known(option: str) -> Any:
-        return (options.get(option) or {}).get(f"{task}/{metric}/{name}")
+    def known(fact: str) -> Any:
+        return (facts.get(fact) or {}).get(f"{task}/{metric}/{name}")
 
     better = known("higher_is_better")
     if better is None:
@@ -181,7 +206,7 @@ def drops_of(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] | No
         higher_is_better=bool(better),
         chance=known("chance"),
         missed=known("detectable"),
-        block=int(options.get("block") or 1),
+        block=int(facts.get("block") or 1),
     )
 
 
@@ -207,21 +232,6 @@ def relevance(drops: Drops) -> NDArray[np.float64] | None:
         return None
     left = np.maximum(drops.baseline - drops.harm - drops.chance, 0.0)
     return 1 - left / (drops.baseline - drops.chance)
-
-
-def drop_reading(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] | None = None) -> str:
-    """A few sentences on one task: layers without a detectable drop, what was missed, the worst layer.
-
-    Args:
-        run: A run of prune-sweep, or its frame.
-        task: One of its tasks; its headline metric counts.
-        options: The sweep's options as in its manifest; a run's own if None.
-
-    Raises:
-        RunError: if it is no table of drops, or the task is not in it.
-    """
-    drops = drops_of(run, task, options)
-    return " ".join([*_spared(drops), *_worst(drops), *_chance(drops)])
 
 
 def _spared(drops: Drops) -> list[str]:

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
-from depthprobe.findings.checks import check_profile, table_and_options
+from depthprobe.findings.checks import check_profile
+from depthprobe.findings.thirds import means_of_thirds
 from depthprobe.findings.words import counted, layers_named, significant
-from depthprobe.results.runs import Run
 
 STEM, WHAT = "gradnorm", "gradient norms"
 WHOLE = "all"
@@ -26,13 +26,95 @@ _COLUMNS = ("grad_norm", "parameters", "grad_rms", "std")
 _NUMBERS = ("grad_norm", "grad_rms", "std")
 
 
-def checked_gradnorm(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame itself, if it is a table of gradient norms.
+@dataclass(frozen=True)
+class GradNorms:
+    """The gradient norms of a model, by layer; NaN where a layer has nothing that could have a gradient.
+
+    Args:
+        norm: [layer] of the whole block.
+        std: [layer] their deviation over batches; 0 where the gradient is that of one batch.
+        parts: By part of a block [layer]; NaN where a layer has no such part.
+        outside: Of the embedding, the final norm and the head, as far as they were measured: norm and std.
+        facts: What the run says beside: objective, loss_nats, predicted_tokens, per_batch, gradient_batches.
+    """
+
+    norm: NDArray[np.float64]
+    std: NDArray[np.float64]
+    parts: dict[str, NDArray[np.float64]]
+    outside: dict[str, tuple[float, float]]
+    facts: Mapping[str, Any]
+
+    @property
+    def varies(self) -> bool:
+        """Whether the norms are means over batches that differ."""
+        return bool(np.nansum(self.std))
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """[layer] a block's squared norm in the sum of squared norms over the blocks; 0 if all are 0."""
+        # In units of the largest one: squares of small norms vanish.
+        squares = (self.norm / (np.nanmax(self.norm) or 1.0)) ** 2
+        return squares / (np.nansum(squares) or 1.0)
+
+    @property
+    def quantity(self) -> str:
+        """What a gradient norm is the norm of, as a caption states it."""
+        objective = str(self.facts.get("objective") or "").replace(" ", "-")
+        loss = f"gradient of the mean {f'{objective} ' if objective else ''}loss (nats)"
+        batch, batches = self.facts.get("per_batch"), self.facts.get("gradient_batches")
+        if self.varies or (batch and batches != 1):
+            number = f"{batches:,} " if batches else ""
+            size = f" of {counted(batch, 'sample')}" if batch else ""
+            return f"{loss}, mean and standard deviation over {number}batches{size}"
+        tokens = self.facts.get("predicted_tokens")
+        return f"{loss} over all {f'{tokens:,} ' if tokens else ''}predicted tokens taken as one batch"
+
+    @property
+    def sentences(self) -> list[str]:
+        """The loss, the layers with the largest and the smallest norm, deep against shallow."""
+        return [" ".join([*_loss(self.facts), *_extremes(self.norm), *_thirds(self.norm)])]
+
+
+def read(
+    tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
+) -> GradNorms:
+    """Return the gradient norms in a table.
+
+    Args:
+        tables: ``gradnorm``, with the columns layer, part, grad_norm, parameters, grad_rms, std.
+        facts: As a run's.
+        layers: How many layers the model has; by default as many as the table tells of.
 
     Raises:
         RunError: if columns or rows are missing, a number is NaN, infinite or negative, a part is unknown or
             stands there twice, or a layer has parts and no row for its whole block.
     """
+    frame = tables[STEM]
+    _check(frame)
+    # The final norm and the head stand at L, behind the last layer.
+    ends = frame.loc[frame["part"].isin(OUTSIDE), "layer"]
+    there = max(
+        int(frame.loc[frame["part"] == WHOLE, "layer"].max()) + 1, int(ends.max()) if len(ends) else 0
+    )
+
+    def by_layer(part: str, column: str) -> NDArray[np.float64]:
+        rows = frame[frame["part"] == part]
+        values = np.full(max(there, layers or 0), np.nan)
+        values[rows["layer"].to_numpy()] = rows[column]
+        return values
+
+    measured = set(frame["part"])
+    ends_by_part = frame[frame["part"].isin(OUTSIDE)].set_index("part")[["grad_norm", "std"]]
+    return GradNorms(
+        norm=by_layer(WHOLE, "grad_norm"),
+        std=by_layer(WHOLE, "std"),
+        parts={part: by_layer(part, "grad_norm") for part in PARTS if part in measured},
+        outside={part: tuple(map(float, ends_by_part.loc[part])) for part in OUTSIDE if part in measured},
+        facts=facts or {},
+    )
+
+
+def _check(frame: pd.DataFrame) -> None:
     check_profile(frame, WHAT, "part", _COLUMNS, _NUMBERS)
     unknown = frame.loc[~frame["part"].isin([WHOLE, *PARTS, *OUTSIDE]), "part"]
     if len(unknown):
@@ -47,112 +129,19 @@ def checked_gradnorm(frame: pd.DataFrame) -> pd.DataFrame:
         raise RunError(
             f"The table of {WHAT} has parts and no whole block (part {WHOLE}) of layer {alone[0]}."
         )
-    return frame
 
 
-@dataclass(frozen=True)
-class GradNorms:
-    """The gradient norms of a model, by layer; NaN where a layer has nothing that could have a gradient.
-
-    Args:
-        norm: [layer] of the whole block.
-        std: [layer] their deviation over batches; 0 where the gradient is that of one batch.
-        parts: By part of a block [layer]; NaN where a layer has no such part.
-        outside: Of the embedding, the final norm and the head, as far as they were measured: norm and std.
-    """
-
-    norm: NDArray[np.float64]
-    std: NDArray[np.float64]
-    parts: dict[str, NDArray[np.float64]]
-    outside: dict[str, tuple[float, float]]
-
-    @property
-    def varies(self) -> bool:
-        """Whether the norms are means over batches that differ."""
-        return bool(np.nansum(self.std))
-
-    @property
-    def share(self) -> NDArray[np.float64]:
-        """[layer] a block's squared norm in the sum of squared norms over the blocks; 0 if all are 0."""
-        # In units of the largest one: squares of small norms vanish.
-        squares = (self.norm / (np.nanmax(self.norm) or 1.0)) ** 2
-        return squares / (np.nansum(squares) or 1.0)
-
-
-def grad_norms(frame: pd.DataFrame) -> GradNorms:
-    """The gradient norms in a table.
-
-    Raises:
-        RunError: if it is no table of gradient norms.
-    """
-    checked_gradnorm(frame)
-    # The final norm and the head stand at L, behind the last layer.
-    ends = frame.loc[frame["part"].isin(OUTSIDE), "layer"]
-    layers = max(
-        int(frame.loc[frame["part"] == WHOLE, "layer"].max()) + 1, int(ends.max()) if len(ends) else 0
-    )
-
-    def by_layer(part: str, column: str) -> NDArray[np.float64]:
-        rows = frame[frame["part"] == part]
-        values = np.full(layers, np.nan)
-        values[rows["layer"].to_numpy()] = rows[column]
-        return values
-
-    there = set(frame["part"])
-    ends_by_part = frame[frame["part"].isin(OUTSIDE)].set_index("part")[["grad_norm", "std"]]
-    return GradNorms(
-        norm=by_layer(WHOLE, "grad_norm"),
-        std=by_layer(WHOLE, "std"),
-        parts={part: by_layer(part, "grad_norm") for part in PARTS if part in there},
-        outside={part: tuple(map(float, ends_by_part.loc[part])) for part in OUTSIDE if part in there},
-    )
-
-
-def gradnorm_quantity(norms: GradNorms, options: Mapping[str, Any]) -> str:
-    """What a gradient norm is the norm of, as a caption states it.
-
-    Args:
-        norms: The norms.
-        options: As in the manifest: objective, predicted_tokens, per_batch, gradient_batches.
-    """
-    objective = str(options.get("objective") or "").replace(" ", "-")
-    loss = f"gradient of the mean {f'{objective} ' if objective else ''}loss (nats)"
-    batch, batches = options.get("per_batch"), options.get("gradient_batches")
-    if norms.varies or (batch and batches != 1):
-        number = f"{batches:,} " if batches else ""
-        size = f" of {counted(batch, 'sample')}" if batch else ""
-        return f"{loss}, mean and standard deviation over {number}batches{size}"
-    tokens = options.get("predicted_tokens")
-    return f"{loss} over all {f'{tokens:,} ' if tokens else ''}predicted tokens taken as one batch"
-
-
-def gradnorm_reading(run: Run | pd.DataFrame, options: Mapping[str, Any] | None = None) -> str:
-    """A few sentences: the loss, the layers with the largest and the smallest norm, deep against shallow.
-
-    Args:
-        run: A run of gradnorm, or its frame.
-        options: The options as in its manifest; a run's own if None.
-
-    Raises:
-        RunError: if it is no table of gradient norms.
-    """
-    frame, options = table_and_options(run, options, STEM, WHAT)
-    norms = grad_norms(frame)
-    return " ".join([*_loss(options), *_extremes(norms), *_thirds(norms)])
-
-
-def _loss(options: Mapping[str, Any]) -> list[str]:
-    """The loss whose gradient it is, if the options say it."""
-    loss, tokens = options.get("loss_nats"), options.get("predicted_tokens")
+def _loss(facts: Mapping[str, Any]) -> list[str]:
+    """The loss whose gradient it is, if the facts say it."""
+    loss, tokens = facts.get("loss_nats"), facts.get("predicted_tokens")
     if loss is None:
         return []
     over = f", mean over {counted(tokens, 'predicted token')}" if tokens else ""
     return [f"Loss: {loss:.3f} nats{over}."]
 
 
-def _extremes(norms: GradNorms) -> list[str]:
+def _extremes(norm: NDArray[np.float64]) -> list[str]:
     """The largest and the smallest norm, and how far they are apart."""
-    norm = norms.norm
     bare, idle, reached = np.flatnonzero(np.isnan(norm)), np.flatnonzero(norm == 0), np.flatnonzero(norm > 0)
     said = [f"No parameter in {layers_named(bare)} can have a gradient."] if bare.size else []
     if not reached.size:
@@ -172,13 +161,12 @@ def _extremes(norms: GradNorms) -> list[str]:
     ]
 
 
-def _thirds(norms: GradNorms) -> list[str]:
+def _thirds(norm: NDArray[np.float64]) -> list[str]:
     """What the deep third of the layers has against the shallow third."""
-    layers = len(norms.norm)
-    third = layers // 3
-    shallow, deep = norms.norm[:third], norms.norm[layers - third :]
-    if not np.nansum(shallow) or np.isnan(deep).all():
+    means, layers = means_of_thirds(norm), len(norm)
+    if means is None or not means[0] > 0 or np.isnan(means[1]):
         return []
-    ratio = significant(np.nanmean(deep) / np.nanmean(shallow), 2)
+    third = layers // 3
     first, last = layers_named(range(third)), layers_named(range(layers - third, layers))
+    ratio = significant(means[1] / means[0], 2)
     return [f"The mean norm of the deep third ({last}) is {ratio} times that of the shallow third ({first})."]

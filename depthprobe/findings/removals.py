@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pandas as pd
 import yaml
 
 from depthprobe.errors import RunError
-from depthprobe.findings.angular import best_blocks
+from depthprobe.findings.angular import AngularFindings
 from depthprobe.findings.drops import Drops
 
 
@@ -30,21 +29,13 @@ class Removal:
         return ",".join(map(str, self.layers))
 
 
-def best_removals(distances: pd.DataFrame, layers: int) -> list[Removal]:
-    """The best block of every size by angular distance, smallest first; none of the whole model.
-
-    Args:
-        distances: Columns layer, n, distance, std, samples.
-        layers: How many the model has.
-
-    Raises:
-        RunError: if it is no table of angular distances.
-    """
-    best = best_blocks(distances)
+def best_removals(found: AngularFindings) -> list[Removal]:
+    """Return the best block of every size by angular distance, smallest first; none of the whole model."""
+    best = found.best
     return [
         Removal(tuple(range(first, last + 1)), float(distance))
         for first, last, distance in zip(best["layer"], best["last_layer"], best["distance"], strict=True)
-        if last - first + 1 < layers
+        if last - first + 1 < found.layers
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which saved runs belong into one report: those of one model, and of several for one question the best."""
+"""Whether saved runs are of one model in one form, and what else differs between them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from depthprobe.errors import RunError
-from depthprobe.findings.drops import CALIBRATION, headline_tasks, unpack
-from depthprobe.results.runs import MANIFEST_NAME, Run
+from depthprobe.results.runs import Run
 
 # What makes two runs runs of one model, in a manifest's words and in ours.
 _SEALS = {"commit": "commit", "fingerprint": "fingerprint of the weights"}
@@ -63,51 +62,6 @@ def _told(value: Any) -> str:
     text = "none" if value is None else str(value)
     # Hashes are told by their beginning.
     return text if len(text) <= 60 else f"{text[:12]}..."
-
-
-def preference(run: Run) -> tuple[int, str]:
-    """What sorts runs of one question: newest first; copies of one time by name, the default name first."""
-    changed = (run.directory / MANIFEST_NAME).stat().st_mtime_ns
-    return -changed // 10**9, run.directory.name
-
-
-def block_of(run: Run) -> int:
-    """How many consecutive layers each removal of a sweep takes out."""
-    return int((run.manifest.get("options") or {}).get("block") or 1)
-
-
-def chosen_sweeps(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """The sweeps that count, by name, and those left out: a task and block size needs one sweep."""
-    chosen: list[Run] = []
-    seen: set[tuple[int, str]] = set()
-
-    def covered(run: Run) -> int:
-        return int(unpack(run, None)[0]["layer"].nunique())
-
-    # A sort is stable: among equally complete ones the order of preference stays, but that one with the
-    # calibration loss tells more than one without.
-    for run in sorted(runs, key=lambda run: (-covered(run), CALIBRATION not in headline_tasks(run))):
-        tasks = headline_tasks(run)
-        asked = {(block_of(run), task) for task in tasks if task != CALIBRATION or len(tasks) == 1}
-        if asked - seen:
-            chosen.append(run)
-            seen |= asked | {(block_of(run), task) for task in tasks}
-    return chosen, [run for run in runs if run not in chosen]
-
-
-def left_out(probe: str, taken: Sequence[Run], left: Sequence[Run]) -> list[str]:
-    """A note on which of several runs of a probe count; none if all do."""
-    if not left:
-        return []
-
-    def names(runs: Sequence[Run]) -> str:
-        return ", ".join(sorted(run.directory.name for run in runs))
-
-    counts, leaves = ("counts" if len(taken) == 1 else "count"), ("is" if len(left) == 1 else "are")
-    return [
-        f"Several runs of {probe}: {names(taken)} {counts}, {names(left)} {leaves} left out. "
-        "To choose another one, give run directories."
-    ]
 
 
 def what_differs(runs: Sequence[Run]) -> list[str]:

@@ -1,67 +1,41 @@
-"""The finished runs of one model that make one report, and all they say of every layer in one table."""
+"""Which finished runs make one report of a model: of several for one question the best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
+from depthprobe.catalogue import PROBES, PRUNE_SWEEP
 from depthprobe.errors import RunError
-from depthprobe.findings.angular import single_turns
 from depthprobe.findings.captions import model_title
-from depthprobe.findings.drops import CALIBRATION, Drops, drops_of, headline_tasks
-from depthprobe.findings.gradnorm import STEM as GRADNORM
-from depthprobe.findings.gradnorm import grad_norms
-from depthprobe.findings.same_model import (
-    block_of,
-    check_same_model,
-    chosen_sweeps,
-    left_out,
-    preference,
-    what_differs,
-    without_fresh,
-)
-from depthprobe.findings.variance import INFLUENCE_STEM, influences, variances
-from depthprobe.findings.variance import STEM as VARIANCE
+from depthprobe.findings.drops import CALIBRATION, SweepFindings
+from depthprobe.findings.of_runs import findings_of
+from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
 from depthprobe.results.runs import MANIFEST_NAME, Run, read_run
-
-ANGULAR, SWEEP = "angular", "prune-sweep"
-PROBES = (ANGULAR, VARIANCE, GRADNORM, SWEEP)
-
-# What costs no evaluation and is taken for the importance of a layer: column of the layer table -> words.
-# Of each a small value is read as "this layer can be spared".
-PROXIES = {
-    "angular_distance": "angular distance (n = 1)",
-    "block_influence": "Block Influence",
-    "contribution_ratio": "contribution ratio",
-    "grad_norm": "gradient norm",
-    "variance_growth": "variance growth",
-    f"drop_{CALIBRATION}": "calibration-loss increase",
-}
 
 
 @dataclass(frozen=True)
 class Study:
-    """The finished runs of one model.
+    """The finished runs of one model, each with what its tables say.
 
     Args:
         model: The model's id as a title shows it; of a local one the directory's name.
         layers: How many layers it has.
-        runs: By probe the run that counts: angular, variance, gradnorm, as far as there is one.
+        runs: By probe the run that counts, of every probe but prune-sweep, as far as there is one.
+        found: By probe what that run says.
         sweeps: The runs of prune-sweep that count, for different tasks or block sizes.
+        swept: What each of them says.
         notes: Sentences on runs that were left out, and on what differs between those that were not.
     """
 
     model: str
     layers: int
     runs: dict[str, Run]
+    found: dict[str, Any]
     sweeps: tuple[Run, ...]
+    swept: tuple[SweepFindings, ...]
     notes: tuple[str, ...]
 
     @property
@@ -70,66 +44,13 @@ class Study:
         return [*self.runs.values(), *self.sweeps]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def model_facts(self) -> dict[str, Any]:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
 
-    @cached_property
-    def drops(self) -> list[Drops]:
-        """What removing single layers cost on each task, by its headline metric; calibration loss last.
-
-        Sweeps of larger blocks do not count here: their rows are no measurements of one layer.
-
-        Raises:
-            RunError: if a table of drops cannot be used.
-        """
-        found: dict[str, Drops] = {}
-        for run in self.sweeps:
-            if block_of(run) == 1:
-                for task in headline_tasks(run):
-                    found.setdefault(task, drops_of(run, task))
-        if CALIBRATION in found:
-            found[CALIBRATION] = found.pop(CALIBRATION)
-        return list(found.values())
-
-    @cached_property
-    def by_layer(self) -> pd.DataFrame:
-        """A table with one row a layer (0-based) and a column for every quantity that was measured of it.
-
-        Columns, as far as their runs are there: layer; angular_distance (n = 1, fraction of pi);
-        block_influence; contribution_ratio; variance_growth (log of the variance of x^{l+1} over that of
-        x^l); grad_norm (whole block); and for each task drop_TASK, ci_low_TASK, ci_high_TASK,
-        p_adjusted_TASK by its headline metric, the calibration loss among them. NaN where a quantity is not
-        known of a layer.
-
-        Raises:
-            RunError: if a table cannot be used, or tells of layers that the model does not have.
-        """
-        columns: dict[str, NDArray[np.float64]] = {}
-        if ANGULAR in self.runs:
-            turns = single_turns(_table(self.runs[ANGULAR], ANGULAR))
-            columns["angular_distance"] = _by_layer(self, turns.index, turns, self.runs[ANGULAR])
-        if VARIANCE in self.runs:
-            run = self.runs[VARIANCE]
-            stream = variances(_table(run, VARIANCE)).stream
-            if INFLUENCE_STEM in run.tables:
-                rows = influences(run.tables[INFLUENCE_STEM], self.layers)
-                for name in ("block_influence", "contribution_ratio"):
-                    columns[name] = rows[name].to_numpy(dtype="float64")
-            logs = np.log(np.where(stream > 0, stream, np.nan))
-            columns["variance_growth"] = _by_layer(self, range(len(stream) - 1), np.diff(logs), run)
-        if GRADNORM in self.runs:
-            norms = grad_norms(_table(self.runs[GRADNORM], GRADNORM)).norm
-            columns["grad_norm"] = _by_layer(self, range(len(norms)), norms, self.runs[GRADNORM])
-        for drops in self.drops:
-            for name in ("drop", "ci_low", "ci_high", "p_adjusted"):
-                column = _by_layer(self, drops.rows["layer"], drops.rows[name], drops.task)
-                columns[f"{name}_{drops.task}"] = column
-        return pd.DataFrame({"layer": np.arange(self.layers), **columns})
-
 
 def read_study(directories: Sequence[Path]) -> Study:
-    """The study made of finished runs.
+    """Return the study made of finished runs.
 
     Where several runs answer one question the newest one counts, by the time of its manifest; among sweeps of
     one task that with most layers. Runs on freshly initialised weights are left out where there are others.
@@ -157,16 +78,18 @@ def read_study(directories: Sequence[Path]) -> Study:
     notes = [*_without_manifest(directories), *notes]
     for other in runs[1:]:
         check_same_model(runs[0], other)
-    runs.sort(key=preference)
+    runs.sort(key=_preference)
     taken: dict[str, Run] = {}
-    for probe in (ANGULAR, VARIANCE, GRADNORM):
+    for probe in PROBES:
         mine = [run for run in runs if run.manifest["probe"] == probe]
-        if mine:
+        if mine and probe != PRUNE_SWEEP.name:
             taken[probe] = mine[0]
-            notes += left_out(probe, mine[:1], mine[1:])
-    sweeps, left = chosen_sweeps([run for run in runs if run.manifest["probe"] == SWEEP])
-    notes += left_out(SWEEP, sweeps, left)
-    kept = [*taken.values(), *sweeps]
+            notes += _left_out(probe, mine[:1], mine[1:])
+    found = {probe: findings_of(run) for probe, run in taken.items()}
+    swept = [(run, findings_of(run)) for run in runs if run.manifest["probe"] == PRUNE_SWEEP.name]
+    sweeps, left = _chosen_sweeps(swept)
+    notes += _left_out(PRUNE_SWEEP.name, [run for run, _ in sweeps], left)
+    kept = [*taken.values(), *(run for run, _ in sweeps)]
     notes += what_differs(kept)
     layers = (kept[0].manifest.get("model") or {}).get("layers")
     if not isinstance(layers, int) or layers < 1:
@@ -174,7 +97,8 @@ def read_study(directories: Sequence[Path]) -> Study:
             f"The manifest in {kept[0].directory} does not say how many layers the model has.",
             "Run the measurement again.",
         )
-    return Study(model_title(kept[0]), layers, taken, tuple(sweeps), tuple(notes))
+    runs_swept, said = (tuple(each) for each in zip(*sweeps, strict=True)) if sweeps else ((), ())
+    return Study(model_title(kept[0]), layers, taken, found, runs_swept, said, tuple(notes))
 
 
 def _without_manifest(directories: Sequence[Path]) -> list[str]:
@@ -187,24 +111,47 @@ def _without_manifest(directories: Sequence[Path]) -> list[str]:
     ]
 
 
-def _table(run: Run, stem: str) -> pd.DataFrame:
-    """A table of a run that its probe always writes."""
-    if stem not in run.tables:
-        raise RunError(f"{run.directory} holds no table {stem}.csv.", "Run the measurement again.")
-    return run.tables[stem]
+def _preference(run: Run) -> tuple[int, str]:
+    """What sorts runs of one question: newest first; copies of one time by name, the default name first."""
+    changed = (run.directory / MANIFEST_NAME).stat().st_mtime_ns
+    return -changed // 10**9, run.directory.name
 
 
-def _by_layer(study: Study, layers: Iterable[int], values: Any, source: Run | str) -> NDArray[np.float64]:
-    """The values in the order of the model's layers; NaN for layers that are not among them."""
-    index = np.asarray(list(layers), dtype="int64")
-    if len(index) and index.max() >= study.layers:
-        where = source.directory if isinstance(source, Run) else f"The sweep of {source}"
-        raise RunError(
-            f"{where} has a layer {index.max()}; its model has {study.layers} layers.", "Run it again."
-        )
-    column = np.full(study.layers, np.nan)
-    column[index] = np.asarray(values, dtype="float64")
-    return column
+def _chosen_sweeps(
+    sweeps: Sequence[tuple[Run, SweepFindings]],
+) -> tuple[list[tuple[Run, SweepFindings]], list[Run]]:
+    """The sweeps that count, and those left out: a task and block size needs one sweep."""
+    chosen: list[tuple[Run, SweepFindings]] = []
+    seen: set[tuple[int, str]] = set()
+
+    def layers_told_of(found: SweepFindings) -> int:
+        return len({layer for drops in found.every.values() for layer in drops.rows["layer"]})
+
+    # A sort is stable: among equally complete ones the order of preference stays, but that one with the
+    # calibration loss tells more than one without.
+    ordered = sorted(sweeps, key=lambda pair: (-layers_told_of(pair[1]), CALIBRATION not in pair[1].names))
+    for run, found in ordered:
+        asked = {(found.block, task) for task in found.names if task != CALIBRATION or len(found.names) == 1}
+        if asked - seen:
+            chosen.append((run, found))
+            seen |= asked | {(found.block, task) for task in found.names}
+    kept = [run for run, _ in chosen]
+    return chosen, [run for run, _ in ordered if run not in kept]
+
+
+def _left_out(probe: str, taken: Sequence[Run], left: Sequence[Run]) -> list[str]:
+    """A note on which of several runs of a probe count; none if all do."""
+    if not left:
+        return []
+
+    def names(runs: Sequence[Run]) -> str:
+        return ", ".join(sorted(run.directory.name for run in runs))
+
+    counts, leaves = ("counts" if len(taken) == 1 else "count"), ("is" if len(left) == 1 else "are")
+    return [
+        f"Several runs of {probe}: {names(taken)} {counts}, {names(left)} {leaves} left out. "
+        "To choose another one, give run directories."
+    ]
 
 
 def _run_directories(directories: Sequence[Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,21 @@ class Thirds:
         return -1 if self.high < 0 else 1 if self.low > 0 else 0
 
 
+def means_of_thirds(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the means over the shallow and the deep third of the layers; None for fewer than three layers.
+
+    Args:
+        values: ``[layer]``; NaN, where a layer has no value, does not count, and gives NaN in a whole third.
+    """
+    third = len(values) // 3
+    if not third:
+        return None
+    numbers = np.asarray(values, dtype="float64")
+    ends = (numbers[:third], numbers[len(numbers) - third :])
+    shallow, deep = (math.nan if np.isnan(end).all() else float(np.nanmean(end)) for end in ends)
+    return shallow, deep
+
+
 def thirds(values: NDArray[np.float64], *, ends: bool = True) -> Thirds | None:
     """A quantity's deep third against its shallow third; None for a model of few layers, or with gaps.
 
@@ -63,8 +79,8 @@ def thirds(values: NDArray[np.float64], *, ends: bool = True) -> Thirds | None:
     shallow, deep = values[first:size], values[layers - size : layers - first]
     generator = np.random.default_rng(_SEED)
 
-    def resampled(part: NDArray[np.float64]) -> NDArray[np.float64]:
-        return part[generator.integers(0, len(part), (RESAMPLES, len(part)))].mean(axis=1)
+    def resampled(third: NDArray[np.float64]) -> NDArray[np.float64]:
+        return third[generator.integers(0, len(third), (RESAMPLES, len(third)))].mean(axis=1)
 
     tail = 100 * _tail(len(deep))
     low, high = np.percentile(resampled(deep) - resampled(shallow), [tail, 100 - tail])

@@ -6,6 +6,7 @@ little to remove. That is what rank correlations measure, and all that is claime
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,9 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from depthprobe.declaring import Score
 from depthprobe.findings.drops import CALIBRATION, Drops
-from depthprobe.findings.study import PROXIES, Study
-from depthprobe.findings.words import counted, layers_named, spoken
+from depthprobe.findings.scores import proxies
+from depthprobe.findings.words import capital, counted, layers_named, spoken
 
 # With fewer layers a rank correlation says nothing: of five, one order in sixty is perfect by chance.
 FEWEST_LAYERS = 6
@@ -30,8 +32,43 @@ COLUMNS = (
 )
 
 
-def trust_frame(study: Study) -> pd.DataFrame:
-    """The rank correlation of every proxy with the measured harm on every task, best first within a task.
+@dataclass(frozen=True)
+class Picks:
+    """What one proxy would remove, and what that costs by measurement.
+
+    Args:
+        proxy: Its column in the table with one row a layer.
+        task: The task the cost is measured on.
+        layers: The layers that the proxy says can be spared first, ascending.
+        cost: Their mean measured harm, one at a time, in the metric's unit.
+        best: The layers whose removal costs least by measurement, as many.
+        best_cost: Their mean harm.
+        mean_cost: The mean harm of all layers: what layers drawn at random would cost.
+    """
+
+    proxy: str
+    task: str
+    layers: tuple[int, ...]
+    cost: float
+    best: tuple[int, ...]
+    best_cost: float
+    mean_cost: float
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far each proxy can be trusted, on each task.
+
+    Args:
+        correlations: The rank correlation of every proxy with the measured harm on every task, best first
+            within a task. Columns task, metric, proxy (its column in the table with one row a layer),
+            spearman, kendall (tau-b), each with low and high, and layers, how many went in. No row for what
+            has no correlation.
+        picks: What each proxy would remove first, a quarter of the layers, against the cheapest by
+            measurement. These are chosen by the very drops that they are judged by, which flatters them a
+            little.
+        sentences: On each task: which proxy would have picked which layers, and what removing them costs;
+            then which proxies cannot be compared with it and why.
 
     1 is a proxy that orders the layers exactly by what their removal costs, 0 one that says nothing, -1 one
     that has them the wrong way round. Harm is the drop with its sign turned so that worse is larger.
@@ -40,42 +77,63 @@ def trust_frame(study: Study) -> pd.DataFrame:
     draws, and the error of each measured drop is in them only as far as it shows in the drops: another sample
     of items, or another model, may differ by more. A resample in which one of the two has only one value
     could have any correlation, so it counts beyond both ends of an interval.
-
-    Returns:
-        Columns task, metric, proxy (a key of PROXIES), spearman, kendall (tau-b), each with low and high, and
-        layers, how many went in. No row for what has no correlation: fewer than :data:`FEWEST_LAYERS` layers
-        with both, or one value in all of them; :func:`trust_reading` says so.
-
-    Raises:
-        RunError: if a table cannot be used.
     """
-    frame = study.by_layer
-    rows = []
-    for drops in study.drops:
-        for proxy in PROXIES:
-            if proxy not in frame or proxy == f"drop_{drops.task}":
+
+    correlations: pd.DataFrame
+    picks: tuple[Picks, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that a proxy was compared with."""
+        return list(dict.fromkeys(self.correlations["task"]))
+
+    def rows(self, task: str) -> pd.DataFrame:
+        """The correlations of one task, best first."""
+        return self.correlations[self.correlations["task"] == task]
+
+    def orders_none_rightly(self, task: str) -> bool:
+        """Whether even the proxy with the highest correlation says nothing of a task, or orders wrongly."""
+        return not self.rows(task)["spearman"].max() > 0
+
+
+def read_trust(by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Trust:
+    """Return how far each proxy orders the layers as the measured drops do.
+
+    Args:
+        by_layer: One row a layer, a column a proxy.
+        measured: The drops of each task.
+    """
+    rows: list[tuple[object, ...]] = []
+    picks: list[Picks] = []
+    sentences: list[str] = []
+    for drops in measured:
+        of_task: list[Picks] = []
+        correlated: list[tuple[object, ...]] = []
+        reasons: dict[str, list[str]] = {}
+        for proxy, score in proxies().items():
+            if proxy not in by_layer or proxy == f"drop_{drops.task}":
                 continue
-            _, values, harm = _paired(frame, proxy, drops)
-            if _why_not(values, harm):
+            layers, values, harm = _paired(by_layer[proxy].to_numpy(dtype="float64"), score, drops)
+            # What is the same in every layer, or costs the same, has no order and picks none.
+            reason = _why_not(values, harm)
+            if reason:
+                reasons.setdefault(reason, []).append(score.words)
                 continue
-            low, high = _intervals(values, harm)
-            rho, tau = (float(found[0]) for found in _correlations(values, harm, np.ones((1, len(values)))))
-            numbers = (rho, low[0], high[0], tau, low[1], high[1], len(values))
-            rows.append((drops.task, drops.metric, proxy, *numbers))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = {drops.task: number for number, drops in enumerate(study.drops)}
-    keys = table.assign(place=table["task"].map(order)).sort_values(
-        ["place", "spearman"], ascending=[True, False], kind="stable"
-    )
-    return table.loc[keys.index].reset_index(drop=True)
+            correlated.append((drops.task, drops.metric, proxy, *_correlation(values, harm), len(values)))
+            of_task.append(_picks(proxy, drops.task, layers, values, harm))
+        rows += sorted(correlated, key=lambda row: -row[COLUMNS.index("spearman")])  # type: ignore[operator]
+        picks += of_task
+        sentences += [*_picks_named(drops, of_task), *_not_compared(drops.task, reasons)]
+    return Trust(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(picks), tuple(sentences))
 
 
 def _paired(
-    frame: pd.DataFrame, proxy: str, drops: Drops
+    values: NDArray[np.float64], score: Score, drops: Drops
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The layers of which proxy and harm are both known, and these two."""
+    """The layers of which proxy and harm are both known, and these two; a small value can be spared."""
     layers = drops.rows["layer"].to_numpy()
-    values = frame[proxy].to_numpy(dtype="float64")[layers]
+    values = values[layers] if score.spared == "small" else -values[layers]
     known = np.isfinite(values)
     return layers[known], values[known], drops.harm[known]
 
@@ -92,6 +150,13 @@ def _why_not(values: NDArray[np.float64], harm: NDArray[np.float64]) -> str:
 def _constant(values: NDArray[np.float64]) -> bool:
     """Whether the values are equal; rounding errors are no difference."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+
+
+def _correlation(values: NDArray[np.float64], harm: NDArray[np.float64]) -> tuple[float, ...]:
+    """Spearman's rho, Kendall's tau-b, each with the ends of its interval."""
+    low, high = _intervals(values, harm)
+    rho, tau = (float(found[0]) for found in _correlations(values, harm, np.ones((1, len(values)))))
+    return rho, low[0], high[0], tau, low[1], high[1]
 
 
 def _intervals(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[list[float], list[float]]:
@@ -145,112 +210,52 @@ def _pearson(
     return np.divide(both, norm, out=np.full(len(x), np.nan), where=norm > 0)
 
 
-@dataclass(frozen=True)
-class Picks:
-    """What one proxy would remove, and what that costs by measurement.
-
-    Args:
-        proxy: A key of PROXIES.
-        task: The task the cost is measured on.
-        layers: The layers that the proxy gives the smallest values, ascending.
-        cost: Their mean measured harm, one at a time, in the metric's unit.
-        best: The layers whose removal costs least by measurement, as many.
-        best_cost: Their mean harm.
-        mean_cost: The mean harm of all layers: what layers drawn at random would cost.
-    """
-
-    proxy: str
-    task: str
-    layers: tuple[int, ...]
-    cost: float
-    best: tuple[int, ...]
-    best_cost: float
-    mean_cost: float
+def _picks(
+    proxy: str,
+    task: str,
+    layers: NDArray[np.int64],
+    values: NDArray[np.float64],
+    harm: NDArray[np.float64],
+) -> Picks:
+    count = max(1, round(PICKED_SHARE * len(layers)))
+    picked = np.argsort(values, kind="stable")[:count]
+    best = np.argsort(harm, kind="stable")[:count]
+    return Picks(
+        proxy,
+        task,
+        tuple(sorted(layers[picked].tolist())),
+        float(harm[picked].mean()),
+        tuple(sorted(layers[best].tolist())),
+        float(harm[best].mean()),
+        float(harm.mean()),
+    )
 
 
-def what_proxies_pick(study: Study, drops: Drops) -> list[Picks]:
-    """What each proxy would remove first, a quarter of the layers, against the cheapest by measurement.
+def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
+    """Which layers each proxy would remove, and what that costs on a task."""
+    if not picks:
+        return []
+    first, words = picks[0], proxies()
 
-    The cheapest are chosen by the very drops that they are judged by, which flatters them a little.
+    def harm(value: float) -> str:
+        return spoken(value, drops.decimals)
 
-    Args:
-        study: The runs.
-        drops: The drops of one task.
-
-    Raises:
-        RunError: if a table cannot be used.
-    """
-    frame = study.by_layer
-    found = []
-    for proxy in PROXIES:
-        if proxy not in frame or proxy == f"drop_{drops.task}":
-            continue
-        layers, values, harm = _paired(frame, proxy, drops)
-        # What is the same in every layer, or costs the same, picks none.
-        if _why_not(values, harm):
-            continue
-        count = max(1, round(PICKED_SHARE * len(layers)))
-        picked = np.argsort(values, kind="stable")[:count]
-        best = np.argsort(harm, kind="stable")[:count]
-        found.append(
-            Picks(
-                proxy,
-                drops.task,
-                tuple(sorted(layers[picked].tolist())),
-                float(harm[picked].mean()),
-                tuple(sorted(layers[best].tolist())),
-                float(harm[best].mean()),
-                float(harm.mean()),
-            )
-        )
-    return found
-
-
-def trust_reading(study: Study) -> list[str]:
-    """Sentences on each task: which proxy would have picked which layers, and what removing them costs.
-
-    Then, where there is a sweep, which proxies cannot be compared with it and why.
-
-    Raises:
-        RunError: if a table cannot be used.
-    """
-    said = []
-    for drops in study.drops:
-        picks = what_proxies_pick(study, drops)
-        if not picks:
-            said += _not_compared(study, drops)
-            continue
-        first = picks[0]
-
-        def harm(value: float, decimals: int = drops.decimals) -> str:
-            return spoken(value, decimals)
-
-        costs = "; ".join(
-            f"{PROXIES[pick.proxy]} would remove {layers_named(pick.layers)}, {harm(pick.cost)} each"
-            for pick in picks
-        )
-        loss = "loss" if drops.task == CALIBRATION else f"{drops.words} lost"
-        said.append(
-            f"{drops.task}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
-            f"by measurement are {layers_named(first.best)} ({harm(first.best_cost)} each, in {loss}), and "
-            f"layers drawn at random would cost {harm(first.mean_cost)}. {costs[0].upper()}{costs[1:]}."
-        )
-        said += _not_compared(study, drops)
-    return said
-
-
-def _not_compared(study: Study, drops: Drops) -> list[str]:
-    """Which proxies have no rank correlation with a task's drops, and why: a sentence a reason."""
-    frame = study.by_layer
-    by_reason: dict[str, list[str]] = {}
-    for proxy, words in PROXIES.items():
-        if proxy in frame and proxy != f"drop_{drops.task}":
-            _, values, harm = _paired(frame, proxy, drops)
-            reason = _why_not(values, harm)
-            if reason:
-                by_reason.setdefault(reason, []).append(words)
+    costs = "; ".join(
+        f"{words[pick.proxy].words} would remove {layers_named(pick.layers)}, {harm(pick.cost)} each"
+        for pick in picks
+    )
+    loss = "loss" if drops.task == CALIBRATION else f"{drops.words} lost"
     return [
-        f"{drops.task}: no rank correlation with {', '.join(words)}, as {reason}"
+        f"{drops.task}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
+        f"by measurement are {layers_named(first.best)} ({harm(first.best_cost)} each, in {loss}), and "
+        f"layers drawn at random would cost {harm(first.mean_cost)}. {capital(costs)}."
+    ]
+
+
+def _not_compared(task: str, reasons: dict[str, list[str]]) -> list[str]:
+    """Which proxies have no rank correlation with a task's drops, and why: a sentence a reason."""
+    return [
+        f"{task}: no rank correlation with {', '.join(words)}, as {reason}"
         f"{f' ({FEWEST_LAYERS} are needed)' if reason.startswith('only') else ''}."
-        for reason, words in by_reason.items()
+        for reason, words in reasons.items()
     ]

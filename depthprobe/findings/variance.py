@@ -12,10 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
-from depthprobe.findings.checks import check_profile, check_table, check_whole, table_and_options
+from depthprobe.findings.checks import check_profile, check_table, check_whole
 from depthprobe.findings.growth import EXPONENTIAL, FEWEST_LAYERS, LINEAR, UNSTEADY, Fit, Growth, growth_of
 from depthprobe.findings.words import layers_named, significant, spoken
-from depthprobe.results.runs import Run
 
 STEM, WHAT = "variance", "variances"
 INFLUENCE_STEM, INFLUENCE = "influence", "block influences"
@@ -32,13 +31,93 @@ _MARKED = 1.5
 _MOST_LISTED = 9
 
 
-def checked_variance(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame itself, if it is a table of variances.
+@dataclass(frozen=True)
+class Variances:
+    """The variances of a model, by boundary and by layer.
+
+    Args:
+        stream, rms: [boundary] variance and root mean square of x^0 .. x^L, the latter of all values.
+        branches: By branch [layer] the variance of what it adds; NaN where that is not known.
+        tokens: How many tokens were averaged over.
+        growth: How the output variance grows from x^1 to x^L, if there is something to fit.
+        influence: Layer, block_influence and contribution_ratio, a row a layer; None if not measured.
+        without_branches: Why what attention and feed-forward add is not known, with the layers.
+    """
+
+    stream: NDArray[np.float64]
+    rms: NDArray[np.float64]
+    branches: dict[str, NDArray[np.float64]]
+    tokens: int
+    growth: Growth | None
+    influence: pd.DataFrame | None
+    without_branches: Mapping[str, Iterable[int]]
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return len(self.stream) - 1
+
+    @property
+    def quantity(self) -> str:
+        """What a variance is taken over, as a caption states it."""
+        return f"variance over the hidden dimension, mean over {self.tokens:,} tokens, before the final norm"
+
+    @property
+    def sentences(self) -> list[str]:
+        """How the stream's variance grows and where, and the layers that change it least."""
+        least = [] if self.influence is None else _least(self.influence)
+        return [" ".join([*_growth(self), *_where(self), *least, *_without_branches(self.without_branches)])]
+
+
+def read(
+    tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
+) -> Variances:
+    """Return the variances in a table, and the influences in another one if there is one.
+
+    Args:
+        tables: ``variance`` with the columns layer, point, variance, rms, tokens; ``influence`` with layer,
+            block_influence, contribution_ratio.
+        facts: As a run's; ``without_branches`` counts.
+        layers: The table tells of all boundaries.
 
     Raises:
         RunError: if columns or rows are missing, a number is NaN, infinite or negative, a point is unknown or
-            stands there twice, or the stream lacks a boundary.
+            stands there twice, the stream lacks a boundary, or the influences are of other layers.
     """
+    _check(tables[STEM])
+    rows = tables[STEM].sort_values("layer", kind="stable")
+    stream = rows[rows["point"] == STREAM]
+    branches = {}
+    for branch in BRANCHES:
+        mine = rows[rows["point"] == branch]
+        if len(mine):
+            branches[branch] = np.full(len(stream) - 1, np.nan)
+            branches[branch][mine["layer"]] = mine["variance"]
+    values, rms = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
+    influence = tables.get(INFLUENCE_STEM)
+    return Variances(
+        values,
+        rms,
+        branches,
+        int(stream["tokens"].max()),
+        growth_of(values[1:]),
+        None if influence is None else _influences(influence, len(stream) - 1),
+        (facts or {}).get("without_branches") or {},
+    )
+
+
+def growth_by_layer(table: pd.DataFrame) -> pd.Series:
+    """Return by layer the logarithm of the variance of x^{l+1} over that of x^l; NaN where one is 0.
+
+    Args:
+        table: Columns layer, point, variance, with the stream at every boundary.
+    """
+    stream = table[table["point"] == STREAM].set_index("layer")["variance"].sort_index()
+    logs = np.log(stream.where(stream > 0).to_numpy(dtype="float64"))
+    return pd.Series(np.diff(logs), index=stream.index[:-1])
+
+
+def _check(frame: pd.DataFrame) -> None:
     check_profile(frame, WHAT, "point", _NUMBERS, _NUMBERS)
     unknown = frame.loc[~frame["point"].isin([STREAM, *BRANCHES]), "point"]
     if len(unknown):
@@ -49,89 +128,15 @@ def checked_variance(frame: pd.DataFrame) -> pd.DataFrame:
         raise RunError(f"The table of {WHAT} lacks the stream at boundary 1.")
     if not frame.loc[frame["point"] != STREAM, "layer"].between(0, len(stream) - 2).all():
         raise RunError(f"The table of {WHAT} has a branch of a layer that is not there.")
-    return frame
 
 
-@dataclass(frozen=True)
-class Variances:
-    """The variances of a model, by boundary and by layer.
-
-    Args:
-        stream, rms: [boundary] variance and root mean square of x^0 .. x^L, the latter of all values.
-        branches: By branch [layer] the variance of what it adds; NaN where that is not known.
-        tokens: How many tokens were averaged over.
-    """
-
-    stream: NDArray[np.float64]
-    rms: NDArray[np.float64]
-    branches: dict[str, NDArray[np.float64]]
-    tokens: int
-
-    @property
-    def growth(self) -> Growth | None:
-        """How the output variance grows from x^1 to x^L, if there is something to fit."""
-        return growth_of(self.stream[1:])
-
-
-def variances(frame: pd.DataFrame) -> Variances:
-    """The variances in a table.
-
-    Raises:
-        RunError: if it is no table of variances.
-    """
-    rows = checked_variance(frame).sort_values("layer", kind="stable")
-    stream = rows[rows["point"] == STREAM]
-    branches = {}
-    for branch in BRANCHES:
-        mine = rows[rows["point"] == branch]
-        if len(mine):
-            branches[branch] = np.full(len(stream) - 1, np.nan)
-            branches[branch][mine["layer"]] = mine["variance"]
-    columns = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
-    return Variances(*columns, branches, int(stream["tokens"].max()))
-
-
-def influences(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
-    """The Block Influence and the contribution ratio of every layer, in order.
-
-    Raises:
-        RunError: if it is no such table, or not of so many layers.
-    """
+def _influences(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
+    """The Block Influence and the contribution ratio of every layer, in order."""
     check_table(frame, INFLUENCE, _INFLUENCE_NUMBERS, _INFLUENCE_NUMBERS)
     ordered = frame.sort_values("layer", kind="stable").reset_index(drop=True)
     if ordered["layer"].tolist() != list(range(layers)):
         raise RunError(f"The table of {INFLUENCE} is not one of the layers 0 to {layers - 1}.")
     return ordered
-
-
-def variance_quantity(found: Variances) -> str:
-    """What a variance is taken over, as a caption states it."""
-    return f"variance over the hidden dimension, mean over {found.tokens:,} tokens, before the final norm"
-
-
-def variance_reading(
-    run: Run | pd.DataFrame,
-    influence: pd.DataFrame | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> str:
-    """A few sentences: how the stream's variance grows and where, and the layers that change it least.
-
-    Args:
-        run: A run of variance, or its first frame.
-        influence: Its second frame; a run's own if None.
-        options: The options as in its manifest; a run's own if None.
-
-    Raises:
-        RunError: if it is no table of variances.
-    """
-    frame, options = table_and_options(run, options, STEM, WHAT)
-    if influence is None and isinstance(run, Run):
-        influence = run.tables.get(INFLUENCE_STEM)
-    found = variances(frame)
-    said = [*_growth(found), *_where(found)]
-    if influence is not None:
-        said += _least(influences(influence, len(found.stream) - 1))
-    return " ".join([*said, *_without_branches(options.get("without_branches") or {})])
 
 
 def _growth(found: Variances) -> list[str]:

@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from depthprobe.findings.angular import reading
-from depthprobe.findings.drops import CALIBRATION, Drops, drop_reading, headline_tasks
-from depthprobe.findings.same_model import block_of
-from depthprobe.findings.study import ANGULAR, SWEEP, VARIANCE, Study
+from depthprobe.catalogue import ANGULAR, PRUNE_SWEEP, VARIANCE
+from depthprobe.findings.drops import CALIBRATION, Drops
+from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.findings.study import Study
 from depthprobe.findings.thirds import FEWEST_LAYERS, Thirds, thirds
-from depthprobe.findings.variance import variance_reading
 from depthprobe.findings.words import layers_named, significant
 
 
-def verdict(study: Study) -> list[str]:
-    """Sentences on a model, most important first; none for what was not measured.
+def verdict(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> list[str]:
+    """Return sentences on a model, most important first; none for what was not measured.
 
     How many layers can go one at a time without a detectable drop; where the model is quiet; whether the deep
     third does less than the shallow one; how the stream grows; what all this leaves open.
 
-    Raises:
-        RunError: if a table cannot be used.
+    Args:
+        study: The runs.
+        by_layer: One row a layer.
+        measured: The drops of single layers on each task.
     """
     said: list[str] = []
     losses = 0  # one is told: sweeps of other tasks have the same
-    for run in study.sweeps:
-        for task in headline_tasks(run):
-            losses += task == CALIBRATION
-            if task != CALIBRATION or losses == 1:
-                said.append(drop_reading(run, task))
-    if ANGULAR in study.runs:
-        said.append(reading(study.runs[ANGULAR].tables[ANGULAR]))
-    said += _pattern(study)
-    if VARIANCE in study.runs:
-        said.append(variance_reading(study.runs[VARIANCE]))
+    for sweep in study.swept:
+        for drops in sweep.tasks:
+            losses += drops.task == CALIBRATION
+            if drops.task != CALIBRATION or losses == 1:
+                said.append(drops.reading)
+    found = study.found
+    said += found[ANGULAR.name].sentences if ANGULAR.name in found else []
+    said += _pattern(study.layers, by_layer, measured)
+    said += found[VARIANCE.name].sentences if VARIANCE.name in found else []
+    for other in found.values():
+        said += other.sentences if isinstance(other, LayerRows) else []
     return said + _limits(study)
 
 
-def _pattern(study: Study) -> list[str]:
+def _pattern(layers: int, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> list[str]:
     """Whether the curse of depth shows: deep layers turn the stream less, and cost less to remove."""
-    if study.layers < FEWEST_LAYERS:
-        return [f"With {study.layers} layers, deep and shallow thirds are too small to be compared."]
+    if layers < FEWEST_LAYERS:
+        return [f"With {layers} layers, deep and shallow thirds are too small to be compared."]
     said: list[str] = []
     signs: dict[str, int | None] = {}
-    frame = study.by_layer
-    if "angular_distance" in frame:
-        values = frame["angular_distance"].to_numpy(dtype="float64")
+    if "angular_distance" in by_layer:
+        values = by_layer["angular_distance"].to_numpy(dtype="float64")
         found = [thirds(values, ends=ends) for ends in (True, False)]
         said += _compared("angular distance across one layer", found)
         signs["angular distance"] = _sign(found)
-    for drops in study.drops:
-        harm = _harm_by_layer(study, drops)
+    for drops in measured:
+        harm = _harm_by_layer(layers, drops)
         found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         what = "calibration loss" if drops.task == CALIBRATION else drops.task
@@ -78,20 +82,20 @@ def _shown(signs: dict[str, int | None]) -> str:
     return "is not decided by these runs"
 
 
-def _harm_by_layer(study: Study, drops: Drops) -> NDArray[np.float64] | None:
+def _harm_by_layer(layers: int, drops: Drops) -> NDArray[np.float64] | None:
     """How much worse each layer's removal makes a task, ``[layer]``; None where layers are missing."""
-    if list(drops.rows["layer"]) != list(range(study.layers)):
+    if list(drops.rows["layer"]) != list(range(layers)):
         return None
     return drops.harm
 
 
 def _compared(what: str, found: list[Thirds | None]) -> list[str]:
     """A sentence on a quantity's thirds, with the end layers and without."""
-    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=False) if one is not None]
-    return [f"Mean {what}: {'; without the first and the last layer, '.join(parts)}."] if parts else []
+    told = [_third_against_third(one) for one in found if one is not None]
+    return [f"Mean {what}: {'; without the first and the last layer, '.join(told)}."] if told else []
 
 
-def _part(found: Thirds, ends: bool) -> str:
+def _third_against_third(found: Thirds) -> str:
     deep, shallow = (
         f"{significant(value)} over {layers_named(range(first, last + 1))}"
         for value, (first, last) in (
@@ -100,10 +104,11 @@ def _part(found: Thirds, ends: bool) -> str:
         )
     )
     low, high = significant(found.low), significant(found.high)
-    rough = "" if found.deep_layers[1] - found.deep_layers[0] >= 4 else ", rough with so few layers"
+    few = found.shallow_layers[0] > 0 and found.deep_layers[1] - found.deep_layers[0] < 4
+    rough = ", rough with so few layers" if few else ""
     return (
         f"{deep} against {shallow}, difference {significant(found.difference)} "
-        f"(95% interval over layers {low} to {high}{rough if ends is False else ''})"
+        f"(95% interval over layers {low} to {high}{rough})"
     )
 
 
@@ -117,7 +122,7 @@ def _limits(study: Study) -> list[str]:
     """What the numbers at hand cannot say."""
     said = []
     if study.sweeps:
-        single = all(block_of(run) == 1 for run in study.sweeps)
+        single = all(sweep.block == 1 for sweep in study.swept)
         what = "one layer" if single else "one block"
         said.append(
             f"Each drop is of {what} removed from the whole model, without fine-tuning: drops do not add up, "
@@ -127,9 +132,9 @@ def _limits(study: Study) -> list[str]:
             "A layer without a detectable drop on these tasks may matter for others, for longer texts or for "
             "generation."
         )
-    if ANGULAR in study.runs or VARIANCE in study.runs:
+    if ANGULAR.name in study.runs or VARIANCE.name in study.runs:
         said.append(
             "Distances, influences and variances say how much a layer changes the stream, not whether the "
-            f"change is of use{'' if study.sweeps else f'; that is what {SWEEP} measures'}."
+            f"change is of use{'' if study.sweeps else f'; that is what {PRUNE_SWEEP.name} measures'}."
         )
     return said

@@ -91,3 +91,8 @@ def printed(line: str) -> str:
 def plain(text: str) -> str:
     """The text on one line; what cannot be printed becomes a replacement character."""
     return printed(" ".join(str(text).split()))
+
+
+def capital(words: str) -> str:
+    """Return the words beginning with a capital; the other letters stay."""
+    return words[:1].upper() + words[1:]

@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from depthprobe.errors import OptionError
-from depthprobe.findings.angular import best_blocks, checked
+from depthprobe.findings.angular import AngularFindings
 from depthprobe.render.charts.kit.presets import here, page_width
 from depthprobe.render.charts.kit.style import (
     FAINT,
@@ -54,7 +54,7 @@ _NARROWEST_SCALE = 0.02
 
 def distance_matrix(frame: pd.DataFrame) -> np.ma.MaskedArray:
     """The distances as a masked array [n - 1, layer]; masked where l + n > L."""
-    layers = int((checked(frame)["layer"] + frame["n"]).max())
+    layers = int((frame["layer"] + frame["n"]).max())
     matrix = np.full((layers, layers), np.nan)
     matrix[frame["n"].to_numpy() - 1, frame["layer"].to_numpy()] = frame["distance"]
     return np.ma.array(matrix, mask=np.isnan(matrix))
@@ -120,12 +120,12 @@ def _of_width(width: float, title: str, caption: str) -> _Layout:
 
 
 def draw_angular(
-    frame: pd.DataFrame, *, normalize: str = "none", title: str = "", caption: str = ""
+    findings: AngularFindings, *, normalize: str = "none", title: str = "", caption: str = ""
 ) -> Figure:
     """The map of angular distances as a matplotlib figure; nothing is written and no global style changes.
 
     Args:
-        frame: Columns layer, n, distance, std, samples; one row per pair of boundaries.
+        findings: What the table of angular distances says.
         normalize: ``none`` shows distances as measured (fraction of pi); ``row`` rescales each row to 0..1
             as the papers do. The marked best blocks are those of the measured distances either way.
         title: Above the map, such as the model's id; broken into lines where it is long.
@@ -133,11 +133,10 @@ def draw_angular(
 
     Raises:
         OptionError: if ``normalize`` is neither.
-        RunError: if the frame is no table of angular distances.
     """
     if normalize not in NORMALIZATIONS:
         raise OptionError(f"normalize is {normalize!r}.", f"Use one of: {', '.join(NORMALIZATIONS)}.")
-    matrix = distance_matrix(frame)
+    matrix = distance_matrix(findings.distances)
     layers = len(matrix)
     layout = _lay_out(layers, title, caption)
     cell_pt = layout.side * 72 / layers
@@ -149,7 +148,7 @@ def draw_angular(
         if normalize == "row":
             shown, limits = rescale_rows(matrix), (0.0, 1.0)
         mesh = draw_cells(axes, shown, limits, cell_pt)
-        mark_best(axes, frame, layers, cell_pt)
+        mark_best(axes, findings.best, layers, cell_pt)
         axes.set(xlim=(-0.5, layers - 0.5), ylim=(0.5, layers + 0.5))
         axes.set_xticks(ticks(0, layers - 1))
         axes.set_yticks(ticks(1, layers))
@@ -204,11 +203,10 @@ def draw_cells(
     return mesh
 
 
-def mark_best(axes: Axes, frame: pd.DataFrame, layers: int, cell_pt: float, explained: bool = True) -> None:
+def mark_best(axes: Axes, best: pd.DataFrame, layers: int, cell_pt: float, explained: bool = True) -> None:
     """A dot in the nearest cell of every row, explained in the empty triangle if asked for."""
     if layers == 1:
         return  # one cell: nothing to choose, and no empty triangle to say so in
-    best = best_blocks(frame)
     size_pt = float(np.clip(cell_pt * 0.5, 1.3, 4.5))
     # Dark inside, white outside: seen on yellow, on purple, and in grey.
     look = {

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from depthprobe.findings.angular import best_blocks
+from depthprobe.findings.angular import AngularFindings
 from depthprobe.render.charts.drops import BAR, BAR_EDGE
 from depthprobe.render.charts.kit.lines import Axis, Curve, Look, draw_curve, set_axis, y_axis
 from depthprobe.render.charts.kit.presets import here, page_width
@@ -53,21 +53,17 @@ _FEWEST_WITH_SHARES = 6
 _SIDE = 0.75
 
 
-def draw_best_blocks(frame: pd.DataFrame, *, title: str = "", caption: str = "") -> Figure:
+def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str = "") -> Figure:
     """The best block of each size n as a matplotlib figure of two panels; nothing is written.
 
     The whole model is not among the blocks, unless it is all there is.
 
     Args:
-        frame: Columns layer, n, distance, std, samples.
+        findings: What the table of angular distances says.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
-
-    Raises:
-        RunError: if it is no table of angular distances.
     """
-    best = best_blocks(frame)
-    layers = int((frame["layer"] + frame["n"]).max())
+    frame, best, layers = findings.distances, findings.best, findings.layers
     best = best[(best["n"] < layers) | (len(best) == 1)].reset_index(drop=True)
     sizes = best["n"].to_numpy(dtype="float64")
     median = frame.groupby("n")["distance"].median().reindex(best["n"])

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from depthprobe.errors import RunError
-from depthprobe.findings.comparison import Compared, compared_of
-from depthprobe.findings.drops import CALIBRATION, Drops, drops_of, headline_tasks
+from depthprobe.findings.comparison import Compared, compared_of, shared_tasks
+from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.gradnorm import PARTS, WHOLE
 from depthprobe.findings.variance import BRANCHES, STREAM
 from depthprobe.render.charts import drops
@@ -96,7 +96,7 @@ def draw_maps(run: Run, normalize: str, title: str) -> Figure:
             axes = figure.add_axes(sheet.spot(0, index).box)
             shown = rescale_rows(matrix) if normalize == "row" else matrix
             mesh = draw_cells(axes, shown, limits, width * 72 / layers)
-            mark_best(axes, side.frame, layers, width * 72 / layers, explained=False)
+            mark_best(axes, side.found.best, layers, width * 72 / layers, explained=False)
             axes.set(xlim=(-0.5, layers - 0.5), ylim=(0.5, layers + 0.5))
             axes.set_xticks(ticks(0, layers - 1))
             axes.set_yticks(ticks(1, layers))
@@ -262,15 +262,9 @@ def draw_drop_panels(run: Run, normalize: str, title: str) -> Figure:
     return figure
 
 
-def shared_tasks(sides: list[Compared]) -> list[str]:
-    """The tasks that every model has, in the first one's order."""
-    lists = [headline_tasks(side.frame, side.options) for side in sides]
-    return [task for task in lists[0] if all(task in others for others in lists[1:])]
-
-
 def _task_panels(sides: list[Compared], task: str) -> list[drops.Panel]:
     """The panels of one task, with ends and ticks that hold all models."""
-    found = [drops_of(side.frame, task, side.options) for side in sides]
+    found = [side.found.every[task] for side in sides]
     together: Drops = replace(found[0], rows=pd.concat([each.rows for each in found], ignore_index=True))
     common = drops.plan_panel(together, _DROPS_IN)
     panels, start = [], 0

@@ -10,12 +10,9 @@ intervals and the mark for noise are ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from depthprobe.findings.drops import STEM, Drops, drops_of, headline_tasks
+from depthprobe.findings.drops import STEM, Drops, SweepFindings
 from depthprobe.findings.words import spoken
 from depthprobe.render.charts.kit.presets import page_width
 from depthprobe.render.charts.kit.style import (
@@ -178,12 +175,10 @@ def panel_notes(panel: Panel, room: float) -> tuple[list[str], list[str]]:
 
 
 def draw_drops(
-    frame: pd.DataFrame,
+    findings: SweepFindings,
     *,
     title: str = "",
     caption: str = "",
-    options: Mapping[str, Any] | None = None,
-    layers: int | None = None,
 ) -> Figure:
     """The drop of every layer as a matplotlib figure, one panel a task; nothing is written.
 
@@ -192,24 +187,18 @@ def draw_drops(
     bar, and its value above the panel.
 
     Args:
-        frame: Columns task, metric, filter, layer, baseline, drop, ci_low, ci_high, p_adjusted, flips, docs.
+        findings: What the table of drops says. A sweep over some layers leaves the places of the others
+            empty.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
-        options: The sweep's options as in its manifest: tasks, headline, higher_is_better, chance, block.
-        layers: How many layers the model has; by default as many as the frame tells of. A sweep over some
-            layers leaves the places of the others empty.
-
-    Raises:
-        RunError: if the frame is no table of drops.
     """
-    options = options or {}
-    tasks = headline_tasks(frame, options)
+    tasks, layers = list(findings.tasks), findings.layers
     if len(tasks) > MOST_PANELS:
         more = f"{len(tasks) - MOST_PANELS} more tasks in {STEM}.csv"
         caption = f"{caption}; {more}" if caption else more
         tasks = [*tasks[: MOST_PANELS - 1], tasks[-1]]  # the last one is the calibration loss
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)
-    panels = [plan_panel(drops_of(frame, task, options), height) for task in tasks]
+    panels = [plan_panel(drops, height) for drops in tasks]
     block = panels[0].drops.block
     last = max(int(panel.drops.rows["layer"].max()) for panel in panels)
     last = last if layers is None else max(last, layers - block)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from depthprobe.catalogue import PROBES
 from depthprobe.errors import OptionError, RunError
-from depthprobe.findings import gradnorm as gradients
-from depthprobe.findings import variance as variances
 from depthprobe.findings.captions import data_caption, model_title
+from depthprobe.findings.of_runs import findings_of
 from depthprobe.render.charts import training
 from depthprobe.render.charts.angular import NORMALIZATIONS, draw_angular
 from depthprobe.render.charts.comparison import COMPARISONS
@@ -26,39 +27,31 @@ from depthprobe.results.runs import Run
 COMPARE = "compare"
 
 
-def _angular(run: Run, normalize: str, title: str) -> Figure:
-    return draw_angular(run.tables["angular"], normalize=normalize, title=title, caption=data_caption(run))
+def _angular(run: Run, findings: Any, normalize: str, title: str) -> Figure:
+    return draw_angular(findings, normalize=normalize, title=title, caption=data_caption(run))
 
 
-def _drops(run: Run, normalize: str, title: str) -> Figure:
+def _drops(run: Run, findings: Any, normalize: str, title: str) -> Figure:
     _as_measured(normalize, "drops")
-    options = run.manifest.get("options") or {}
-    shots, limit, data = options.get("num_fewshot"), options.get("limit"), data_caption(run)
+    shots, limit, data = run.facts.get("num_fewshot"), run.facts.get("limit"), data_caption(run)
     words = [f"{shots}-shot"] if shots is not None else []
     words += [f"limit {limit}"] if limit is not None else []
     calibrated = bool((run.manifest.get("data") or {}).get("dataset"))
     words += [f"calibration: {data}" if calibrated else data] if data else []
-    layers = (run.manifest.get("model") or {}).get("layers")
-    return draw_drops(
-        run.tables["prune_sweep"], title=title, caption="; ".join(words), options=options, layers=layers
-    )
+    return draw_drops(findings, title=title, caption="; ".join(words))
 
 
-def _gradnorm(run: Run, normalize: str, title: str) -> Figure:
-    _as_measured(normalize, gradients.WHAT)
-    frame = run.tables[gradients.STEM]
-    quantity = gradients.gradnorm_quantity(gradients.grad_norms(frame), run.manifest.get("options") or {})
-    return draw_gradnorm(frame, title=title, caption=_joined(quantity, data_caption(run)))
+def _gradnorm(run: Run, findings: Any, normalize: str, title: str) -> Figure:
+    _as_measured(normalize, "gradient norms")
+    return draw_gradnorm(findings, title=title, caption=_joined(findings.quantity, data_caption(run)))
 
 
-def _variance(run: Run, normalize: str, title: str) -> Figure:
-    _as_measured(normalize, variances.WHAT)
-    frame = run.tables[variances.STEM]
-    quantity = variances.variance_quantity(variances.variances(frame))
-    return draw_variance(frame, title=title, caption=_joined(quantity, data_caption(run)))
+def _variance(run: Run, findings: Any, normalize: str, title: str) -> Figure:
+    _as_measured(normalize, "variances")
+    return draw_variance(findings, title=title, caption=_joined(findings.quantity, data_caption(run)))
 
 
-def _training(run: Run, normalize: str, title: str) -> Figure:
+def _training(run: Run, findings: Any, normalize: str, title: str) -> Figure:
     _as_measured(normalize, training.WHAT)
     data = run.manifest.get("data") or {}
     texts = f"{data.get('samples')} samples of up to {data.get('seq_len')} tokens"
@@ -84,7 +77,7 @@ def _joined(*captions: str) -> str:
 
 
 # One line a probe: what draws its run.
-DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
+DRAWINGS: dict[str, Callable[[Run, Any, str, str], Figure]] = {
     "angular": _angular,
     "prune-sweep": _drops,
     "gradnorm": _gradnorm,
@@ -93,13 +86,14 @@ DRAWINGS: dict[str, Callable[[Run, str, str], Figure]] = {
 }
 
 
-def figure_of(run: Run, *, normalize: str = "none", title: str | None = None) -> Figure:
+def figure_of(run: Run, *, normalize: str = "none", title: str | None = None, findings: Any = None) -> Figure:
     """The figure of a run; nothing is written.
 
     Args:
         run: The run, as read from its directory.
         normalize: ``none`` or ``row``.
         title: Above the figure; the model's id if None, nothing if empty.
+        findings: What the run says, if that is known already.
 
     Raises:
         OptionError: if ``normalize`` is unknown, or the probe's figure is not rescaled.
@@ -115,7 +109,9 @@ def figure_of(run: Run, *, normalize: str = "none", title: str | None = None) ->
         raise RunError(
             f"{run.directory} is a run of {probe!r}, which has no figure.", f"Drawn are runs of: {drawn}."
         )
-    return DRAWINGS[probe](run, normalize, model_title(run) if title is None else title)
+    if findings is None and probe in PROBES:
+        findings = findings_of(run)
+    return DRAWINGS[probe](run, findings, normalize, model_title(run) if title is None else title)
 
 
 def _comparison(run: Run, normalize: str, title: str | None) -> dict[str, Figure]:

@@ -19,9 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from depthprobe.catalogue import ANGULAR
 from depthprobe.errors import RunError
-from depthprobe.findings.angular import QuietStretch, quiet_stretch
-from depthprobe.findings.study import ANGULAR, PROXIES, Study
+from depthprobe.findings.angular import QuietStretch
+from depthprobe.findings.findings import Findings
+from depthprobe.findings.scores import proxies
 from depthprobe.findings.words import layers_named
 from depthprobe.render.charts import drops
 from depthprobe.render.charts.kit.lines import draw_curve, set_axis
@@ -82,7 +84,7 @@ class _Track:
         return isinstance(self.shown, drops.Panel) and self.shown.chance is not None
 
 
-def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure:
+def draw_overview(study: Findings, *, title: str = "", caption: str = "") -> Figure:
     """All quantities of the layers as one matplotlib figure, below each other; nothing is written.
 
     From the top down, as far as their runs are there: angular distance, Block Influence, contribution ratio,
@@ -91,7 +93,7 @@ def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure
     slide, the panels stand in several columns.
 
     Args:
-        study: The runs.
+        study: What the runs say.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
 
@@ -104,7 +106,8 @@ def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure
     if hidden:
         more = f"{hidden} more task{'s' * (hidden > 1)} not drawn"
         caption = f"{caption}; {more}" if caption else more
-    quiet = quiet_stretch(study.runs[ANGULAR].tables[ANGULAR]) if ANGULAR in study.runs else None
+    angular = study.study.found.get(ANGULAR.name)
+    quiet = angular.quiet if angular is not None else None
     keys = _keys(tracks, quiet)
 
     page = _lay_out(study, tracks, list(keys), title, caption)
@@ -136,11 +139,11 @@ def draw_overview(study: Study, *, title: str = "", caption: str = "") -> Figure
     return figure
 
 
-def _tracks(study: Study) -> tuple[list[_Track], int]:
+def _tracks(study: Findings) -> tuple[list[_Track], int]:
     """The panels from the top down, and how many tasks have none."""
     frame = study.by_layer
     found = []
-    for column in PROXIES:
+    for column in proxies():
         if column.startswith("drop_") or column not in frame:
             continue
         quantity = quantity_of(column, frame[column].to_numpy(dtype="float64"))
@@ -238,7 +241,7 @@ class _Page:
         return left / self.width, bottom / self.height, width / self.width, height / self.height
 
 
-def _lay_out(study: Study, tracks: Sequence[_Track], keys: list[str], title: str, caption: str) -> _Page:
+def _lay_out(study: Findings, tracks: Sequence[_Track], keys: list[str], title: str, caption: str) -> _Page:
     """A page with the panels in one column, or in as many as it is too low for."""
     left = _EDGE + max(track.labels_in for track in tracks) + _TICK_ROOM
     right = _CHANCE_RIGHT if any(track.chance for track in tracks) else _RIGHT

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from depthprobe.findings.gradnorm import PARTS, grad_norms
-from depthprobe.findings.variance import BRANCHES, variances
+from depthprobe.findings.gradnorm import PARTS, GradNorms
+from depthprobe.findings.variance import BRANCHES, Variances
 from depthprobe.findings.words import layers_named
 from depthprobe.render.charts.kit.lines import Band, Curve, Look, draw_lines, spans_a_decade
 
@@ -32,21 +31,18 @@ BAND_COLOR = "#c9d8e4"
 BAND_KEY = "\N{PLUS-MINUS SIGN} 1 std over batches"
 
 
-def draw_gradnorm(frame: pd.DataFrame, *, title: str = "", caption: str = "") -> Figure:
+def draw_gradnorm(findings: GradNorms, *, title: str = "", caption: str = "") -> Figure:
     """The gradient norm of every layer as a matplotlib figure: whole blocks, and thinner their parts.
 
     The axis is logarithmic where the norms span more than a decade. It has no place for a norm of 0: the
     caption then says where those are.
 
     Args:
-        frame: Columns layer, part, grad_norm, parameters, grad_rms, std.
+        findings: What the table of gradient norms says.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type, such as the loss and the data.
-
-    Raises:
-        RunError: if the frame is no table of gradient norms.
     """
-    norms = grad_norms(frame)
+    norms = findings
     x = np.arange(len(norms.norm), dtype="float64")
     curves = [Curve("whole block", x, norms.norm, MAIN)]
     curves += [Curve(PARTS[part], x, values, LOOKS[part]) for part, values in norms.parts.items()]
@@ -72,21 +68,18 @@ def draw_gradnorm(frame: pd.DataFrame, *, title: str = "", caption: str = "") ->
     )
 
 
-def draw_variance(frame: pd.DataFrame, *, title: str = "", caption: str = "") -> Figure:
+def draw_variance(findings: Variances, *, title: str = "", caption: str = "") -> Figure:
     """The variance of the stream at every boundary as a matplotlib figure, with what the branches add.
 
     On the logarithmic axis exponential growth is a straight line. Block l lies between x^l and x^{l+1}, and
     what its branches add stands there. Where there is growth to fit, both fits are drawn.
 
     Args:
-        frame: Columns layer, point, variance, rms, tokens.
+        findings: What the table of variances says.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type, such as the data.
-
-    Raises:
-        RunError: if the frame is no table of variances.
     """
-    found = variances(frame)
+    found = findings
     x = np.arange(len(found.stream), dtype="float64")
     curves = [Curve("stream $x^l$", x, found.stream, MAIN)]
     curves += [

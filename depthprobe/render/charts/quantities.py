@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthprobe.findings.drops import CALIBRATION
-from depthprobe.findings.study import PROXIES
-from depthprobe.findings.words import significant
+from depthprobe.findings.scores import words_of
+from depthprobe.findings.words import capital, significant
 from depthprobe.render.charts.drops import cut_rows
 from depthprobe.render.charts.kit.lines import Axis, Curve, spans_a_decade, y_axis
 from depthprobe.render.charts.kit.ticks import even_ticks, sparser, tick_labels
@@ -103,7 +103,7 @@ def quantity_of(
     """A proxy of the layer table as an axis shows it; None if nothing is known of any layer.
 
     Args:
-        column: One of PROXIES.
+        column: One of the scores.
         values: ``[layer]`` as in the layer table.
         from_zero: Whether 0 is on an even axis.
     """
@@ -112,7 +112,7 @@ def quantity_of(
         shown = np.exp(shown)
     if not np.isfinite(shown).any():
         return None
-    words = PROXIES[column][:1].upper() + PROXIES[column][1:]
+    words = capital(words_of(column))
     curve = Curve(words, np.arange(len(shown), dtype="float64"), shown, MAIN)
     logarithmic = column == GROWTH or spans_a_decade([curve])
     absent: tuple[int, ...] = ()

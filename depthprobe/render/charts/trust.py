@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
 from depthprobe.findings.drops import ALPHA
-from depthprobe.findings.study import PROXIES, Study
+from depthprobe.findings.findings import Findings
+from depthprobe.findings.scores import words_of
 from depthprobe.findings.words import counted, spoken
 from depthprobe.render.charts import drops
 from depthprobe.render.charts.kit.labels import Name, lead, place_names
@@ -44,6 +45,8 @@ _NAME_PT, _NAME_HIGH, _LABEL_GAP_IN, _SIGN_IN = 6.0, 0.95, 0.14, 0.09
 # Dots are smaller where there are many; a dot beyond the axis is drawn near its end, as a share of it.
 _LARGEST_PT, _SMALLEST_PT, _NEAR_END = 4.4, 2.8, 0.035
 _MANY, _MOST_NAMES = 48, 30
+# What stands before the names of the proxies; none is called best that orders wrongly.
+_ENDS, _LOW_ENDS = ("Best: ", "Worst: "), ("Highest correlation: ", "Lowest: ")
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,7 @@ class _Side:
     names: list[Name | None]
 
 
-def draw_trust_scatter(
-    study: Study, trust: pd.DataFrame, task: str, *, title: str = "", caption: str = ""
-) -> Figure:
+def draw_trust_scatter(study: Findings, task: str, *, title: str = "", caption: str = "") -> Figure:
     """The best and the worst proxy of a task, a panel each, as a matplotlib figure; nothing is written.
 
     Across the proxy, logarithmic where it spans more than a decade, downward the measured harm with its 95%
@@ -72,8 +73,7 @@ def draw_trust_scatter(
     have. Dots that would flatten all others lie beyond the axis: a triangle, and the value above.
 
     Args:
-        study: The runs.
-        trust: What :func:`depthprobe.findings.trust.trust_frame` gives.
+        study: What the runs say.
         task: The task whose drops are drawn.
         title: Above the figure.
         caption: Below the title in small type.
@@ -81,23 +81,29 @@ def draw_trust_scatter(
     Raises:
         RunError: if no proxy was compared with this task, or a table cannot be used.
     """
-    rows = trust[trust["task"] == task]
+    rows = study.trust.rows(task)
     measured = {found.task: found for found in study.drops}
     if rows.empty or task not in measured:
         raise RunError(f"No cheap measurement of {study.model} was compared with the drops of {task!r}.")
     chosen = [rows.iloc[0], rows.iloc[-1]] if len(rows) > 1 else [rows.iloc[0]]
-    height = _HEIGHT_IN
+    height, none_rightly = _HEIGHT_IN, study.trust.orders_none_rightly(task)
     with style():
-        figure = _drawn(study, chosen, measured[task], height, title, caption)
+        figure = _drawn(study, chosen, measured[task], none_rightly, height, title, caption)
         if figure.get_figheight() > here().height:
             # The page is low, such as a slide.
             height = max(_LOWEST_IN, height - (figure.get_figheight() - here().height) - 0.01)
-            figure = _drawn(study, chosen, measured[task], height, title, caption)
+            figure = _drawn(study, chosen, measured[task], none_rightly, height, title, caption)
     return figure
 
 
 def _drawn(
-    study: Study, rows: list[pd.Series], drop: drops.Drops, height: float, title: str, caption: str
+    study: Findings,
+    rows: list[pd.Series],
+    drop: drops.Drops,
+    none_rightly: bool,
+    height: float,
+    title: str,
+    caption: str,
 ) -> Figure:
     """The figure with panels of such a height in inches."""
     frame = study.by_layer
@@ -110,9 +116,9 @@ def _drawn(
     words = [caption, f"{drop.task}: {'; '.join(notes)}", "numbers: layers"]
     if any(name is None for side in sides for name in side.names):
         words[-1] = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
-    ends = _ends(rows)
+    ends = ("",) if len(rows) == 1 else _LOW_ENDS if none_rightly else _ENDS
     cells = tuple(
-        Cell(f"{end}{PROXIES[side.row['proxy']]}" if end else side.quantity.words, _correlation(side))
+        Cell(f"{end}{words_of(side.row['proxy'])}" if end else side.quantity.words, _correlation(side))
         for end, side in zip(ends, sides, strict=True)
     )
     sheet = Sheet(
@@ -142,26 +148,6 @@ def _drawn(
     bar.set_label("Layer index $l$", labelpad=2.0)
     sheet.write_keys(figure, _signs())
     return figure
-
-
-def orders_none_rightly(rows: pd.DataFrame) -> bool:
-    """Whether even the proxy with the highest correlation says nothing, or orders wrongly.
-
-    Args:
-        rows: Those of one task, of what :func:`depthprobe.findings.trust.trust_frame` gives.
-    """
-    return not rows["spearman"].max() > 0
-
-
-def _ends(rows: list[pd.Series]) -> tuple[str, ...]:
-    """What stands before the names of the proxies; none is called best that orders wrongly."""
-    if len(rows) == 1:
-        return ("",)
-    return (
-        ("Highest correlation: ", "Lowest: ")
-        if orders_none_rightly(pd.DataFrame(rows))
-        else ("Best: ", "Worst: ")
-    )
 
 
 def _correlation(side: _Side) -> str:

@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from depthprobe.findings.captions import data_words, model_words, task_words
-from depthprobe.render.report.plates import Plate
-from depthprobe.render.report.sheets import Sheet
+from depthprobe.findings.findings import Findings
+from depthprobe.render.report.plates import Plate, overview_plates, run_plates, trust_plates
+from depthprobe.render.report.snippets import Snippet, snippets_of
+from depthprobe.render.report.tables import ReportTable, tables_of, trust_tables
 from depthprobe.results.runs import Run
 
 NUMBERING = "Layers are counted from 0. Every number comes from the CSV files of the runs named at the end."
 
 
 @dataclass(frozen=True)
-class Snippet:
-    """A list to be copied: the name of its file, what it is, its text; and whether the page shows it."""
-
-    name: str
-    heading: str
-    note: str
-    text: str
-    shown: bool = True
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The figures of a report.
+class Section:
+    """A section of a report, whose pieces stand in this order; one without any is left out.
 
     Args:
-        overview: Those that stand beside the verdict.
-        single: Of single measurements.
-        trust: Of the cheap measurements against the measured drops.
+        anchor: Its id on the page.
+        heading: A few words.
+        sentences: Sentences, a bullet each.
+        tables, figures, snippets: What follows.
+        runs: What is known of every run: its name, then what and how it was measured.
     """
 
-    overview: list[Plate]
-    single: list[Plate]
-    trust: list[Plate]
+    anchor: str
+    heading: str
+    sentences: Sequence[str] = ()
+    tables: Sequence[ReportTable] = ()
+    figures: Sequence[Plate] = ()
+    snippets: Sequence[Snippet] = ()
+    runs: Sequence[tuple[str, dict[str, str]]] = ()
 
     @property
-    def longest_first(self) -> list[Plate]:
-        """All of them; those that take longest to draw first, so that no core ends long after another."""
-        return [*self.overview, *self.trust, *self.single]
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not any((self.sentences, self.tables, self.figures, self.snippets, self.runs))
 
 
 @dataclass(frozen=True)
@@ -54,34 +49,52 @@ class Report:
     """A report of one model.
 
     Args:
-        model: Its id, as a title shows it.
+        findings: What its runs say.
         subtitle: The model in a sentence: commit, layers, precision.
-        verdict: Sentences made from the numbers, and what they cannot say.
-        figures: All its figures.
-        correlations: Of the cheap measurements with the measured drops, from ``trust_frame``.
-        trust_sheets, trust: The same as tables and sentences.
-        snippets: Lists to be copied.
-        sheets: The tables of single measurements.
-        notes: Sentences on runs that were left out or are missing.
-        runs: What is known of every run: its name, then what and how it was measured.
+        sections: In the order of the page; none of them empty.
+        snippets: All lists to be copied, those too that no section shows.
     """
 
-    model: str
+    findings: Findings
     subtitle: str
-    verdict: list[str]
-    figures: Figures
-    correlations: pd.DataFrame
-    trust: list[str]
-    trust_sheets: list[Sheet]
+    sections: list[Section]
     snippets: list[Snippet]
-    sheets: list[Sheet]
-    notes: list[str]
-    runs: list[tuple[str, dict[str, str]]]
 
     @property
-    def all_sheets(self) -> list[Sheet]:
+    def tables(self) -> list[ReportTable]:
         """Every table, in the order of the page."""
-        return [*self.trust_sheets, *self.sheets]
+        return [table for section in self.sections for table in section.tables]
+
+    @property
+    def figures(self) -> list[Plate]:
+        """Every figure, in the order of the page."""
+        return [figure for section in self.sections for figure in section.figures]
+
+
+def report_of(findings: Findings) -> Report:
+    """Return the report of what a model's runs say; no figure is drawn yet, all are laid out."""
+    study, trust, snippets = findings.study, findings.trust, snippets_of(findings)
+    sections = [
+        Section("verdict", "Verdict", findings.verdict, figures=overview_plates(findings)),
+        Section("figures", "Figures", figures=list(run_plates(findings))),
+        Section(
+            "trust",
+            "How far the cheap measurements can be trusted",
+            trust.sentences,
+            trust_tables(findings),
+            trust_plates(findings),
+        ),
+        Section("lists", "Lists to copy", snippets=[snippet for snippet in snippets if snippet.shown]),
+        Section("tables", "Tables", tables=tables_of(findings)),
+        Section(
+            "runs",
+            "How it was measured",
+            study.notes,
+            runs=[(run.directory.name, provenance(run)) for run in study.all_runs],
+        ),
+    ]
+    subtitle = f"{model_words(study.all_runs[0])}."
+    return Report(findings, subtitle, [section for section in sections if not section.empty], snippets)
 
 
 def provenance(run: Run) -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""Outside text on its way into a page, a LaTeX table or Markdown: nothing in it is taken for markup."""
+"""Outside text on its way into a LaTeX table or Markdown: nothing in it is taken for markup."""
 
 from __future__ import annotations
 
-import html
 import re
 
-from depthprobe.findings.words import plain, printed
+from depthprobe.findings.words import plain
 
 # The fonts that LaTeX begins with (OT1) have some characters of a keyboard in mathematics or typewriter only.
 _LATEX = {
@@ -38,16 +37,6 @@ _MARKDOWN = re.compile(
     r"|:(?=//|[\w+-]+:)|(?<=www)\."
 )
 _NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))")
-
-
-def in_html(text: str) -> str:
-    """The text as it may stand in a page, between tags or inside a quoted attribute."""
-    return html.escape(plain(text), quote=True)
-
-
-def block_in_html(text: str) -> str:
-    """Lines of text as they may stand in ``<pre>``: their indentation stays."""
-    return "\n".join(html.escape(printed(line), quote=True) for line in text.splitlines())
 
 
 def in_latex(text: str) -> str:

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from depthprobe.render.report.contents import NUMBERING, Report, Snippet
+from depthprobe.render.report.contents import NUMBERING, Report, Section
 from depthprobe.render.report.escapes import in_code, in_markdown
 from depthprobe.render.report.plates import Plate
-from depthprobe.render.report.sheets import Sheet
+from depthprobe.render.report.snippets import Snippet
+from depthprobe.render.report.tables import ReportTable
 
 
 def markdown(report: Report) -> str:
-    """The report as text that ends with a line break."""
-    pieces = [
-        f"# {in_markdown(report.model)}",
-        in_markdown(report.subtitle),
-        NUMBERING,
-        *_part("Verdict", [_list(report.verdict), *map(_figure, report.figures.overview)]),
-        *_part("Figures", map(_figure, report.figures.single)),
-        *_part(
-            "How far the cheap measurements can be trusted",
-            [_list(report.trust), *map(_table, report.trust_sheets), *map(_figure, report.figures.trust)],
-        ),
-        *_part("Lists to copy", [_snippet(snippet) for snippet in report.snippets if snippet.shown]),
-        *_part("Tables", map(_table, report.sheets)),
-        *_part("How it was measured", [_list(report.notes), *map(_run, report.runs)]),
+    """Return the report as text that ends with a line break."""
+    head = [f"# {in_markdown(report.findings.model)}", in_markdown(report.subtitle), NUMBERING]
+    pieces = [piece for section in report.sections for piece in _section(section)]
+    return "\n\n".join([*head, *pieces]) + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    """A section, piece by piece."""
+    return [
+        f"## {section.heading}",
+        *([_list(section.sentences)] if section.sentences else []),
+        *map(_table, section.tables),
+        *map(_figure, section.figures),
+        *map(_snippet, section.snippets),
+        *map(_run, section.runs),
     ]
-    return "\n\n".join(filter(None, pieces)) + "\n"
-
-
-def _part(heading: str, pieces: Iterable[str]) -> list[str]:
-    """A part with its heading; nothing where it is empty."""
-    filled = [piece for piece in pieces if piece]
-    return [f"## {heading}", *filled] if filled else []
 
 
 def _list(sentences: Sequence[str]) -> str:
@@ -45,15 +40,15 @@ def _figure(plate: Plate) -> str:
     return f"### {heading}\n\n![{heading}](figures/{plate.name}.png)\n\n{in_markdown(plate.caption)}"
 
 
-def _table(sheet: Sheet) -> str:
-    marks = ["---:" if number else "---" for number in sheet.numeric]
+def _table(table: ReportTable) -> str:
+    marks = ["---:" if number else "---" for number in table.numeric]
     rows = [
-        [in_markdown(head) for head in sheet.head_texts],
+        [in_markdown(head) for head in table.head_texts],
         marks,
-        *([in_markdown(cell) for cell in row] for row in sheet.texts),
+        *([in_markdown(cell) for cell in row] for row in table.texts),
     ]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"### {in_markdown(sheet.heading)}\n\n{lines}\n\n{in_markdown(sheet.caption)}"
+    return f"### {in_markdown(table.heading)}\n\n{lines}\n\n{in_markdown(table.caption)}"
 
 
 def _snippet(snippet: Snippet) -> str:

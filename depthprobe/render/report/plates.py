@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import pandas as pd
 from matplotlib.figure import Figure
 
+from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
 from depthprobe.findings.captions import caption, task_words
-from depthprobe.findings.drops import ALPHA, drops_of, headline_tasks
-from depthprobe.findings.gradnorm import grad_norms, gradnorm_quantity
-from depthprobe.findings.study import ANGULAR, GRADNORM, VARIANCE, Study
-from depthprobe.findings.variance import variance_quantity, variances
-from depthprobe.findings.words import plain
+from depthprobe.findings.drops import ALPHA, SweepFindings
+from depthprobe.findings.findings import Findings
+from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.findings.words import capital, plain
 from depthprobe.render.charts.best_blocks import draw_best_blocks
 from depthprobe.render.charts.figures import figure_of
 from depthprobe.render.charts.overview import draw_overview
-from depthprobe.render.charts.trust import draw_trust_scatter, orders_none_rightly
-from depthprobe.render.report.sheets import unique_names
-from depthprobe.results.runs import Run
+from depthprobe.render.charts.trust import draw_trust_scatter
+from depthprobe.render.report.names import unique_names
 
 
 @dataclass(frozen=True)
@@ -46,26 +44,24 @@ _ROWS = (
 )
 
 
-def run_plates(study: Study) -> Iterator[Plate]:
-    """The figures of single runs.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
-    if ANGULAR in study.runs:
-        run = study.runs[ANGULAR]
+def run_plates(findings: Findings) -> Iterator[Plate]:
+    """Yield the figures of single runs, in the order of the page."""
+    study = findings.study
+    runs, found = study.runs, study.found
+    if ANGULAR.name in runs:
+        run, says = runs[ANGULAR.name], found[ANGULAR.name]
         what = (
             "Angular distance between the residual stream before layer l and behind layer l+n-1 (arccos of "
             "the cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest "
             "distance at each block size n. Layers are 0-based."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("angular", "Angular distance", shown, partial(figure_of, run))
+        yield Plate("angular", "Angular distance", shown, partial(figure_of, run, findings=says))
         yield Plate(
             "angular-row",
             "Angular distance, rescaled row by row",
             caption(what, [run], rescaled=_ROWS),
-            partial(figure_of, run, normalize="row"),
+            partial(figure_of, run, normalize="row", findings=says),
         )
         shown = (
             "Above, the angular distance across the best block of each size n (the n consecutive layers with "
@@ -76,78 +72,72 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "best-blocks",
             "Best block of each size",
             caption(shown, [run], rescaled="nothing"),
-            partial(draw_best_blocks, run.tables[ANGULAR], title=study.model),
+            partial(draw_best_blocks, says, title=study.model),
         )
-    names = unique_names(f"drops-{'-'.join(headline_tasks(run)[:3])}" for run in study.sweeps)
-    for run, name in zip(study.sweeps, names, strict=True):
+    names = unique_names(f"drops-{'-'.join(sweep.names[:3])}" for sweep in study.swept)
+    for run, sweep, name in zip(study.sweeps, study.swept, names, strict=True):
         tasks = task_words(run).partition(";")[0]
         yield Plate(
             "drops" if len(names) == 1 else name,
             f"Measured drops: {tasks}" if tasks else "Measured drops",
-            caption(_drops_shown(run), [run], rescaled="nothing"),
-            partial(figure_of, run),
+            caption(_drops_shown(sweep), [run], rescaled="nothing"),
+            partial(figure_of, run, findings=sweep),
         )
-    if GRADNORM in study.runs:
-        run = study.runs[GRADNORM]
-        quantity = gradnorm_quantity(grad_norms(run.tables[GRADNORM]), run.manifest.get("options") or {})
+    if GRADNORM.name in runs:
+        run, says = runs[GRADNORM.name], found[GRADNORM.name]
         what = (
-            f"Gradient norm of every layer: L2 norm over a block's parameters of the {quantity}; whole "
+            f"Gradient norm of every layer: L2 norm over a block's parameters of the {says.quantity}; whole "
             "blocks and their parts. Layers are 0-based."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("gradnorm", "Gradient norms", shown, partial(figure_of, run))
-    if VARIANCE in study.runs:
-        run = study.runs[VARIANCE]
+        yield Plate("gradnorm", "Gradient norms", shown, partial(figure_of, run, findings=says))
+    if VARIANCE.name in runs:
+        run, says = runs[VARIANCE.name], found[VARIANCE.name]
         what = (
             f"The residual stream at every boundary x^0 to x^{study.layers}: "
-            f"{variance_quantity(variances(run.tables[VARIANCE]))}; and of what each branch adds to it. Fits "
+            f"{says.quantity}; and of what each branch adds to it. Fits "
             "are least squares of log variance over x^1 and later."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("variance", "Variance of the stream", shown, partial(figure_of, run))
+        yield Plate("variance", "Variance of the stream", shown, partial(figure_of, run, findings=says))
+    for probe, says in found.items():
+        if isinstance(says, LayerRows):
+            shown = caption(f"{says.meaning} Layers are 0-based.", [runs[probe]], rescaled="nothing")
+            yield Plate(
+                says.probe.stem, capital(says.words), shown, partial(figure_of, runs[probe], findings=says)
+            )
 
 
-def overview_plates(study: Study) -> list[Plate]:
-    """The page with every quantity on one axis of layers; none where none was measured of single layers.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
-    if len(study.by_layer.columns) < 2:
+def overview_plates(findings: Findings) -> list[Plate]:
+    """Return the page with every quantity on one axis of layers; none where none was measured of them."""
+    if len(findings.by_layer.columns) < 2:
         return []
+    study = findings.study
     said = ["Every quantity that was measured of a layer, over the layers (0-based)."]
-    if ANGULAR in study.runs:
+    if ANGULAR.name in study.runs:
         said.append(
             "Shaded: the quiet stretch, the longest run of layers whose angular distance (n = 1) is below "
             "the median."
         )
-    if study.drops:
+    if findings.drops:
         said.append(
             "Drops are of one layer removed at a time, without fine-tuning, against the whole model; "
             f"downward is worse. Lines: paired 95% intervals; filled: detectable (Holm-adjusted p < {ALPHA})."
         )
     shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
-    draw = partial(draw_overview, study, title=study.model)
+    draw = partial(draw_overview, findings, title=study.model)
     return [Plate("overview", "All quantities by layer", shown, draw)]
 
 
-def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
-    """For every task the proxies that order the layers best and worst, against the measured drop.
-
-    Args:
-        study: The runs.
-        trust: Their correlations, as :func:`depthprobe.findings.trust.trust_frame` gives them.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
-    tasks = list(dict.fromkeys(trust["task"]))
-    names = unique_names(f"trust-{task}" for task in tasks)
+def trust_plates(findings: Findings) -> list[Plate]:
+    """Return for every task the proxies that order the layers best and worst, against the measured drop."""
+    trust = findings.trust
+    names = unique_names(f"trust-{task}" for task in trust.tasks)
     plates = []
-    for task, name in zip(tasks, names, strict=True):
+    for task, name in zip(trust.tasks, names, strict=True):
         heading = "Best and worst cheap measurement"
         which = "that order the layers best and worst, by Spearman's"
-        if orders_none_rightly(trust[trust["task"] == task]):
+        if trust.orders_none_rightly(task):
             heading = "Highest and lowest correlation of a cheap measurement"
             which = "with the highest and the lowest correlation, none above 0, by Spearman's"
         what = (
@@ -157,19 +147,18 @@ def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
             f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
             "intervals."
         )
-        shown = caption(what, study.all_runs, rescaled="nothing")
-        draw = partial(draw_trust_scatter, study, trust, task, title=study.model)
+        shown = caption(what, findings.study.all_runs, rescaled="nothing")
+        draw = partial(draw_trust_scatter, findings, task, title=findings.model)
         plates.append(Plate(name, f"{heading}: {plain(task)}", shown, draw))
     return plates
 
 
-def _drops_shown(run: Run) -> str:
+def _drops_shown(sweep: SweepFindings) -> str:
     """What a figure of drops shows, task by task."""
-    said = []
-    for task in headline_tasks(run):
-        drops = drops_of(run, task)
-        removed = "each layer" if drops.block == 1 else f"each block of {drops.block} layers"
-        said.append(f"{plain(task)}: {drops.change} of {drops.words} without {removed}")
+    removed = "each layer" if sweep.block == 1 else f"each block of {sweep.block} layers"
+    said = [
+        f"{plain(drops.task)}: {drops.change} of {drops.words} without {removed}" for drops in sweep.tasks
+    ]
     return (
         f"{'; '.join(said)}, against the whole model; one at a time, without fine-tuning. Lines: paired 95% "
         f"intervals; filled: detectable (Holm-adjusted p < {ALPHA}). Downward is worse. Layers are 0-based."

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from depthprobe.catalogue import ANGULAR
 from depthprobe.findings.drops import Drops
+from depthprobe.findings.findings import Findings
 from depthprobe.findings.removals import Removal, best_removals, cheapest_layers, mergekit_yaml
-from depthprobe.findings.study import ANGULAR, Study
 from depthprobe.findings.words import layers_named, plain, significant
-from depthprobe.render.report.contents import Snippet
-from depthprobe.render.report.sheets import unique_names
+from depthprobe.render.report.names import unique_names
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A list to be copied: the name of its file, what it is, its text; and whether the page shows it."""
+
+    name: str
+    heading: str
+    note: str
+    text: str
+    shown: bool = True
+
 
 # Blocks larger than this share of a model are no candidates; the tables have all.
 _LARGEST = 0.5
@@ -17,20 +30,17 @@ _LARGEST = 0.5
 _SHOWN = (0.1, 0.25)
 
 
-def snippets_of(study: Study) -> list[Snippet]:
-    """The lists that the runs of a study give.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
+def snippets_of(findings: Findings) -> list[Snippet]:
+    """Return the lists that the runs give."""
     found: list[Snippet] = []
-    if ANGULAR in study.runs:
-        removals = best_removals(study.runs[ANGULAR].tables["angular"], study.layers)
-        removals = [removal for removal in removals if len(removal.layers) <= max(1, study.layers * _LARGEST)]
+    if ANGULAR.name in findings.study.found:
+        most = max(1, findings.layers * _LARGEST)
+        best = best_removals(findings.study.found[ANGULAR.name])
+        removals = [removal for removal in best if len(removal.layers) <= most]
         if removals:
-            found += [_layers(removals), _llama(removals), *_mergekit(study, removals)]
-    names = unique_names(f"cheapest-layers-{drops.task}" for drops in study.drops)
-    found += [_cheapest(drops, name) for drops, name in zip(study.drops, names, strict=True)]
+            found += [_layers(removals), _llama(removals), *_mergekit(findings, removals)]
+    names = unique_names(f"cheapest-layers-{drops.task}" for drops in findings.drops)
+    found += [_cheapest(drops, name) for drops, name in zip(findings.drops, names, strict=True)]
     return found
 
 
@@ -52,9 +62,9 @@ def _llama(removals: Sequence[Removal]) -> Snippet:
     return Snippet("llama-cpp.txt", "llama.cpp", note, _text(lines))
 
 
-def _mergekit(study: Study, removals: Sequence[Removal]) -> list[Snippet]:
+def _mergekit(findings: Findings, removals: Sequence[Removal]) -> list[Snippet]:
     """A configuration for every size; only a few stand on the page."""
-    shown = {max(1, round(study.layers * share)) for share in _SHOWN}
+    shown = {max(1, round(findings.layers * share)) for share in _SHOWN}
     digits = len(str(len(removals)))
     return [
         Snippet(
@@ -62,7 +72,7 @@ def _mergekit(study: Study, removals: Sequence[Removal]) -> list[Snippet]:
             f"mergekit, without {layers_named(removal.layers)}",
             "A passthrough merge that keeps all other layers; layer_range ends before its second number. If "
             "the model is a directory, put its path in the place of the name.",
-            mergekit_yaml(study.model, study.layers, removal.layers),
+            mergekit_yaml(findings.model, findings.layers, removal.layers),
             shown=len(removal.layers) in shown,
         )
         for removal in removals

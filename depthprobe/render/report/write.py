@@ -2,71 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from depthprobe.findings.captions import model_words
+from depthprobe.findings.findings import read_findings
 from depthprobe.findings.study import Study
-from depthprobe.findings.trust import trust_frame, trust_reading
-from depthprobe.findings.verdict import verdict
+from depthprobe.render.charts.kit.encoding import FORMATS, render_bytes
 from depthprobe.render.charts.kit.presets import drawn_for
-from depthprobe.render.report.beside import drawing
-from depthprobe.render.report.contents import Figures, Report, provenance
+from depthprobe.render.report.contents import Report, report_of
 from depthprobe.render.report.latex import latex_table
 from depthprobe.render.report.markdown import markdown
 from depthprobe.render.report.page import files_named, page
-from depthprobe.render.report.plates import Plate, overview_plates, run_plates, trust_plates
-from depthprobe.render.report.sheets import sheets_of
-from depthprobe.render.report.snippets import snippets_of
-from depthprobe.render.report.trust_sheets import trust_sheets
 from depthprobe.results.folders import check_replaceable, replace_folder
 
 FOLDER = "report"
 PAGE, TEXT, FIGURES, TABLES, LISTS = "report.html", "report.md", "figures", "tables", "lists"
 
 
-def figures_of(study: Study, trust: pd.DataFrame) -> Figures:
-    """The figures of a report, laid out for the preset that holds; none is drawn yet.
-
-    Args:
-        study: The runs.
-        trust: The correlations of their cheap measurements with the measured drops, from ``trust_frame``.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
-    return Figures(overview_plates(study), list(run_plates(study)), trust_plates(study, trust))
-
-
-def report_of(study: Study, trust: pd.DataFrame, figures: Figures) -> Report:
-    """What the runs of a study say.
-
-    Args:
-        study, trust: As of :func:`figures_of`.
-        figures: What that function gives.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
-    return Report(
-        model=study.model,
-        subtitle=f"{model_words(study.all_runs[0])}.",
-        verdict=verdict(study),
-        figures=figures,
-        correlations=trust,
-        trust=trust_reading(study),
-        trust_sheets=trust_sheets(study, trust),
-        snippets=snippets_of(study),
-        sheets=sheets_of(study),
-        notes=list(study.notes),
-        runs=[(run.directory.name, provenance(run)) for run in study.all_runs],
-    )
-
-
 def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
-    """The report that was written into a folder, in place of an earlier one.
+    """Return the report that was written into a folder, in place of an earlier one.
 
     The folder holds ``report.html`` (needs nothing else), ``report.md``, ``figures`` (each as PDF, PNG of
     300 dpi and SVG, with its caption as text), ``tables`` (CSV and LaTeX) and ``lists``. The same runs give
@@ -84,15 +37,9 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
     """
     with drawn_for(style):
         check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS), _files_before(folder / PAGE))
-        trust = trust_frame(study)
-        figures = figures_of(study, trust)
-        plates = figures.longest_first
-        # What is said is put together while other processes draw.
-        with drawing([plate.draw for plate in plates]) as drawn:
-            report = report_of(study, trust, figures)
-            files = _said(report)
-            files |= _drawn(plates, drawn())
-        svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in plates}
+        report = report_of(read_findings(study))
+        files = _said(report) | _drawn(report)
+        svgs = {figure.name: files[f"{FIGURES}/{figure.name}.svg"] for figure in report.figures}
         names = sorted([*files, PAGE])
         replace_folder(folder, files | {PAGE: _utf8(page(report, svgs, names))})
     return report
@@ -109,23 +56,24 @@ def _files_before(path: Path) -> list[str]:
 def _said(report: Report) -> dict[str, bytes]:
     """The files of a report without figures in them, by their path in its folder."""
     files = {TEXT: _utf8(markdown(report))}
-    for sheet in report.all_sheets:
-        files[f"{TABLES}/{sheet.name}.csv"] = sheet.csv
-        files[f"{TABLES}/{sheet.name}.tex"] = _utf8(
-            latex_table(sheet.head_texts, sheet.texts, sheet.numeric, sheet.caption)
+    for table in report.tables:
+        files[f"{TABLES}/{table.name}.csv"] = table.csv
+        files[f"{TABLES}/{table.name}.tex"] = _utf8(
+            latex_table(table.head_texts, table.texts, table.numeric, table.caption)
         )
     for snippet in report.snippets:
         files[f"{LISTS}/{snippet.name}"] = _utf8(snippet.text)
     return files
 
 
-def _drawn(plates: Sequence[Plate], drawings: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
+def _drawn(report: Report) -> dict[str, bytes]:
     """The files of figures, each with its caption, by their path in the report's folder."""
     files: dict[str, bytes] = {}
-    for plate, drawing_of in zip(plates, drawings, strict=True):
-        for kind, content in drawing_of.items():
-            files[f"{FIGURES}/{plate.name}.{kind}"] = content
-        files[f"{FIGURES}/{plate.name}.txt"] = _utf8(f"{plate.caption}\n")
+    for each in report.figures:
+        figure = each.draw()
+        for kind in FORMATS:
+            files[f"{FIGURES}/{each.name}.{kind}"] = render_bytes(figure, kind)
+        files[f"{FIGURES}/{each.name}.txt"] = _utf8(f"{each.caption}\n")
     return files
 
 

@@ -3,120 +3,116 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from depthprobe.findings.angular import quiet_stretch
-from depthprobe.findings.comparison import PREFIX, Compared, compared_of
-from depthprobe.findings.drops import ALPHA, CALIBRATION, Drops, drops_of
+from depthprobe.findings.angular import STEM as ANGULAR
+from depthprobe.findings.comparison import PREFIX, Compared, Comparison
+from depthprobe.findings.drops import ALPHA, CALIBRATION, Drops
+from depthprobe.findings.drops import STEM as PRUNE_SWEEP
+from depthprobe.findings.gradnorm import STEM as GRADNORM
 from depthprobe.findings.gradnorm import WHOLE
+from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.findings.thirds import means_of_thirds
+from depthprobe.findings.variance import STEM as VARIANCE
 from depthprobe.findings.variance import STREAM
-from depthprobe.findings.words import aligned, layers_named, significant, spans, spoken
-from depthprobe.render.charts.comparison import shared_tasks
-from depthprobe.render.terminal.profiles import left_out, shown_layers
-from depthprobe.results.runs import Run
+from depthprobe.findings.words import aligned, significant, spans, spoken
+from depthprobe.render.terminal.columns import empty_table, left_out, shown_layers
 
 # Beyond so many models a row a layer with all differences is wider than a terminal.
 _MOST_WITH_DIFFERENCES = 4
 _NAME_WIDTH, _NARROW_NAME, _HEAD_WIDTH = 26, 16, 14
-# What each table's row of a layer shows, and what its numbers are called.
+# A head, and the cells of all models.
+_Cells = tuple[str, list[str]]
+# What each table's row of a layer shows, and what its numbers are called; of other probes see LayerRows.
 _BY_LAYER = {
-    "angular": ("n", 1, "distance", "angular distance across each layer (angle / pi)"),
-    "variance": ("point", STREAM, "variance", "variance of the stream x^l at each boundary l"),
-    "gradnorm": ("part", WHOLE, "grad_norm", "gradient norm of each layer (nats)"),
+    ANGULAR: ("n", 1, "distance", "angular distance across each layer (angle / pi)"),
+    VARIANCE: ("point", STREAM, "variance", "variance of the stream x^l at each boundary l"),
+    GRADNORM: ("part", WHOLE, "grad_norm", "gradient norm of each layer (nats)"),
 }
 
 
-def thirds(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
-    """The means of the shallow and of the deep third of the layers; None for fewer than three layers."""
-    third = len(values) // 3
-    if not third:
-        return None
-    return float(np.mean(values[:third])), float(np.mean(values[len(values) - third :]))
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return tables with a row a model, then with a row a layer where the depths agree."""
+    return [*summary_tables(comparison), *layer_tables(comparison)]
 
 
-def summary_tables(run: Run) -> list[Table]:
-    """Tables with a row a model: layers, and what every probe says of its shallow and its deep third.
+def summary_tables(comparison: Comparison) -> list[Table]:
+    """Return tables with a row a model: layers, and what every probe says of its shallow and its deep third.
 
     One for the profiles and one for the measured drops.
-
-    Raises:
-        RunError: if the run is no comparison, or a table in it is damaged.
     """
-    found = []
-    for title, stems in _SUMMARIES:
-        columns: list[tuple[str, list[str]]] = []
-        sides: list[Compared] = []
-        for stem, columns_of in stems.items():
-            if PREFIX + stem in run.tables:
-                sides = compared_of(run, stem)
-                columns += columns_of(sides)
-        if columns:
-            found.append(_summary(title, sides, columns))
-    return found
+    profiles: list[_Cells] = []
+    for stem, models in comparison.models.items():
+        if stem != PRUNE_SWEEP:
+            profiles += _SUMMARIES.get(stem, _layer_rows)(models)
+    found = [("Side by side", profiles)]
+    found.append(("Side by side: measured drop without a layer", _drops(comparison)))
+    return [_summary(title, comparison, columns) for title, columns in found if columns]
 
 
-def _summary(title: str, sides: Sequence[Compared], columns: list[tuple[str, list[str]]]) -> Table:
-    table = Table(
-        title=Text(title),
-        caption=Text("shallow, deep: mean over the first and the last third of the layers"),
-        box=box.HORIZONTALS,
-        collapse_padding=True,
-        pad_edge=False,
-        title_style="bold",
-        caption_style="dim",
-    )
+def _summary(title: str, comparison: Comparison, columns: Sequence[_Cells]) -> Table:
+    table = empty_table(title, "shallow, deep: mean over the first and the last third of the layers")
     # All has to fit into 80 columns.
     width = _NAME_WIDTH if len(columns) < 6 else _NARROW_NAME
     table.add_column("model", style="bold", no_wrap=True)
     for head, _ in [("layers", []), *columns]:
         table.add_column(head, justify="right", no_wrap=True)
-    for index, side in enumerate(sides):
+    for index, (label, layers) in enumerate(comparison.depths.items()):
         cells = [column[index] for _, column in columns]
-        table.add_row(Text(_broken(side.label, width)), str(side.layers), *cells)
+        table.add_row(Text(_broken(label, width)), str(layers), *cells)
     return table
 
 
-def _angular(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
-    singles = [_by_layer(side, "angular") for side in sides]
-    stretches = [quiet_stretch(side.frame) for side in sides]
+def _angular(models: Sequence[Compared]) -> list[_Cells]:
+    stretches = [one.found.quiet for one in models]
     quiet = ["-" if found is None else spans(range(found.first, found.last + 1)) for found in stretches]
-    return [*_two("turn", [thirds(values) for values in singles]), ("quiet\nstretch", quiet)]
+    return [*_two("turn", [means_of_thirds(one.found.turns) for one in models]), ("quiet\nstretch", quiet)]
 
 
-def _variance(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
-    growths = []
-    for side in sides:
-        stream = _by_layer(side, "variance")
-        growths.append(significant(stream[-1] / stream[1]) if stream[1] > 0 else "-")
+def _variance(models: Sequence[Compared]) -> list[_Cells]:
+    streams = [one.found.stream for one in models]
+    growths = [significant(stream[-1] / stream[1]) if stream[1] > 0 else "-" for stream in streams]
     return [("variance\nx^L/x^1", growths)]
 
 
-def _gradnorm(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
-    return _two("grad", [thirds(_by_layer(side, "gradnorm")) for side in sides])
+def _gradnorm(models: Sequence[Compared]) -> list[_Cells]:
+    return _two("grad", [means_of_thirds(one.found.norm) for one in models])
 
 
-def _prune_sweep(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
-    columns = []
-    for task in shared_tasks(list(sides)):
-        found = [drops_of(side.frame, task, side.options) for side in sides]
-        means = [thirds(each.rows["drop"].to_numpy(dtype="float64")) for each in found]
-        words = ["-" if pair is None else spoken(pair[0], 3, signed=True) for pair in means]
-        deep = ["-" if pair is None else spoken(pair[1], 3, signed=True) for pair in means]
+def _layer_rows(models: Sequence[Compared]) -> list[_Cells]:
+    """Of a probe without a summary of its own the quantity, where its table has one row a layer."""
+    if not _one_row_a_layer(models):
+        return []
+    lines = [next(iter(one.found.lines.values())) for one in models]
+    return _two(_short(models[0].found.words), [means_of_thirds(line) for line in lines])
+
+
+def _one_row_a_layer(models: Sequence[Compared]) -> bool:
+    return all(isinstance(one.found, LayerRows) and not one.found.declared.keys for one in models)
+
+
+def _drops(comparison: Comparison) -> list[_Cells]:
+    columns: list[_Cells] = []
+    for task, found in comparison.drops.items():
+        means = [means_of_thirds(each.rows["drop"].to_numpy(dtype="float64")) for each in found]
+        shallow, deep = (
+            ["-" if pair is None else spoken(pair[end], 3, signed=True) for pair in means] for end in (0, 1)
+        )
         name = "loss" if task == CALIBRATION else _short(task)
-        columns += [(f"{name}\nshallow", words), (f"{name}\ndeep", deep)]
+        columns += [(f"{name}\nshallow", shallow), (f"{name}\ndeep", deep)]
     return columns[:6]  # three tasks; more are in the tables below
 
 
-_SUMMARIES = (
-    ("Side by side", {"angular": _angular, "variance": _variance, "gradnorm": _gradnorm}),
-    ("Side by side: measured drop without a layer", {"prune_sweep": _prune_sweep}),
-)
+_SUMMARIES: dict[str, Callable[[Sequence[Compared]], list[_Cells]]] = {
+    ANGULAR: _angular,
+    VARIANCE: _variance,
+    GRADNORM: _gradnorm,
+}
 
 
 def _two(what: str, means: Sequence[tuple[float, float] | None]) -> list[tuple[str, list[str]]]:
@@ -129,35 +125,26 @@ def _short(name: str) -> str:
     return name if len(name) <= 10 else f"{name[:9]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _by_layer(side: Compared, stem: str) -> np.ndarray:
-    """[layer] what the table of one probe says of single layers."""
-    kind, value, quantity, _ = _BY_LAYER[stem]
-    rows = side.frame[side.frame[kind] == value].sort_values("layer", kind="stable")
-    return rows[quantity].to_numpy(dtype="float64")
+def layer_tables(comparison: Comparison) -> list[Table]:
+    """Return tables with a row a layer: every model's value and its difference to the first.
 
-
-def layer_tables(run: Run) -> list[Table]:
-    """Tables with a row a layer: every model's value and its difference to the first; none if depths differ.
-
-    Up to four models stand with their differences, more with their values alone.
-
-    Raises:
-        RunError: if the run is no comparison, or a table in it is damaged.
+    None if depths differ. Up to four models stand with their differences, more with their values alone.
     """
+    if not comparison.same_depth:
+        return []
     found = []
-    for stem, (kind, value, quantity, title) in _BY_LAYER.items():
-        if PREFIX + stem not in run.tables:
+    for stem, models in comparison.models.items():
+        if stem in _BY_LAYER:
+            column, value, quantity, title = _BY_LAYER[stem]
+            rows = [one.frame[one.frame[column] == value].sort_values("layer") for one in models]
+        elif _one_row_a_layer(models):
+            quantity, title = models[0].found.declared.quantity, f"{models[0].found.words} of each layer"
+            rows = [one.frame.sort_values("layer") for one in models]
+        else:
             continue
-        sides = compared_of(run, stem)
-        if "difference" not in sides[0].frame:
-            continue
-        rows = [side.frame[side.frame[kind] == value].sort_values("layer") for side in sides]
-        found.append(_layer_table(title, stem, [side.label for side in sides], rows, quantity))
-    if f"{PREFIX}prune_sweep" in run.tables:
-        sides = compared_of(run, "prune_sweep")
-        if "difference" in sides[0].frame:
-            found += [_drop_table(sides, task) for task in shared_tasks(sides)]
-    return found
+        found.append(_layer_table(title, stem, [one.label for one in models], rows, quantity))
+    labels = list(comparison.depths)
+    return [*found, *(_drop_table(task, labels, drops) for task, drops in comparison.drops.items())]
 
 
 def _layer_table(
@@ -170,26 +157,23 @@ def _layer_table(
         columns.append((label, aligned(each[quantity].to_numpy(dtype="float64")[shown].tolist())))
         if index and len(labels) <= _MOST_WITH_DIFFERENCES:
             columns.append(("difference", _signed(each["difference"].to_numpy(dtype="float64")[shown])))
-    head = "boundary" if stem == "variance" else "layer"
+    head = "boundary" if stem == VARIANCE else "layer"
     left = left_out(len(layers), shown, PREFIX + stem)
-    return _plain(title, [f"difference: to {labels[0]}", *left], head, layers[shown], columns)
+    return _table(title, [f"difference: to {labels[0]}", *left], head, layers[shown], columns)
 
 
-def _drop_table(sides: Sequence[Compared], task: str) -> Table:
-    found = [drops_of(side.frame, task, side.options) for side in sides]
+def _drop_table(task: str, labels: Sequence[str], found: Sequence[Drops]) -> Table:
     columns = []
-    for index, (side, drops) in enumerate(zip(sides, found, strict=True)):
-        columns.append(
-            (side.label, [spoken(drop, drops.decimals, signed=True) for drop in drops.rows["drop"]])
-        )
-        if index and len(sides) <= _MOST_WITH_DIFFERENCES:
+    for index, (label, drops) in enumerate(zip(labels, found, strict=True)):
+        columns.append((label, [spoken(drop, drops.decimals, signed=True) for drop in drops.rows["drop"]]))
+        if index and len(labels) <= _MOST_WITH_DIFFERENCES:
             columns.append(("difference\n(95% interval)", _with_intervals(drops)))
     first = found[0]
     layers = first.rows["layer"].to_numpy()
-    notes = [f"difference: to {sides[0].label}; *: p < {ALPHA} (Holm over {len(layers)})."]
+    notes = [f"difference: to {labels[0]}; *: p < {ALPHA} (Holm over {len(layers)})."]
     if any((drops.rows["pairing"] == "independent").any() for drops in found[1:]):
         notes.append("Intervals are combined as if independent where no common items were kept.")
-    return _plain(
+    return _table(
         f"{task}: {first.change} of {first.words} without each layer", notes, "layer", layers, columns
     )
 
@@ -214,22 +198,14 @@ def _signed(values: np.ndarray) -> list[str]:
     ]
 
 
-def _plain(
+def _table(
     title: str,
     notes: Sequence[str],
     head: str,
     layers: np.ndarray,
     columns: Sequence[tuple[str, Sequence[str]]],
 ) -> Table:
-    table = Table(
-        title=Text(title),
-        caption=Text(" ".join(notes)),
-        box=box.HORIZONTALS,
-        collapse_padding=True,
-        pad_edge=False,
-        title_style="bold",
-        caption_style="dim",
-    )
+    table = empty_table(title, " ".join(notes))
     table.add_column(f"{head}\n(0-based)", justify="right", style="bold", no_wrap=True)
     for name, cells in columns:
         lines = _broken(name, max([_HEAD_WIDTH, *map(len, cells)]))
@@ -249,36 +225,3 @@ def _broken(name: str, width: int) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(line.strip() for line in lines if line.strip())
-
-
-def _of_other_depth(run: Run, sides: list[Compared]) -> str:
-    """How the figures set layers side by side; maps have no relative depth, since n counts layers too."""
-    shown = []
-    if any(stem != f"{PREFIX}angular" for stem in run.tables):
-        shown.append("curves and drops over the relative depth l/L")
-    if f"{PREFIX}angular" in run.tables:
-        shown.append("each map of angular distances over its own model's layers")
-    depths = ", ".join(f"{side.label} {side.layers}" for side in sides)
-    return f"The depths differ ({depths} layers). The figures show {' and '.join(shown)}."
-
-
-def comparison_reading(run: Run) -> str:
-    """A few sentences: the depths where they differ, and which layers' drops differ detectably.
-
-    Raises:
-        RunError: if the run is no comparison, or a table in it is damaged.
-    """
-    stem = next(iter(run.tables)).removeprefix(PREFIX)
-    sides = compared_of(run, stem)
-    said = []
-    if len({side.layers for side in sides}) > 1:
-        said.append(_of_other_depth(run, sides))
-    if f"{PREFIX}prune_sweep" in run.tables:
-        sides = compared_of(run, "prune_sweep")
-        for task in shared_tasks(sides) if "difference" in sides[0].frame else []:
-            for side in sides[1:]:
-                rows = drops_of(side.frame, task, side.options).rows
-                apart = rows.loc[rows["difference_p_adjusted"] < ALPHA, "layer"].tolist()
-                which = f"detectably in {layers_named(apart)}" if apart else "detectably in no layer"
-                said.append(f"{task}: {side.label} differs from {sides[0].label} {which} (Holm).")
-    return " ".join(said)

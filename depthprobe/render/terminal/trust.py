@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from depthprobe.findings.checks import check_table
-from depthprobe.findings.study import PROXIES
-from depthprobe.findings.trust import COLUMNS, RESAMPLES
+from depthprobe.findings.scores import words_of
+from depthprobe.findings.trust import RESAMPLES
 from depthprobe.findings.words import spoken
+from depthprobe.render.terminal.columns import empty_table
 
-_LABELS = ("task", "metric", "proxy")
 # With this size of correlation, rounded to two digits, a reader loses nothing: intervals are far wider.
 _DECIMALS = 2
 # So that the numbers beside them fit into 80 columns.
@@ -20,27 +18,16 @@ _WORDS_WIDTH = 29
 
 
 def trust_table(frame: pd.DataFrame, title: str = "Rank correlation with the measured drop") -> Table:
-    """A table with the rank correlation of every proxy with the measured drop, a section for each task.
+    """Return a table with the rank correlation of every proxy with the measured drop, a section a task.
 
     Args:
-        frame: From :func:`depthprobe.findings.trust.trust_frame`, not empty.
+        frame: The correlations of :class:`depthprobe.findings.trust.Trust`.
         title: Above the table; empty for none.
-
-    Raises:
-        RunError: if it is no such frame, or has no rows.
     """
-    check_table(frame, "rank correlations", COLUMNS, [name for name in COLUMNS if name not in _LABELS])
-    table = Table(
-        title=Text(title) if title else None,
-        caption=Text(
-            "1: orders the layers as the measured harm does; 0: says nothing; -1: the wrong way round. "
-            f"In brackets 95% over {RESAMPLES:,} resamples of the layers, which are no independent draws."
-        ),
-        box=box.HORIZONTALS,
-        collapse_padding=True,
-        pad_edge=False,
-        title_style="bold",
-        caption_style="dim",
+    table = empty_table(
+        title,
+        "1: orders the layers as the measured harm does; 0: says nothing; -1: the wrong way round. "
+        f"In brackets 95% over {RESAMPLES:,} resamples of the layers, which are no independent draws.",
     )
     # Text, not markup: a task's name may hold square brackets.
     table.add_column("task: measurement", style="bold", max_width=_WORDS_WIDTH, overflow="fold")
@@ -52,9 +39,7 @@ def trust_table(frame: pd.DataFrame, title: str = "Rank correlation with the mea
         table.add_row(Text(f"{task} ({rows['metric'].iloc[0]}):"), "", "", "")
         for row in rows.to_dict("records"):
             numbers = [_with_interval(row, name) for name in ("spearman", "kendall")]
-            table.add_row(
-                Text(PROXIES.get(row["proxy"], row["proxy"])), *map(Text, numbers), f"{row['layers']}"
-            )
+            table.add_row(Text(words_of(row["proxy"])), *map(Text, numbers), f"{row['layers']}")
     return table
 
 

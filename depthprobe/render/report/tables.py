@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from depthprobe.findings.angular import best_blocks
+from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
 from depthprobe.findings.captions import caption
 from depthprobe.findings.drops import ALPHA, Drops, p_text
-from depthprobe.findings.gradnorm import PARTS, grad_norms
-from depthprobe.findings.study import ANGULAR, GRADNORM, PROXIES, VARIANCE, Study
-from depthprobe.findings.variance import BRANCHES, INFLUENCE_STEM, influences, variances
-from depthprobe.findings.words import plain, significant, spoken
+from depthprobe.findings.findings import Findings
+from depthprobe.findings.gradnorm import PARTS
+from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.findings.scores import proxies, words_of
+from depthprobe.findings.trust import RESAMPLES
+from depthprobe.findings.variance import BRANCHES
+from depthprobe.findings.words import capital, plain, significant, spans, spoken
 from depthprobe.render.charts.kit.ticks import MINUS
+from depthprobe.render.report.names import unique_names
 
 NOTHING = "\N{EN DASH}"
 # Values that are further apart than this do not share one number of decimals.
@@ -25,7 +29,7 @@ _MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ReportTable:
     """One table of a report.
 
     Args:
@@ -101,42 +105,32 @@ def _power(value: float) -> int:
     return math.floor(math.log10(value))
 
 
-def sheets_of(study: Study) -> list[Sheet]:
-    """The tables that the runs of a study give, without those that compare proxies with drops.
-
-    Raises:
-        RunError: if a table of a run cannot be used.
-    """
-    found = [_layers(study)]
-    if ANGULAR in study.runs:
-        found.append(_blocks(study))
-    names = unique_names([f"drops-{drops.task}" for drops in study.drops])
-    found += [_drops(study, drops, name) for drops, name in zip(study.drops, names, strict=True)]
-    if GRADNORM in study.runs:
-        found.append(_gradnorm(study))
-    if VARIANCE in study.runs:
-        found.append(_variance(study))
-    return found
+def tables_of(findings: Findings) -> list[ReportTable]:
+    """Return the tables that the runs give, without those that compare proxies with drops."""
+    found = findings.study.found
+    tables = [_layers(findings)]
+    tables += [_blocks(findings)] if ANGULAR.name in found else []
+    names = unique_names([f"drops-{drops.task}" for drops in findings.drops])
+    tables += [_drops(findings, drops, name) for drops, name in zip(findings.drops, names, strict=True)]
+    tables += [_gradnorm(findings)] if GRADNORM.name in found else []
+    tables += [_variance(findings)] if VARIANCE.name in found else []
+    tables += [_layer_rows(findings, says) for says in found.values() if isinstance(says, LayerRows)]
+    return tables
 
 
-def unique_names(names: Iterable[str]) -> list[str]:
-    """The names in letters, digits and ``._-``, no two of them equal, also where case does not count."""
-    taken: list[str] = []
-    for name in names:
-        safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in name)[:80].strip("-")
-        tried, number = safe or "table", 1
-        while tried.lower() in (other.lower() for other in taken):
-            number += 1
-            tried = f"{safe}-{number}"
-        taken.append(tried)
-    return taken
+def trust_tables(findings: Findings) -> list[ReportTable]:
+    """Return the rank correlations, and what each proxy would pick; none where nothing was compared."""
+    if findings.trust.correlations.empty:
+        return []
+    return [_correlations(findings), _picks(findings)]
 
 
-def _layers(study: Study) -> Sheet:
-    frame = study.by_layer
+def _layers(findings: Findings) -> ReportTable:
+    frame = findings.by_layer
+    known = {name: score.words for name, score in proxies().items()}
     # What a figure shows as a factor on a logarithmic axis, a table holds as its logarithm.
-    heads = {"layer": "layer", **PROXIES, "variance_growth": f"log of {PROXIES['variance_growth']}"}
-    for drops in study.drops:
+    heads = {"layer": "layer", **known, "variance_growth": f"log of {known['variance_growth']}"}
+    for drops in findings.drops:
         task = plain(drops.task)
         heads |= {
             f"drop_{drops.task}": f"{drops.change}, {task}",
@@ -150,22 +144,22 @@ def _layers(study: Study) -> Sheet:
     )
     if "variance_growth" in frame:
         what += " Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)."
-    return Sheet("layers", "All quantities by layer", caption(what, study.all_runs), frame, heads)
+    return ReportTable("layers", "All quantities by layer", _of_all(findings, what), frame, heads)
 
 
-def _blocks(study: Study) -> Sheet:
-    run = study.runs[ANGULAR]
-    frame = best_blocks(run.tables["angular"])[["n", "removed", "distance", "std", "samples"]]
+def _blocks(findings: Findings) -> ReportTable:
+    run, found = findings.study.runs[ANGULAR.name], findings.study.found[ANGULAR.name]
+    frame = found.best[["n", "removed", "distance", "std", "samples"]]
     what = (
         "The best block to remove by angular distance, for every block size n: the n consecutive layers "
         "(0-based, inclusive) between whose ends the stream turns least, and that distance as a fraction of "
         "pi."
     )
     heads = {"removed": "layers removed"}
-    return Sheet("best-blocks", "Best block of each size", caption(what, [run]), frame, heads)
+    return ReportTable("best-blocks", "Best block of each size", caption(what, [run]), frame, heads)
 
 
-def _drops(study: Study, drops: Drops, name: str) -> Sheet:
+def _drops(findings: Findings, drops: Drops, name: str) -> ReportTable:
     rows = drops.rows
     frame = rows[["layer", "baseline", "pruned", "drop", "ci_low", "ci_high", "p_adjusted", "flips", "docs"]]
     if drops.flips is None:
@@ -186,35 +180,33 @@ def _drops(study: Study, drops: Drops, name: str) -> Sheet:
         "p_adjusted": "p (Holm)",
         "docs": "items",
     }
-    runs = [run for run in study.sweeps if drops.task in set(run.tables["prune_sweep"]["task"])]
-    return Sheet(name, f"Measured {drops.change}: {task}", caption(what, runs[:1]), frame, heads)
+    study = findings.study
+    runs = [run for run, says in zip(study.sweeps, study.swept, strict=True) if drops.task in says.every]
+    return ReportTable(name, f"Measured {drops.change}: {task}", caption(what, runs[:1]), frame, heads)
 
 
-def _gradnorm(study: Study) -> Sheet:
-    run = study.runs[GRADNORM]
-    norms = grad_norms(run.tables[GRADNORM])
+def _gradnorm(findings: Findings) -> ReportTable:
+    run, norms = findings.study.runs[GRADNORM.name], findings.study.found[GRADNORM.name]
     columns = {"layer": range(len(norms.norm)), "grad_norm": norms.norm, "share": norms.share, **norms.parts}
     heads = {"grad_norm": "whole block", **PARTS}
     what = (
         "L2 norm over the parameters of each block of the gradient of the mean loss in nats, the share of a "
         "block's squared norm in the sum over the blocks, and the norms over its parts."
     )
-    return Sheet("gradnorm", "Gradient norms", caption(what, [run]), pd.DataFrame(columns), heads)
+    return ReportTable("gradnorm", "Gradient norms", caption(what, [run]), pd.DataFrame(columns), heads)
 
 
-def _variance(study: Study) -> Sheet:
-    run = study.runs[VARIANCE]
-    found = variances(run.tables[VARIANCE])
-    layers = len(found.stream) - 1
+def _variance(findings: Findings) -> ReportTable:
+    run, found = findings.study.runs[VARIANCE.name], findings.study.found[VARIANCE.name]
     columns: dict[str, Sequence[float] | np.ndarray] = {
-        "layer": range(layers),
+        "layer": range(found.layers),
         "variance": found.stream[1:],
         "rms": found.rms[1:],
         **found.branches,
     }
-    if INFLUENCE_STEM in run.tables:
-        influence = influences(run.tables[INFLUENCE_STEM], layers)
-        columns |= {name: influence[name].to_numpy() for name in ("block_influence", "contribution_ratio")}
+    if found.influence is not None:
+        names = ("block_influence", "contribution_ratio")
+        columns |= {name: found.influence[name].to_numpy() for name in names}
     heads = {
         "variance": "variance of x^(l+1)",
         "rms": "RMS",
@@ -225,4 +217,76 @@ def _variance(study: Study) -> Sheet:
         "Variance and root mean square of the stream behind each layer, x^(l+1), before the final norm, the "
         "variance of what its branches add, and how much the layer changes the stream."
     )
-    return Sheet("variance", "Variance of the stream", caption(what, [run]), pd.DataFrame(columns), heads)
+    return ReportTable(
+        "variance", "Variance of the stream", caption(what, [run]), pd.DataFrame(columns), heads
+    )
+
+
+def _layer_rows(findings: Findings, found: LayerRows) -> ReportTable:
+    """The table of a probe without one of its own: its quantity, a row a layer."""
+    run = findings.study.runs[found.probe.name]
+    frame = pd.DataFrame({"layer": range(found.layers), **found.lines})
+    what = f"{found.meaning} Layers are 0-based."
+    return ReportTable(found.probe.stem, capital(found.words), caption(what, [run]), frame)
+
+
+def _of_all(findings: Findings, what: str) -> str:
+    return caption(what, findings.study.all_runs)
+
+
+def _correlations(findings: Findings) -> ReportTable:
+    what = (
+        "Rank correlation over layers between each cheap measurement and the measured harm of removing the "
+        "layer (1: it orders the layers as the measured harm does; 0: it says nothing), with 95% percentile "
+        f"intervals over {RESAMPLES:,} resamples of the layers. Layers are no independent draws: the "
+        "intervals say how much a correlation leans on single layers."
+    )
+    heads = {
+        "proxy": "measurement",
+        "spearman": "Spearman",
+        "spearman_low": "95% from",
+        "spearman_high": "95% to",
+        "kendall": "Kendall",
+        "kendall_low": "95% from",
+        "kendall_high": "95% to",
+    }
+    frame = findings.trust.correlations
+    shown = frame.assign(proxy=[plain(words_of(proxy)) for proxy in frame["proxy"]])
+    return ReportTable(
+        "trust",
+        "Rank correlation with the measured drop",
+        _of_all(findings, what),
+        shown,
+        heads,
+    )
+
+
+def _picks(findings: Findings) -> ReportTable:
+    rows = [
+        (
+            pick.task,
+            plain(words_of(pick.proxy)),
+            spans(pick.layers),
+            pick.cost,
+            spans(pick.best),
+            pick.best_cost,
+            pick.mean_cost,
+        )
+        for pick in findings.trust.picks
+    ]
+    columns = ["task", "proxy", "layers", "harm", "cheapest", "harm_of_cheapest", "harm_of_all"]
+    what = (
+        "The quarter of the layers that each cheap measurement would remove first, and the mean measured "
+        "harm of removing one of them alone, in the unit of the task's metric; beside it the cheapest layers "
+        "by measurement and the mean over all layers. Harm does not add up over layers."
+    )
+    heads = {
+        "proxy": "measurement",
+        "layers": "would remove",
+        "harm": "mean harm each",
+        "cheapest": "cheapest by measurement",
+        "harm_of_cheapest": "their mean harm",
+        "harm_of_all": "mean over all layers",
+    }
+    frame = pd.DataFrame(rows, columns=columns)
+    return ReportTable("picks", "What each measurement would remove", _of_all(findings, what), frame, heads)
