@@ -157,12 +157,12 @@ GRADNORM = Probe(
     options=GradnormOptions,
     scores=(Score("grad_norm", "gradient norm", "gradnorm", "grad_norm", where={"part": "all"}),),
     text=Text("the text that gradnorm is measured on"),
+    findings="depthprobe.findings.gradnorm:read",
+    listing="depthprobe.render.terminal.gradnorm:listing",
     working=Working(gradients=True),
     resumes=True,
     initial=True,
     needs_loss=True,
-    findings="depthprobe.findings.gradnorm:read",
-    listing="depthprobe.render.terminal.gradnorm:listing",
 )
 
 VARIANCE = Probe(
@@ -220,10 +220,10 @@ VARIANCE = Probe(
         ),
     ),
     text=Text("the text that variance is measured on"),
-    working=Working(vectors=6),
-    initial=True,
     findings="depthprobe.findings.variance:read",
     listing="depthprobe.render.terminal.variance:listing",
+    working=Working(vectors=6),
+    initial=True,
 )
 
 PRUNE_SWEEP = Probe(
@@ -270,11 +270,12 @@ PRUNE_SWEEP = Probe(
         count="calibration_samples",
         optional="no_calibration",
     ),
+    findings="depthprobe.findings.drops:read",
+    listing="depthprobe.render.terminal.drops:listing",
+    batch="Prompts generated at once; scoring fits its own batches. auto is 8.",
     working=Working(boundaries=True, logits=True),
     resumes=True,
     needs_loss=True,
-    findings="depthprobe.findings.drops:read",
-    listing="depthprobe.render.terminal.drops:listing",
 )
 
 # In the order in which they are listed and reported.

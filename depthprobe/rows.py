@@ -10,7 +10,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from depthprobe.errors import MachineError, TextError
+from depthprobe.errors import DepthprobeError, TextError, first_line
+from depthprobe.machine.connection import NETWORK_EXCEPTIONS, explain_connection, explain_full_disk
 
 # A few thousand C4 documents are tens of megabytes: enough to mix, little enough to stream.
 SHUFFLE_ROWS = 10_000
@@ -154,7 +155,7 @@ def _open_file(path: Path, builder: str, seed: int) -> Rows:
             builder, data_files=glob.escape(str(path)), split="train", streaming=True
         )
     except (OSError, ValueError, DatasetsError) as error:
-        raise TextError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise TextError(f"{path} cannot be read: {first_line(error, kind=False)}.") from error
     return Rows(stream.shuffle(seed=seed, buffer_size=SHUFFLE_ROWS), None, None, None, stream)
 
 
@@ -185,10 +186,10 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
         ) from error
     except ValueError as error:
         raise _config_error(dataset, config, error) from error
-    except network_errors() as error:
-        raise unreachable(dataset) from error
+    except NETWORK_EXCEPTIONS as error:
+        raise _unreachable(dataset, error) from error
     except (OSError, DatasetsError) as error:
-        raise TextError(f"The data set {dataset} cannot be opened: {_first_line(error)}") from error
+        raise explain_full_disk(error, dataset) or _not_opened(dataset, error) from error
     if split is None:
         split = next((name for name in SPLIT_PREFERENCE if name in splits), next(iter(splits)))
     if split not in splits:
@@ -206,10 +207,11 @@ def _reading(rows: Iterable[dict[str, Any]], dataset: str) -> Iterator[dict[str,
 
     try:
         yield from rows
-    except network_errors() as error:
-        raise unreachable(dataset) from error
+    except NETWORK_EXCEPTIONS as error:
+        raise _unreachable(dataset, error) from error
     except (OSError, ValueError, DatasetsError) as error:
-        raise TextError(f"{dataset} cannot be read ({_first_line(error)}).", "Is it complete?") from error
+        said = first_line(error, kind=False)
+        raise TextError(f"{dataset} cannot be read ({said}).", "Is it complete?") from error
 
 
 def _config_error(dataset: str, config: str | None, error: ValueError) -> TextError:
@@ -218,35 +220,17 @@ def _config_error(dataset: str, config: str | None, error: ValueError) -> TextEr
     names = re.findall(r"'([^']+)'", shown[1]) if shown else []
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     if not names:
-        return TextError(f"The data set {dataset} cannot be opened: {_first_line(error)}")
+        return _not_opened(dataset, error)
     problem = f"has no configuration {config!r}" if config else "has several configurations"
     return TextError(f"The data set {dataset} {problem}.", f"Name one with --dataset-config: {listed}.")
 
 
-def network_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions that mean the hub was not reached, whichever HTTP client the hub library uses."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    client = next(
-        base for base in HfHubHTTPError.__mro__ if base.__name__ in ("HTTPError", "RequestException")
-    )
-    return (client, ConnectionError, TimeoutError)
+def _not_opened(dataset: str, error: Exception) -> TextError:
+    return TextError(f"The data set {dataset} cannot be opened: {first_line(error, kind=False)}.")
 
 
-def unreachable(what: str) -> MachineError:
+def _unreachable(dataset: str, error: Exception) -> DepthprobeError:
     """Return the sentence for a hub that does not answer, or may not be asked."""
-    import huggingface_hub
-
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return MachineError(
-            f"{what} is not in the local cache, and HF_HUB_OFFLINE forbids to ask the hub.",
-            "Streamed data sets leave nothing there: use a local file or --dataset builtin.",
-        )
-    return MachineError(
-        f"The hub could not be reached for {what}.",
-        "Check the network, or use what is on this machine: a local file or directory, --dataset builtin.",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+    # Streamed data sets leave nothing in the cache.
+    instead = "use what is on this machine: a local file or directory, --dataset builtin"
+    return explain_connection(error, dataset, instead, refusal=TextError)

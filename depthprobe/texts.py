@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from depthprobe.builtin import corpus
+from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError, TextError
 from depthprobe.rows import FILE_FORMATS, OF_A_PATH, Rows, check_column, open_rows, text_column
 
@@ -44,13 +45,33 @@ class TextOptions:
     data set: what goes wrong with it has to be told in other words then.
     """
 
-    dataset: str = BUILTIN
-    config: str | None = None
-    split: str | None = None
-    column: str | None = None
-    samples: int | None = None
-    seq_len: int | None = None
-    seed: int = 0
+    dataset: Annotated[
+        str,
+        Option(
+            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample a "
+            "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
+            "sources).",
+            default="allenai/c4; builtin for embedded models",
+        ),
+    ] = BUILTIN
+    config: Annotated[
+        str | None,
+        Option("Configuration of a hub data set.", flags=("--dataset-config",), default="en for allenai/c4"),
+    ] = None
+    split: Annotated[
+        str | None, Option("Split of the data set.", default="validation, else test, else train")
+    ] = None
+    column: Annotated[str | None, Option("Column that holds the text.", default="text, or the only one")] = (
+        None
+    )
+    samples: Annotated[
+        int | None, Option("How many samples.", at_least=1, default="1000; 128 of the builtin text")
+    ] = None
+    seq_len: Annotated[
+        int | None,
+        Option("Tokens a sample, at most.", at_least=SHORTEST_SAMPLE, default="256, or the model's limit"),
+    ] = None
+    seed: Annotated[int, Option("Which samples are drawn where there are more.", at_least=0)] = 0
     named: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,12 +86,8 @@ class TextOptions:
         for option, value in ignored.items():
             if value is not None:
                 raise OptionError(f"{option} {value} means nothing for {self.dataset}.", "Leave it out.")
-        if self.seed < 0:
-            raise OptionError(f"--seed must be at least 0, got {self.seed}.")
-        if self.samples is not None and self.samples < 1:
-            raise OptionError(f"--samples must be at least 1, got {self.samples}.")
-        if self.seq_len is not None and self.seq_len < SHORTEST_SAMPLE:
-            raise OptionError(f"--seq-len must be at least {SHORTEST_SAMPLE}, got {self.seq_len}.")
+        for each in fields_of(TextOptions):
+            each.check(getattr(self, each.name))
         if self.dataset == BUILTIN and self.split not in (None, *corpus.PARTS):
             raise OptionError(
                 f"The built-in text has no split {self.split!r}.", f"Its splits: {', '.join(corpus.PARTS)}."
@@ -188,6 +205,69 @@ class Samples:
             )
 
 
+@dataclass(frozen=True)
+class TokenText:
+    """Token ids in place of a text; it answers what is asked of :class:`TextOptions`."""
+
+    tokens: tuple[np.ndarray, ...]
+    dataset: str = "token ids"
+    named: bool = True
+    is_on_hub: bool = False
+    is_local: bool = False
+
+    @classmethod
+    def of(cls, tokens: Iterable[Any]) -> TokenText:
+        """Return the text of some samples: sequences or tensors of token ids.
+
+        Raises:
+            TextError: if there are none, or one has fewer than two ids.
+        """
+        arrays = tuple(np.asarray(sample, dtype=np.int64).reshape(-1) for sample in tokens)
+        if not arrays:
+            raise TextError("There are no token ids.", "Give one sequence a sample.")
+        shortest = min(map(len, arrays))
+        if shortest < SHORTEST_SAMPLE:
+            raise TextError(f"Samples must have at least {SHORTEST_SAMPLE} token ids, got one of {shortest}.")
+        if any(sample.min() < 0 for sample in arrays):
+            raise TextError("Token ids must be at least 0.")
+        return cls(arrays)
+
+    @property
+    def wanted(self) -> int:
+        """How many samples there are."""
+        return len(self.tokens)
+
+    def length(self, context_tokens: int | None) -> int:
+        """Return the tokens of the longest sample, which a model of that many positions has to take."""
+        longest = max(map(len, self.tokens))
+        if context_tokens is not None and longest > context_tokens:
+            raise TextError(f"Samples of {longest} tokens are beyond the model's {context_tokens} positions.")
+        return longest
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the samples: their ids."""
+        return {"dataset": self.dataset, "samples": self.wanted, "tokens_sha256": hash_of_tokens(self.tokens)}
+
+    def samples(self) -> Samples:
+        """Return the samples."""
+        facts = {
+            "dataset": self.dataset,
+            "samples": self.wanted,
+            "seq_len": self.length(None),
+            "tokens": sum(map(len, self.tokens)),
+            "tokens_sha256": hash_of_tokens(self.tokens),
+        }
+        return Samples(self.tokens, facts)
+
+
+def hash_of_tokens(tokens: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 over the ids of samples and where each begins."""
+    digest = hashlib.sha256()
+    for sample in tokens:
+        digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
 # A sweep may do without calibration text.
 NO_SAMPLES = Samples((), {"dataset": None, "samples": 0, "tokens": 0})
 
@@ -254,9 +334,6 @@ def read_samples(
             else f"{options.dataset} is empty.",
             "Name another --dataset, --split or --column.",
         )
-    digest = hashlib.sha256()
-    for sample in tokens:
-        digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
     facts = {
         "dataset": options.dataset,
         **origin,
@@ -266,7 +343,7 @@ def read_samples(
         "tokens": int(sum(map(len, tokens))),
         "seq_len": options.seq_len,
         "seed": options.seed,
-        "tokens_sha256": digest.hexdigest(),
+        "tokens_sha256": hash_of_tokens(tokens),
     }
     return Samples(tuple(tokens), facts)
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from depthprobe.again import FILE, mark_of
+from depthprobe.request import Request, SweepRequest
 from typer.testing import CliRunner
 
-from depthprobe.again import FILE, mark_of
 from depthprobe.commands.app import app
 from depthprobe.evaluation.options import TaskOptions
 from depthprobe.models.options import LoadOptions
-from depthprobe.request import Request, SweepRequest
 from depthprobe.texts import TextOptions
 from support import tiny
 

@@ -1,9 +1,9 @@
 """``report MODEL``: what is missing is measured, with one model in memory; what fails leaves the rest."""
 
 import pytest
+from depthprobe.battery import Battery, measure_all
 
 from depthprobe import battery, workbench
-from depthprobe.battery import Battery, measure_all
 from depthprobe.errors import LoadError, MeasureError, OptionError
 from depthprobe.evaluation.harness import TaskOptions
 from depthprobe.pipeline import Request, run

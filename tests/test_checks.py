@@ -91,7 +91,7 @@ OF_ALL = [
     (["--split", "test"], "--split test means nothing for text.jsonl"),
     (["--dataset-config", "en"], "--dataset-config en means nothing for text.jsonl"),
     (["--dataset", "builtin", "--split", "dev"], "The built-in text has no split 'dev'"),
-    (["--dataset", "org/none"], "The hub could not be reached for org/none"),
+    (["--dataset", "org/none"], "cannot be reached to look for org/none"),
 ]
 OF_SWEEPS = [
     (["--task", "mine_nc"], "has no task mine_nc. The nearest names: mine_mc"),
@@ -150,8 +150,7 @@ def test_a_model_that_is_not_there_is_told_before_the_tasks_are_read(touched):
 def test_the_calibration_text_that_nobody_named_is_told_for_what_it_is(touched):
     said = told(["prune-sweep", "model", "--task", "mine_mc", "--include-path", "mine"])
     assert (
-        "The hub could not be reached for allenai/c4. Nobody named that text: it is the calibration text"
-        in said
+        "cannot be reached to look for allenai/c4. Nobody named that text: it is the calibration text" in said
     )
     assert "that prune-sweep measures beside the tasks" in said
     assert all(way in said for way in ("--dataset: builtin", "a file", "--no-calibration"))
@@ -168,7 +167,7 @@ def test_the_text_of_a_measurement_that_nobody_named_is_told_for_what_it_is(touc
 
 def test_a_text_that_was_named_is_not_explained(touched):
     said = told(["angular", "model", "--dataset", "allenai/c4"])
-    assert "could not be reached for allenai/c4" in said and "Nobody named" not in said
+    assert "cannot be reached to look for allenai/c4" in said and "Nobody named" not in said
 
 
 @pytest.mark.parametrize(

@@ -23,52 +23,18 @@ def output_of(command):
     return found[1]
 
 
-def test_the_printed_table_is_the_committed_runs(capsys):
+@pytest.mark.parametrize("command", ["angular", "prune-sweep", "gradnorm", "variance"])
+def test_what_is_printed_are_the_committed_runs(command, capsys):
     from depthprobe.commands.show import result_console
-    from depthprobe.findings.angular import reading
-    from depthprobe.render.terminal.tables import angular_table
+    from depthprobe.render.terminal.listing import lines_of
     from depthprobe.results.store import read_run
 
-    frame = read_run(GALLERY).tables["angular"]
     console = result_console()
-    console.print(angular_table(frame, title="builtin:pre-ln: best block of each size to remove"))
-    console.print(reading(frame), soft_wrap=True)
+    for line in lines_of(read_run(next(GALLERY.parent.glob(f"{command}*")))):
+        console.print(line, soft_wrap=isinstance(line, str))
     strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert strip == [line.rstrip() for line in output_of("depthprobe angular").splitlines()][: len(strip)]
-
-
-def test_the_printed_sweep_is_the_committed_runs(capsys):
-    from depthprobe.commands.show import result_console
-    from depthprobe.findings.drops import drop_reading, headline_tasks
-    from depthprobe.render.terminal.tables import drop_table
-    from depthprobe.results.store import read_run
-
-    run = read_run(GALLERY.parent / "prune-sweep-stdlib_mc")
-    console = result_console()
-    for task in headline_tasks(run):
-        console.print(drop_table(run, task))
-        console.print(drop_reading(run, task), soft_wrap=True)
-    strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    printed = [line.rstrip() for line in output_of("depthprobe prune-sweep").splitlines()]
-    assert strip == printed[: len(strip)]
-
-
-@pytest.mark.parametrize("probe", ["gradnorm", "variance"])
-def test_the_printed_profile_is_the_committed_runs(probe, capsys):
-    from depthprobe.commands.show import result_console
-    from depthprobe.findings.gradnorm import gradnorm_reading
-    from depthprobe.findings.variance import variance_reading
-    from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
-    from depthprobe.results.store import read_run
-
-    run = read_run(GALLERY.parent / probe)
-    shown = {"gradnorm": (gradnorm_table, gradnorm_reading), "variance": (variance_table, variance_reading)}
-    table, reading = shown[probe]
-    console = result_console()
-    console.print(table(run))
-    console.print(reading(run), soft_wrap=True)
-    strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert strip == [line.rstrip() for line in output_of(f"depthprobe {probe}").splitlines()]
+    printed = [line.rstrip() for line in output_of(f"depthprobe {command}").splitlines()]
+    assert strip and strip == printed[: len(strip)]
 
 
 @pytest.mark.parametrize("probe", ["gradnorm", "variance"])
@@ -159,22 +125,21 @@ def sisters_table():
     import json
 
     from depthprobe.builtin import embedded_models
-    from depthprobe.findings.drops import drops_of
-    from depthprobe.findings.thirds import thirds
+    from depthprobe.findings.of_runs import findings_of
+    from depthprobe.findings.thirds import compared_thirds
     from depthprobe.results.store import read_run
 
     def run(name, probe):
         return read_run(GALLERY.parent.parent / f"builtin--{name}" / probe)
 
     def harm(name, task):
-        found = thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
+        found = compared_thirds(findings_of(run(name, "prune-sweep-stdlib_mc")).every[task].harm)
         interval = f"{found.difference:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
         # Adding 0: what rounds to -0.000 is 0.000.
         return f"{round(found.shallow, 3) + 0:.3f}, {round(found.deep, 3) + 0:.3f} ({interval})"
 
     def turn(name):
-        frame = run(name, "angular").tables["angular"]
-        found = thirds(frame[frame.n == 1].sort_values("layer").distance.to_numpy())
+        found = compared_thirds(findings_of(run(name, "angular")).turns.to_numpy())
         return f"{found.shallow:.3f}, {found.deep:.3f}"
 
     def growth(name):

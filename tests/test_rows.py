@@ -58,7 +58,13 @@ def test_a_data_set_that_cannot_be_opened_is_one_sentence(answer, error, config,
 @pytest.mark.parametrize("error", [HTTPError("refused"), ConnectionError("refused"), TimeoutError()])
 def test_a_hub_that_is_not_reached_is_the_machines_failure(answer, error):
     answer(error)
-    with pytest.raises(MachineError, match="hub could not be reached for org/text"):
+    with pytest.raises(MachineError, match="cannot be reached to look for org/text"):
+        rows.open_rows("org/text", None, None, 0)
+
+
+def test_a_full_disk_is_the_machines_failure(answer):
+    answer(OSError(28, "No space left on device"))
+    with pytest.raises(MachineError, match="The disk is full: org/text could not be stored"):
         rows.open_rows("org/text", None, None, 0)
 
 

@@ -24,17 +24,19 @@ MAY_IMPORT = {
     "catalogue": {"evaluation"},  # the options of lm-eval's tasks, which need nothing heavy
     "metrics": set(),
     "provenance": set(),
-    "rows": set(),
+    "machine": set(),
+    "rows": {"machine"},
     "texts": {"rows"},
     "batches": set(),
     "processes": set(),
-    "models": set(),
-    "evaluation": {"models", "metrics", "texts", "batches", "processes", "results"},
-    "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes"},
+    "models": {"machine"},
+    "evaluation": {"machine", "models", "metrics", "texts", "batches", "processes", "results"},
+    "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes", "results"},
     "results": set(),
-    "render": {"results"},
+    "findings": {"results", "metrics"},  # of metrics what needs no torch
+    "render": {"findings", "results"},
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
-    "resuming": {"evaluation", "results", "processes"},
+    "resuming": {"results", "processes"},
     "request": {"texts", "models", "evaluation", "results"},
     "again": {"request", "models", "results", "evaluation"},
     "checks": {"models", "texts", "results"},
@@ -50,6 +52,7 @@ MAY_IMPORT = {
         "texts",
         "results",
         "processes",
+        "provenance",
         "workbench",
     },
     "battery": {
@@ -77,7 +80,7 @@ MAY_IMPORT = {
         "workbench",
     },
     "notebook": {"probes", "models", "texts", "results", "render"},
-    "comparing": {"evaluation", "results", "provenance"},  # of evaluation the statistics, which need no torch
+    "comparing": {"metrics", "results", "provenance"},
     "measuring_many": {
         "checks",
         "request",
@@ -103,6 +106,7 @@ MAY_IMPORT = {
         "texts",
         "batches",
         "results",
+        "findings",
         "render",
         "lab",
     },
@@ -115,7 +119,7 @@ MAY_IMPORT = {
 DOORS = {
     "transformers": {"models", "lab"} | {"texts"},  # texts: the tokenizer's type only
     "datasets": {"rows"},
-    "huggingface_hub": {"models", "rows"},
+    "huggingface_hub": {"machine", "models", "rows"},
     "matplotlib": {"render", "notebook"},  # notebook: the figure's type only
     "typer": {"commands"},
     "rich": {"commands", "render"},

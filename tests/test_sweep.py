@@ -104,9 +104,10 @@ def stock(model, tasks, names):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, tasks, tmp_path):
+    from depthprobe.sweep import SweepRequest, run_sweep
+
     from depthprobe.evaluation.harness import TaskOptions
     from depthprobe.pipeline import Request
-    from depthprobe.sweep import SweepRequest, run_sweep
     from depthprobe.texts import TextOptions
 
     tiny.save(tmp_path / family, family)
@@ -140,6 +141,7 @@ def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, t
 
 def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
     import depthprobe.sweep as sweep
+
     from depthprobe.evaluation.harness import TaskOptions
     from depthprobe.pipeline import Request
     from depthprobe.texts import TextOptions, read_samples
@@ -166,9 +168,10 @@ def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
 
 def without_text(place, tasks, names, **more):
     """A request for a sweep of two layers without calibration text."""
+    from depthprobe.sweep import SweepRequest
+
     from depthprobe.evaluation.harness import TaskOptions
     from depthprobe.pipeline import Request
-    from depthprobe.sweep import SweepRequest
 
     tiny.save(place / "llama")
     return SweepRequest(
@@ -180,18 +183,19 @@ def without_text(place, tasks, names, **more):
 
 
 def test_without_calibration_text_a_sweep_has_its_tasks_alone_and_can_be_drawn(tasks, tmp_path):
-    from depthprobe.findings.drops import headline_tasks
-    from depthprobe.findings.study import read_study
-    from depthprobe.findings.verdict import verdict
-    from depthprobe.render.charts.figures import draw_run
     from depthprobe.sweep import run_sweep
+
+    from depthprobe.findings.findings import read_findings
+    from depthprobe.findings.study import read_study
+    from depthprobe.render.charts.figures import draw_run
 
     run = run_sweep(without_text(tmp_path, tasks, ("mine_mc", "mine_gen")))
     assert set(run.tables["prune_sweep"].task) == {"mine_mc", "mine_gen"}
-    assert headline_tasks(run) == ["mine_mc", "mine_gen"]
     assert run.manifest["settings"]["text"] is None and run.manifest["data"]["samples"] == 0
     assert all(path.stat().st_size > 1000 for path in draw_run(run))
-    assert not any("calibration" in sentence for sentence in verdict(read_study([run.directory])))
+    findings = read_findings(read_study([run.directory]))
+    assert [drops.task for drops in findings.drops] == ["mine_mc", "mine_gen"]
+    assert not any("calibration" in sentence for sentence in findings.verdict)
 
 
 def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):
@@ -202,10 +206,11 @@ def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):
 
 
 def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(tasks, tmp_path, monkeypatch):
+    from depthprobe.sweep import run_sweep
+
     from depthprobe import interruption
     from depthprobe.evaluation import sweep as answering
-    from depthprobe.evaluation.journal import pieces_in
-    from depthprobe.sweep import run_sweep
+    from depthprobe.results.journal import pieces_in
 
     request = without_text(tmp_path, tasks, ("mine_mc", "mine_gen"))
     unfinished = tmp_path / "reports" / "llama" / ".prune-sweep-mine_mc-mine_gen.unfinished"
@@ -235,8 +240,9 @@ def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(task
 
 @pytest.mark.parametrize("where", ["workbench.load_model", "probes.prune_sweep.answer_all"])
 def test_an_interrupt_before_the_first_answer_leaves_nothing(tasks, tmp_path, monkeypatch, where):
-    from depthprobe import interruption
     from depthprobe.sweep import run_sweep
+
+    from depthprobe import interruption
 
     def interrupted(*_, **__):
         raise interruption.Terminated
@@ -251,9 +257,10 @@ def test_an_interrupt_before_the_first_answer_leaves_nothing(tasks, tmp_path, mo
 def test_answers_that_the_journal_holds_are_told_as_done_already(tasks, tmp_path, monkeypatch):
     from contextlib import contextmanager
 
+    from depthprobe.sweep import run_sweep
+
     from depthprobe.pipeline import Silent
     from depthprobe.probes import prune_sweep
-    from depthprobe.sweep import run_sweep
 
     counted = []
 
@@ -334,7 +341,7 @@ def test_two_processes_give_the_csv_of_one(place, tasks):
 
 
 def test_other_settings_leave_an_unfinished_sweep_alone_and_say_so(place, tasks):
-    from depthprobe.evaluation.journal import Journal
+    from depthprobe.results.journal import Journal
 
     unfinished = place / "out" / "model" / ".prune-sweep-mine_mc-mine_gen.unfinished"
     with Journal.open(unfinished, {"block": 1}) as journal:
@@ -440,12 +447,13 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tasks, tmp_pa
 
 
 def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
+    from depthprobe.sweep import SweepRequest, run_sweep
+
     from depthprobe.errors import OptionError
     from depthprobe.evaluation.harness import TaskOptions
     from depthprobe.models.options import LoadOptions
     from depthprobe.pipeline import Request
     from depthprobe.processes import Processes
-    from depthprobe.sweep import SweepRequest, run_sweep
     from depthprobe.texts import default_options
 
     monkeypatch.setattr(Processes, "here", classmethod(lambda cls: cls(rank=0, count=2)))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from depthprobe.commands import options as shared
+from depthprobe.commands.arguments import Asked, Group
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, importing, result_console
+from depthprobe.commands.show import Watch, importing, result_console
+from depthprobe.declaring import Option
 from depthprobe.errors import AnatomyError, DepthprobeError, LoadError
+from depthprobe.models.options import LoadOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,53 +23,40 @@ if TYPE_CHECKING:
     from depthprobe.models.blueprint import Blueprint
     from depthprobe.models.checkpoint import Checkpoint
     from depthprobe.models.footprint import Footprint
-    from depthprobe.models.loading import LoadedModel, LoadOptions
+    from depthprobe.models.loading import LoadedModel
 
 HINT = "--check loads the weights and verifies it."
 
 
-@guarded
-def command(
-    model: shared.Model = None,
-    model_option: shared.ModelOption = None,
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "auto",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    adapter: shared.Adapter = None,
-    device_map: shared.DeviceMap = None,
-    tower: shared.TowerOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Load the weights too, and verify the blocks by a forward pass.")
-    ] = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+@dataclass(frozen=True)
+class InspectOptions:
+    """How closely a model is looked at."""
+
+    check: Annotated[bool, Option("Load the weights too, and verify the blocks by a forward pass.")] = False
+
+
+GROUPS = (*shared.OF_MODEL, Group(InspectOptions), shared.OF_TERMINAL)
+
+
+def command(asked: Asked) -> None:
     """What a model is made of, whether it fits, and which commands will run: without its weights.
 
     Reads the configuration and the tokenizer, builds the model without values and runs it so. Prints the
     blocks and their kinds, where the norms stand, the parameters, the memory that each command needs, and
     why a command will not run. With --check the weights are loaded and the blocks verified.
     """
-    chosen, why = choose_model(model, model_option)
-    watch = Watch(quiet, verbose)
+    chosen, why = choose_model(**asked.values(shared.ModelOptions))
+    check = asked.options(InspectOptions).check
+    watch = Watch(**asked.values(shared.TerminalOptions))
     watch.say(f"Model: {chosen} ({why}).")
 
     with importing():
         from depthprobe.models.blueprint import open_without_weights
         from depthprobe.models.footprint import declared_dtype
         from depthprobe.models.loading import load_model, open_checkpoint
-        from depthprobe.models.options import LoadOptions
 
-    load = LoadOptions(
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-        tower=tower,
-    )
-    if adapter is not None:
+    load = replace(asked.options(LoadOptions), adapter=None)
+    if "adapter" in asked.values(LoadOptions):
         watch.say("An adapter changes no sizes: --adapter is not looked at.")
     loaded: LoadedModel | None = None
     with watch.stage("Reading configuration and tokenizer", None, ""):
@@ -262,22 +251,18 @@ def _blocks(blueprint: Blueprint) -> Table:
     table.add_column("parameters each", justify="right")
     for plan, layers in sorts.items():
         cells = (plan.block, plan.kinds.mixer, plan.kinds.feedforward, plan.norm_placement or "-")
-        table.add_row(spans(layers), *map(Text, cells), f"{plan.parameters:,}")
+        table.add_row(regular_spans(layers), *map(Text, cells), f"{plan.parameters:,}")
     return table
 
 
-def spans(layers: Sequence[int]) -> str:
+def regular_spans(layers: Sequence[int]) -> str:
     """Return ``0-3, 7`` for ``[0, 1, 2, 3, 7]`` and ``0, 2 .. 24`` for every second layer up to 24."""
-    steps = {b - a for a, b in zip(layers, layers[1:], strict=False)}
+    from depthprobe.findings.words import spans
+
+    steps = {b - a for a, b in itertools.pairwise(layers)}
     if len(layers) > 3 and len(steps) == 1 and steps != {1}:
         return f"{layers[0]}, {layers[1]} .. {layers[-1]}"
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return spans(layers)
 
 
 def _commands(found: _Found) -> Table:

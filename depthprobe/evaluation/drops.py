@@ -10,13 +10,9 @@ import numpy as np
 
 from depthprobe.evaluation.outcome import Key, Outcome
 from depthprobe.evaluation.scores import Variant
-from depthprobe.evaluation.statistics import (
-    PairedDifference,
-    detectable_drop,
-    holm,
-    paired_bootstrap,
-    paired_difference,
-)
+from depthprobe.metrics.bootstrap import paired_bootstrap
+from depthprobe.metrics.detection import detectable_drop, holm
+from depthprobe.metrics.paired import PairedDifference, paired_difference
 
 CALIBRATION: Key = ("calibration", "loss", "none")
 

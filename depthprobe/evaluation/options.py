@@ -286,6 +286,11 @@ class SweepOptions(TaskOptions):
         """Return what is put behind the probe's name for the run's directory: the tasks."""
         return "-".join(Path(task).stem for task in self.tasks)
 
+    def files(self) -> list[str]:
+        """Return the directories of task files of one's own."""
+        own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]
+        return list(map(str, [*self.include_path, *own]))
+
     def text_seed(self) -> int | None:
         """Return the seed of the calibration text: that of Python's random."""
         return self.seeds[0] or 0

@@ -12,13 +12,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from depthprobe.errors import LoadError, OptionError, TextError
+from depthprobe.errors import LoadError, OptionError, TextError, first_line
 from depthprobe.evaluation.manners import quiet
 from depthprobe.evaluation.options import TaskOptions
 from depthprobe.evaluation.scores import ScoreRequest
 from depthprobe.evaluation.tasks import Tasks
 from depthprobe.models.checkpoint import choose_class
-from depthprobe.models.hub_errors import first_line
 from depthprobe.models.loading import Checkpoint, LoadedModel, context_limit
 
 # Requests whose texts are encoded together: enough for every core, few enough to keep in memory.

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthprobe.errors import OptionError
+from depthprobe.errors import OptionError, first_line
 from depthprobe.evaluation.engine import ScoringEngine
 from depthprobe.evaluation.harness import Work
-from depthprobe.evaluation.journal import Journal
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.intervene import discard_blocks
 from depthprobe.processes import ALONE, Processes
+from depthprobe.results.journal import Journal
 
 # Prompts whose continuations are generated and written down as one piece.
 GENERATIONS_A_PIECE = 16
@@ -127,8 +127,8 @@ def _refusals_told() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise OptionError(f"Text cannot be generated: {reason}", "Check --gen-kwargs.") from error
+        reason = first_line(error, kind=False)
+        raise OptionError(f"Text cannot be generated: {reason}.", "Check --gen-kwargs.") from error
 
 
 def gather_answers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import fnmatch
 import glob
 import json
@@ -22,11 +21,11 @@ from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import simple_parse_args_string
 
-from depthprobe.errors import DepthprobeError, MachineError, OptionError, TextError
+from depthprobe.errors import DepthprobeError, OptionError, TextError, first_line
 from depthprobe.evaluation.embedded_task import EMBEDDED
 from depthprobe.evaluation.manners import RandomState, quiet
 from depthprobe.evaluation.options import TaskOptions, is_json
-from depthprobe.models.hub_errors import first_line
+from depthprobe.machine.connection import explain_full_disk
 
 # What loading a data set raises: no file, no hub, no such configuration, a damaged or half-read file.
 DATA_EXCEPTIONS = (OSError, ValueError, RuntimeError, lm_eval.api.task.datasets.exceptions.DatasetsError)
@@ -220,11 +219,9 @@ def _data_errors_told() -> Iterator[None]:
 
 
 def _data_error(task: Task, error: BaseException) -> DepthprobeError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return MachineError(
-            "The disk is full: the data of a task could not be stored.",
-            "Free some space, or point HF_HOME at a larger disk.",
-        )
+    full = explain_full_disk(error, "the data of a task")
+    if full is not None:
+        return full
     # A task written as a class loads its data before it is told its name.
     name = getattr(getattr(task, "_config", None), "task", None) or type(task).__name__
     config = f" ({task.DATASET_NAME})" if task.DATASET_NAME else ""

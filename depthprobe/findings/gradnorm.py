@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
 from depthprobe.findings.checks import check_profile
-from depthprobe.findings.thirds import means_of_thirds
+from depthprobe.findings.thirds import thirds
 from depthprobe.findings.words import counted, layers_named, significant
 
 STEM, WHAT = "gradnorm", "gradient norms"
@@ -163,10 +163,11 @@ def _extremes(norm: NDArray[np.float64]) -> list[str]:
 
 def _thirds(norm: NDArray[np.float64]) -> list[str]:
     """What the deep third of the layers has against the shallow third."""
-    means, layers = means_of_thirds(norm), len(norm)
-    if means is None or not means[0] > 0 or np.isnan(means[1]):
+    found = thirds(norm)
+    if found is None or not found.shallow:
         return []
-    third = layers // 3
-    first, last = layers_named(range(third)), layers_named(range(layers - third, layers))
-    ratio = significant(means[1] / means[0], 2)
+    ratio = significant(found.deep / found.shallow, 2)
+    first, last = (
+        layers_named(range(first, last + 1)) for first, last in (found.shallow_layers, found.deep_layers)
+    )
     return [f"The mean norm of the deep third ({last}) is {ratio} times that of the shallow third ({first})."]

@@ -12,7 +12,7 @@ from depthprobe.catalogue import ANGULAR, PRUNE_SWEEP, VARIANCE
 from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.layer_rows import LayerRows
 from depthprobe.findings.study import Study
-from depthprobe.findings.thirds import FEWEST_LAYERS, Thirds, thirds
+from depthprobe.findings.thirds import FEWEST_LAYERS, ComparedThirds, compared_thirds
 from depthprobe.findings.words import layers_named, significant
 
 
@@ -51,12 +51,12 @@ def _pattern(layers: int, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> 
     signs: dict[str, int | None] = {}
     if "angular_distance" in by_layer:
         values = by_layer["angular_distance"].to_numpy(dtype="float64")
-        found = [thirds(values, ends=ends) for ends in (True, False)]
+        found = [compared_thirds(values, ends=ends) for ends in (True, False)]
         said += _compared("angular distance across one layer", found)
         signs["angular distance"] = _sign(found)
     for drops in measured:
         harm = _harm_by_layer(layers, drops)
-        found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
+        found = [compared_thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         what = "calibration loss" if drops.task == CALIBRATION else drops.task
         signs[f"measured harm on {what}"] = _sign(found)
@@ -89,13 +89,13 @@ def _harm_by_layer(layers: int, drops: Drops) -> NDArray[np.float64] | None:
     return drops.harm
 
 
-def _compared(what: str, found: list[Thirds | None]) -> list[str]:
+def _compared(what: str, found: list[ComparedThirds | None]) -> list[str]:
     """A sentence on a quantity's thirds, with the end layers and without."""
     told = [_third_against_third(one) for one in found if one is not None]
     return [f"Mean {what}: {'; without the first and the last layer, '.join(told)}."] if told else []
 
 
-def _third_against_third(found: Thirds) -> str:
+def _third_against_third(found: ComparedThirds) -> str:
     deep, shallow = (
         f"{significant(value)} over {layers_named(range(first, last + 1))}"
         for value, (first, last) in (
@@ -112,7 +112,7 @@ def _third_against_third(found: Thirds) -> str:
     )
 
 
-def _sign(found: list[Thirds | None]) -> int | None:
+def _sign(found: list[ComparedThirds | None]) -> int | None:
     """The sign on which both ways of counting agree, 0 where they do not, None where nothing is known."""
     signs = {one.sign for one in found if one is not None}
     return None if not signs else signs.pop() if len(signs) == 1 else 0

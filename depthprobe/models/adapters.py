@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from depthprobe.errors import LoadError
+from depthprobe.errors import LoadError, first_line
 from depthprobe.models import hub
 from depthprobe.models.checkpoint import LOAD_EXCEPTIONS, errors_told
-from depthprobe.models.hub_errors import first_line
 from depthprobe.models.sources import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterSource, check_adapter_weights
 
 

@@ -33,9 +33,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from depthprobe.errors import DepthprobeError, LoadError, OptionError
+from depthprobe.errors import DepthprobeError, LoadError, OptionError, first_line
 from depthprobe.models import gguf, gguf_reader, meta_llama
-from depthprobe.models.hub_errors import explain_load_error, first_line
+from depthprobe.models.hub_errors import explain_load_error
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import ModelSource, fetch_small_files, original_folder, resolve_model
 from depthprobe.models.stages import Stage, unseen

@@ -6,32 +6,24 @@ quoted only where it says something about the model; never for the hub, whose me
 
 from __future__ import annotations
 
-import errno
 import pickle
-import re
-from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import torch
-from huggingface_hub import constants, get_token
+from huggingface_hub import get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
-    HTTPError,  # of whichever HTTP library huggingface_hub is built on: every failure of the connection
-    OfflineModeIsEnabled,
+    HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-from depthprobe.errors import DepthprobeError, LoadError, MachineError
+from depthprobe.errors import DepthprobeError, LoadError, MachineError, first_line
+from depthprobe.machine.connection import LOG_IN, explain_connection
 
 # OSError holds connection failures of the standard library, LocalEntryNotFoundError and a full disk.
 HUB_EXCEPTIONS = (HTTPError, HFValidationError, OSError)
-
-OFFLINE_HINT = "Check the network, set HF_HUB_OFFLINE=1 to use cached files only, or name a local directory."
-LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
 def explain_hub_error(
@@ -69,38 +61,9 @@ def explain_hub_error(
             f"The hub has no model {repo}, or it is private.",
             f"Check the spelling (NAMESPACE/NAME, upper and lower case count); for a private model {LOG_IN}.",
         )
-    reasons = list(_chain(error))
-    if any(isinstance(reason, OSError) and reason.errno == errno.ENOSPC for reason in reasons):
-        return MachineError(
-            f"The disk is full: {repo} could not be stored in the hub cache.",
-            "Free some space, or point HF_HOME at a larger disk.",
-        )
-    denied = next((r for r in reasons if isinstance(r, PermissionError)), None)
-    if denied is not None:
-        return MachineError(
-            f"{repo} could not be stored in the hub cache: no permission to write {denied.filename}.",
-            "Make the directory writable, or point HF_HOME at another one.",
-        )
-    if any(isinstance(reason, OfflineModeIsEnabled) for reason in reasons) or constants.HF_HUB_OFFLINE:
-        at = f" at revision {revision}" if revision else ""
-        return MachineError(
-            f"{repo}{at} is not complete in the local cache, and HF_HUB_OFFLINE forbids to ask the hub.",
-            "Unset HF_HUB_OFFLINE to download it, or name a local directory.",
-        )
-    status = next((r.response.status_code for r in reasons if isinstance(r, HfHubHTTPError)), None)
-    if status in (401, 403):
-        return LoadError(
-            f"The hub refuses your token for {repo} (HTTP {status}).",
-            f"Make a token that may read this model and {LOG_IN}, or unset HF_TOKEN for a public one.",
-        )
-    if status is not None:
-        return MachineError(f"The hub at {_hub()} answered HTTP {status} for {repo}.", OFFLINE_HINT)
-    if downloading:
-        return MachineError(
-            f"The connection to the hub at {_hub()} broke while {repo} was being downloaded.",
-            "Run the command again: what has arrived is kept.",
-        )
-    return MachineError(f"The hub at {_hub()} cannot be reached to look for {repo}.", OFFLINE_HINT)
+    return explain_connection(
+        error, repo, "name a local directory", revision=revision, downloading=downloading
+    )
 
 
 def explain_load_error(error: BaseException, name: str, what: str) -> DepthprobeError:
@@ -124,25 +87,3 @@ def explain_load_error(error: BaseException, name: str, what: str) -> Depthprobe
         f"The {what} of {name} does not load: {first_line(error)}.",
         "Its files may be damaged or written for another version of transformers.",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first telling line of a foreign message, without credentials and without a full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{lines[0]} {lines[1]}" if len(lines) > 1 and lines[0].endswith(":") else (lines or [""])[0]
-    text = re.sub(r"://[^/@\s]+@", "://", text)
-    text = re.sub(r"\bhf_\w{8,}", "hf_***", text)
-    kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-    return f"{kind}{text}"[:300].rstrip(" .:")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those it came from, nearest first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _hub() -> str:
-    """Return the host of the hub in use: the whole address could carry credentials."""
-    return urlsplit(constants.ENDPOINT).hostname or "the configured address"

@@ -104,6 +104,17 @@ class LoadedModel:
             (i for i in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if i is not None), 0
         )
 
+    def as_options(self) -> LoadOptions:
+        """Return the options with which a command would have loaded it so."""
+        # On a CPU float32 is what nobody asked for.
+        usual = self.device.type == "cpu" and self.model.dtype == torch.float32
+        return LoadOptions(
+            dtype="auto" if usual else dtype_name(self.model.dtype),
+            device=str(self.device),
+            tower=self.tower,
+            initial_seed=self.initial_seed,
+        )
+
     def describe(self) -> dict[str, Any]:
         """Return what was really loaded, JSON-safe, for a run's manifest."""
         source, config = self.source, self.model.config

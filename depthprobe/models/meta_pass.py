@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from depthprobe.errors import first_line
 from depthprobe.models.sites import set_for_now
 from depthprobe.models.stream import Path, given, inputs_of, leaves
 from depthprobe.models.trace import BATCH, FORWARD_EXCEPTIONS, TOKENS, may_be_stream, why_not_in_order
@@ -94,8 +95,7 @@ def run_on_meta(model: nn.Module, blocks: Sequence[nn.Module]) -> MetaPass:
         try:
             _record(part, blocks, calls, after, masked)
         except FORWARD_EXCEPTIONS as error:
-            first = str(error).strip().splitlines() or [""]
-            failure = failure or f"{type(error).__name__}: {first[0][:120]}"
+            failure = failure or first_line(error)[:120]
             continue
         return _follow(calls, blocks, after)
     return MetaPass(failure=failure)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated, Any
 
+from depthprobe.declaring import Option
 from depthprobe.errors import OptionError
-
-if TYPE_CHECKING:
-    import torch
 
 TOWERS = ("decoder", "encoder")
 
@@ -32,21 +30,37 @@ class LoadOptions:
             loads those.
 
     Raises:
-        OptionError: If ``device_map`` or ``tower`` is no known name, or device and map contradict each other.
+        OptionError: If ``device_map`` or ``tower`` is not a known name, or device and map contradict each
+            other.
     """
 
-    revision: str | None = None
-    dtype: str | torch.dtype = "auto"
-    device: str | torch.device = "auto"
-    device_map: str | None = None
-    trust_remote_code: bool = False
-    adapter: str | None = None
-    tower: str | None = None
+    revision: Annotated[
+        str | None, Option("Branch, tag or commit of a hub model.", default="the main branch")
+    ] = None
+    dtype: Annotated[
+        Any,  # a name, or from Python a torch.dtype
+        Option("auto (the checkpoint's own on a GPU, float32 on a CPU), float32, bfloat16 or float16."),
+    ] = "auto"
+    device: Annotated[Any, Option("auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.")] = "auto"
+    trust_remote_code: Annotated[bool, Option("Run Python code that comes with the checkpoint.")] = False
+    adapter: Annotated[
+        str | None, Option("PEFT adapter, hub id or directory, merged into the weights in memory.")
+    ] = None
+    device_map: Annotated[
+        str | None,
+        Option(
+            "auto: split the model over all GPUs and the main memory.",
+            default="one device if it holds the weights",
+        ),
+    ] = None
+    tower: Annotated[
+        str | None, Option("decoder or encoder of an encoder-decoder model.", default="decoder")
+    ] = None
     initial_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.device_map not in (None, "auto"):
-            raise OptionError(f"Unknown device map {self.device_map!r}.", "Use --device-map auto, or none.")
+            raise OptionError(f"--device-map must be auto, got {self.device_map}.", "Or leave it out.")
         if self.device_map == "auto" and str(self.device).lower() not in ("auto", "cuda"):
             raise OptionError(
                 f"--device {self.device} and --device-map auto contradict each other.",
@@ -63,7 +77,7 @@ class LoadOptions:
                 "Leave one of them out.",
             )
         if self.tower not in (None, *TOWERS):
-            raise OptionError(f"Unknown tower {self.tower!r}.", f"Choose {' or '.join(TOWERS)}.")
+            raise OptionError(f"--tower must be {' or '.join(TOWERS)}, got {self.tower}.")
 
 
 def split_name(name: str, revision: str | None) -> tuple[str, str | None, str | None]:

@@ -16,8 +16,7 @@ import transformers
 from transformers import PretrainedConfig
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoHfQuantizer
 
-from depthprobe.errors import LoadError
-from depthprobe.models.hub_errors import first_line
+from depthprobe.errors import LoadError, first_line
 
 # quant_method -> what pip installs for it, as transformers' quantizers ask for it
 PACKAGES = {

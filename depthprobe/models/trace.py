@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from depthprobe.errors import first_line
 from depthprobe.models.architectures import CARRY_MORE_THAN_THE_STREAM
 from depthprobe.models.norms import is_norm
 from depthprobe.models.sites import Site, set_for_now
@@ -75,8 +76,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
     except NoChain as reason:
         return Trace(refusal=str(reason))
     except FORWARD_EXCEPTIONS as error:
-        first = str(error).strip().splitlines() or [""]
-        return Trace(refusal=f"the forward pass failed with {type(error).__name__}: {first[0][:200]}")
+        return Trace(refusal=f"the forward pass failed with {first_line(error)[:200]}")
     final_norm = next((m for m, tensor in after if equal(tensor, last) and is_norm(m, last)), None)
     sites = []
     seen: dict[nn.Module, int] = {}

@@ -7,7 +7,9 @@ import json
 import zipfile
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from depthprobe.errors import LoadError
 
@@ -84,4 +86,14 @@ def fingerprint_of(files: list[Path]) -> str:
             while chunk := file.read(1 << 22):
                 contents.update(chunk)
         digest.update(f"{path.name}\0{contents.hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_of(model: nn.Module) -> str:
+    """Return the SHA-256 over names and contents of a model's weights as they are in memory."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # As bytes, since numpy does not know every dtype.
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

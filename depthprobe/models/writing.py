@@ -12,10 +12,9 @@ import transformers
 from safetensors import SafetensorError
 from transformers import GenerationConfig
 
-from depthprobe.errors import DepthprobeError, LoadError, MachineError
+from depthprobe.errors import DepthprobeError, LoadError, MachineError, first_line
 from depthprobe.models.checkpoint import LOAD_EXCEPTIONS
 from depthprobe.models.footprint import gib
-from depthprobe.models.hub_errors import first_line
 from depthprobe.models.loading import LoadedModel
 
 SHARD_SIZE = "5GB"

@@ -21,7 +21,7 @@ import torch
 from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
 from depthprobe.catalogue import ANGULAR
 from depthprobe.errors import OptionError
-from depthprobe.measurement import Measurement, Table
+from depthprobe.measurement import Measurement
 from depthprobe.metrics.angular import pairwise_angular_distance
 from depthprobe.metrics.moments import Moments
 from depthprobe.models.anatomy import Anatomy
@@ -88,7 +88,7 @@ def measure(
     for part in processes.gather(moments):
         total.merge(part)
     facts = {"batches": sum(processes.gather(batches)), "vectors": total.count}
-    return Measurement("angular", (Table("angular", _frame(total, anatomy.layers), COLUMNS),), facts)
+    return ANGULAR.measurement({"angular": _frame(total, anatomy.layers)}, facts)
 
 
 def capture_vectors(

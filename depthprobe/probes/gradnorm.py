@@ -24,8 +24,7 @@ import torch
 from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
 from depthprobe.catalogue import GRADNORM
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.evaluation.journal import Journal
-from depthprobe.measurement import Measurement, Table
+from depthprobe.measurement import Measurement
 from depthprobe.metrics.gradients import squared_norm
 from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.gradient_plan import AUTO, GradientPlan, plan_gradients
@@ -46,6 +45,7 @@ from depthprobe.models.objective import (
 )
 from depthprobe.models.parameters import Holding, count, holdings_of, names_in
 from depthprobe.processes import ALONE, Processes
+from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
@@ -141,13 +141,12 @@ def measure(
         "objective": objective,
         "loss_nats": float(losses @ predicted / predicted.sum()),
         "predicted_tokens": int(predicted.sum()),
-        "per_batch": per_batch,
         "gradient_batches": len(batches),
         "passes": len(plan.groups),
         "checkpointed": plan.checkpoint,
         "notes": notes,
     }
-    return Measurement("gradnorm", (Table("gradnorm", _frame(rows, holdings, squares), COLUMNS),), facts)
+    return GRADNORM.measurement({"gradnorm": _frame(rows, holdings, squares)}, facts)
 
 
 @dataclass(frozen=True)

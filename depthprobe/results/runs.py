@@ -33,9 +33,17 @@ class Run:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was asked of the probe and the numbers found beside its tables, by name."""
-        # Manifests of older versions have the numbers found among the options.
+        """What was asked of the probe, and the numbers found beside the tables.
+
+        Earlier manifests hold both under ``options``.
+        """
         return {**(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table that is named like the probe, or else the first."""
+        stem = str(self.manifest.get("probe")).replace("-", "_")
+        return self.tables[stem] if stem in self.tables else next(iter(self.tables.values()))
 
 
 def _finite(text: str) -> float:

@@ -31,11 +31,11 @@ from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from depthprobe.evaluation.harness import TaskOptions, build_work, find_tasks
-from depthprobe.evaluation.journal import Journal
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.intervene import delete_blocks
 from depthprobe.models.loading import LoadedModel, load_model
 from depthprobe.probes import prune_sweep
+from depthprobe.results.journal import Journal
 from depthprobe.texts import Samples
 
 

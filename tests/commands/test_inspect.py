@@ -93,9 +93,9 @@ def test_mixed_blocks_have_a_row_for_each_sort(tmp_path):
     ],
 )
 def test_layers_are_written_as_spans(layers, text):
-    from depthprobe.commands.inspect import spans
+    from depthprobe.commands.inspect import regular_spans
 
-    assert spans(layers) == text
+    assert regular_spans(layers) == text
 
 
 def test_a_masked_model_is_told_what_prune_sweep_will_say(tmp_path):

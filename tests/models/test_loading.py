@@ -456,9 +456,9 @@ def test_a_hub_out_of_reach_is_a_failure_of_the_machine_and_gives_no_address_awa
     hub_says: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(
-        "depthprobe.models.hub_errors.constants.ENDPOINT", "https://me:secret@mirror.example/x"
+        "depthprobe.machine.connection.constants.ENDPOINT", "https://me:secret@mirror.example/x"
     )
-    monkeypatch.setattr("depthprobe.models.hub_errors.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("depthprobe.machine.connection.constants.HF_HUB_OFFLINE", False)
     hub_says(error)
     assert told(lambda: resolve_model("org/model"), MachineError) == (
         "The hub at mirror.example cannot be reached to look for org/model. Check the network, set "
@@ -469,7 +469,7 @@ def test_a_hub_out_of_reach_is_a_failure_of_the_machine_and_gives_no_address_awa
 def test_a_refused_token_and_a_failing_server_are_told_apart(
     hub_says: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("depthprobe.models.hub_errors.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("depthprobe.machine.connection.constants.HF_HUB_OFFLINE", False)
     hub_says(hub.HfHubHTTPError("hf_abcdefghijkl", response=response(401)))
     message = told(lambda: resolve_model("org/model"))
     assert message.startswith("The hub refuses your token for org/model (HTTP 401).")

@@ -434,7 +434,7 @@ def test_arguments_that_mean_nothing_are_refused(wrong):
 
 @pytest.mark.parametrize("per_batch", [None, 2])
 def test_an_interrupted_run_continues_where_it_was_and_ends_with_the_same_numbers(tmp_path, per_batch):
-    from depthprobe.evaluation.journal import Journal
+    from depthprobe.results.journal import Journal
 
     model, samples = tiny.build("llama"), make_samples([9, 14, 6, 11])
     options = {"memory": 1, "per_batch": per_batch}

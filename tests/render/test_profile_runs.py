@@ -4,14 +4,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from depthprobe.notebook import draw
+from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
 
 from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.gradnorm import gradnorm_reading
 from depthprobe.findings.variance import variance_reading
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.notebook import draw
 from depthprobe.render.charts.figures import draw_run, figure_of
-from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
 from depthprobe.results.store import read_run, reserve, save
 from support.legibility import printed
 from support.profile_frames import falling, influence, rising

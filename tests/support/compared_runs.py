@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pandas as pd
 
-from depthprobe.evaluation.statistics import holm, paired_difference
 from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.metrics.detection import holm
+from depthprobe.metrics.paired import paired_difference
 from depthprobe.results.store import reserve, save
 from support import profile_frames
 

@@ -17,7 +17,7 @@ from depthprobe.findings.drops import STEM as PRUNE_SWEEP
 from depthprobe.findings.gradnorm import STEM as GRADNORM
 from depthprobe.findings.gradnorm import WHOLE
 from depthprobe.findings.layer_rows import LayerRows
-from depthprobe.findings.thirds import means_of_thirds
+from depthprobe.findings.thirds import Thirds, thirds
 from depthprobe.findings.variance import STEM as VARIANCE
 from depthprobe.findings.variance import STREAM
 from depthprobe.findings.words import aligned, significant, spans, spoken
@@ -71,7 +71,7 @@ def _summary(title: str, comparison: Comparison, columns: Sequence[_Cells]) -> T
 def _angular(models: Sequence[Compared]) -> list[_Cells]:
     stretches = [one.found.quiet for one in models]
     quiet = ["-" if found is None else spans(range(found.first, found.last + 1)) for found in stretches]
-    return [*_two("turn", [means_of_thirds(one.found.turns) for one in models]), ("quiet\nstretch", quiet)]
+    return [*_two("turn", [thirds(one.found.turns) for one in models]), ("quiet\nstretch", quiet)]
 
 
 def _variance(models: Sequence[Compared]) -> list[_Cells]:
@@ -81,7 +81,7 @@ def _variance(models: Sequence[Compared]) -> list[_Cells]:
 
 
 def _gradnorm(models: Sequence[Compared]) -> list[_Cells]:
-    return _two("grad", [means_of_thirds(one.found.norm) for one in models])
+    return _two("grad", [thirds(one.found.norm) for one in models])
 
 
 def _layer_rows(models: Sequence[Compared]) -> list[_Cells]:
@@ -89,7 +89,7 @@ def _layer_rows(models: Sequence[Compared]) -> list[_Cells]:
     if not _one_row_a_layer(models):
         return []
     lines = [next(iter(one.found.lines.values())) for one in models]
-    return _two(_short(models[0].found.words), [means_of_thirds(line) for line in lines])
+    return _two(_short(models[0].found.words), [thirds(line) for line in lines])
 
 
 def _one_row_a_layer(models: Sequence[Compared]) -> bool:
@@ -99,10 +99,9 @@ def _one_row_a_layer(models: Sequence[Compared]) -> bool:
 def _drops(comparison: Comparison) -> list[_Cells]:
     columns: list[_Cells] = []
     for task, found in comparison.drops.items():
-        means = [means_of_thirds(each.rows["drop"].to_numpy(dtype="float64")) for each in found]
-        shallow, deep = (
-            ["-" if pair is None else spoken(pair[end], 3, signed=True) for pair in means] for end in (0, 1)
-        )
+        means = [thirds(each.rows["drop"].to_numpy(dtype="float64")) for each in found]
+        shallow = ["-" if pair is None else spoken(pair.shallow, 3, signed=True) for pair in means]
+        deep = ["-" if pair is None else spoken(pair.deep, 3, signed=True) for pair in means]
         name = "loss" if task == CALIBRATION else _short(task)
         columns += [(f"{name}\nshallow", shallow), (f"{name}\ndeep", deep)]
     return columns[:6]  # three tasks; more are in the tables below
@@ -115,9 +114,9 @@ _SUMMARIES: dict[str, Callable[[Sequence[Compared]], list[_Cells]]] = {
 }
 
 
-def _two(what: str, means: Sequence[tuple[float, float] | None]) -> list[tuple[str, list[str]]]:
-    shallow = aligned([None if pair is None else pair[0] for pair in means])
-    deep = aligned([None if pair is None else pair[1] for pair in means])
+def _two(what: str, means: Sequence[Thirds | None]) -> list[tuple[str, list[str]]]:
+    shallow = aligned([None if pair is None else pair.shallow for pair in means])
+    deep = aligned([None if pair is None else pair.deep for pair in means])
     return [(f"{what}\nshallow", shallow), (f"{what}\ndeep", deep)]
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from depthprobe.errors import MachineError, RunError
-from depthprobe.evaluation import journal as module
-from depthprobe.evaluation import log_file
-from depthprobe.evaluation.journal import Journal, read_settings
+from depthprobe.results import journal as module
+from depthprobe.results import log_file
+from depthprobe.results.journal import Journal, read_settings
 
 SETTINGS = {"model": "m", "tasks": ["mmlu"], "options": {"limit": 5, "seed": 1}}
 
@@ -218,7 +218,7 @@ def test_a_second_process_ends_with_a_line_that_names_the_first(tmp_path):
         code = (
             "import sys; from pathlib import Path\n"
             "from depthprobe.errors import RunError\n"
-            "from depthprobe.evaluation.journal import Journal\n"
+            "from depthprobe.results.journal import Journal\n"
             f"try: Journal.open(Path({str(tmp_path)!r}), {SETTINGS!r})\n"
             "except RunError as error: print(error)"
         )
@@ -251,8 +251,8 @@ WORKER = """
 import sys
 sys.path[:0] = [{tests!r}]
 from pathlib import Path
-from evaluation.test_journal import SETTINGS, values_of
-from depthprobe.evaluation.journal import Journal
+from results.test_journal import SETTINGS, values_of
+from depthprobe.results.journal import Journal
 with Journal.open(Path({directory!r}), SETTINGS) as journal:
     print("open", flush=True)
     for number in range({count}):
@@ -309,7 +309,7 @@ def test_sigkill_many_times(tmp_path):
 def test_a_forked_child_that_outlives_the_process_does_not_keep_the_lock(tmp_path):
     code = (
         "import os, signal, time; from pathlib import Path\n"
-        "from depthprobe.evaluation.journal import Journal\n"
+        "from depthprobe.results.journal import Journal\n"
         f"journal = Journal.open(Path({str(tmp_path)!r}), {SETTINGS!r})\n"
         "child = os.fork()\n"
         "if child == 0: print(os.getpid(), flush=True); time.sleep(30); os._exit(0)\n"

@@ -4,30 +4,28 @@ Baseline and variant answer the same items (docs), so every comparison here is p
 get right or wrong carry no weight, which makes a 2% drop visible that an unpaired test cannot see.
 
 Which interval was chosen by simulation (coverage of 95% intervals, accuracy .3-.9, 2-30% of the items
-flipped, 100-14,000 items; ``tests/evaluation/test_statistics.py`` repeats the essential part):
+flipped, 100-14,000 items; ``tests/metrics/test_paired.py`` repeats the essential part):
 
 - 0/1 scores: Tango's score interval. It covers 93.4-96.4% from five expected flips on, counted over
   all tables; below that everything is discrete (99% at 2 flips in 100, where Wald's can drop to 78%).
 - other scores and groups: t with the variance of the strata added, plus the variance of one or two
   changes not seen yet. Percentile and BCa bootstraps of a mean covered no better.
-- ratios and the like: percentile bootstrap, which beat BCa on perplexities (93-95% against 92-94%).
+- ratios and the like: percentile bootstrap (``bootstrap.py``), which beat BCa on perplexities (93-95%
+  against 92-94%).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from depthprobe.errors import MeasureError
-
-# Index arrays of the bootstrap are made in pieces of at most this many elements (32 MiB).
-_MOST_INDICES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def paired_difference(
     docs = before.size
     binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
     changed = flips(before, after) if binary else None
-    codes, shares = _strata(docs, groups, weights)
+    codes, shares = strata(docs, groups, weights)
     if binary and shares.size == 1:
         gains, losses = int(np.sum(after > before)), int(np.sum(after < before))
         difference = (gains - losses) / docs
@@ -137,79 +135,6 @@ def paired_difference(
     return PairedDifference(difference, low, high, p_value, changed, docs, stderr, "t")
 
 
-def paired_bootstrap(
-    statistic: Callable[[NDArray[np.int64]], ArrayLike],
-    docs: int,
-    seed: int = 0,
-    resamples: int = 9999,
-    groups: Sequence[Hashable] | NDArray | None = None,
-    vectorised: bool = False,
-    confidence: float = 0.95,
-) -> PairedDifference:
-    """The difference of a corpus metric that is no mean over items, with interval and p-value.
-
-    For perplexities, f1, mcc: items are drawn with replacement, baseline and variant on the same draw.
-    Percentile interval (of no width if all draws agree); the p-value is where that interval would just
-    reach 0, never below 2 / (resamples + 1), nor below 2^(1 - docs), the least docs equal signs can give.
-
-    Args:
-        statistic: Variant minus baseline on the items with these indices: [doc] -> number, or with
-            ``vectorised`` [resample, doc] -> [resample].
-        docs: Number of items.
-        seed: Equal seeds give equal results, bit for bit.
-        resamples: Number of draws.
-        groups: [doc] label of each item's group; drawn within groups if given.
-        vectorised: Whether ``statistic`` takes many draws at once.
-        confidence: Of the interval, between 0 and 1.
-
-    Raises:
-        MeasureError: if there is no item, or the statistic is NaN or infinite on some draw.
-    """
-    if docs < 1:
-        raise MeasureError("There is no item to compare.")
-    many = statistic if vectorised else (lambda draws: [statistic(draw) for draw in draws])
-    codes, _ = _strata(docs, groups, None)
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    random = np.random.default_rng(seed)
-    rows = max(1, _MOST_INDICES // docs)
-    values = [np.asarray(many(np.arange(docs)[None]), dtype=np.float64)]
-    for start in range(0, resamples, rows):
-        count = min(rows, resamples - start)
-        draws = [own[random.integers(0, own.size, (count, own.size))] for own in members]
-        values.append(np.asarray(many(np.concatenate(draws, axis=1)), dtype=np.float64))
-    (difference,), drawn = values[0], np.concatenate(values[1:])
-    if not (np.isfinite(difference) and np.isfinite(drawn).all()):
-        raise MeasureError("The metric is NaN or infinite on some of the items drawn for its interval.")
-    alpha = 1 - confidence
-    low, high = np.quantile(drawn, [alpha / 2, 1 - alpha / 2])
-    stderr = float(np.std(drawn, ddof=1))
-    if docs == 1:  # every draw is the same item
-        stderr = abs(float(difference))
-        low, high = difference - stderr, difference + stderr
-    tail = (1 + min(int(np.sum(drawn <= 0)), int(np.sum(drawn >= 0)))) / (resamples + 1)
-    p_value = min(1.0, max(2 * tail, 2.0 ** (1 - docs)))
-    ends = float(low), float(high)
-    return PairedDifference(float(difference), *ends, p_value, None, docs, stderr, "bootstrap")
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """[test] p-values adjusted for the number of tests, in their order: monotone, at most 1.
-
-    Raises:
-        MeasureError: if a p-value is not between 0 and 1.
-
-    Source: Holm, Scandinavian Journal of Statistics 6 (1979), 65-70.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    if not ((p >= 0) & (p <= 1)).all():  # NaN fails both
-        raise MeasureError(f"p-values must be between 0 and 1: {p.tolist()}.")
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(steps, 1)
-    return adjusted
-
-
 def flips(baseline_correct: ArrayLike, variant_correct: ArrayLike) -> int:
     """The number of items whose correctness differs; accuracy hides those that cancel out.
 
@@ -228,59 +153,6 @@ def flips(baseline_correct: ArrayLike, variant_correct: ArrayLike) -> int:
     return int(np.sum(before != after))
 
 
-def detectable_drop(result: PairedDifference, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The size of true drop, in the metric's unit, that this comparison would have found.
-
-    "Found" is p < ``alpha`` with probability ``power``: a smaller drop could well have been missed.
-    For McNemar it is computed from the exact test: as many items flip as were seen (all in one direction
-    if even that is not enough for the drop); with no flip in 100 items it is 0.079. Otherwise it is
-    the usual (z_alpha/2 + z_power) standard errors.
-
-    Args:
-        result: The comparison; what counts is its noise, not its difference.
-        alpha: Of the test. For a row of L layers judged by Holm, 0.05 / L is the worst case.
-        power: Between 0 and 1.
-
-    Returns:
-        A number above 0; for 0/1 scores at most 1, which means that any drop could have been missed.
-    """
-    if result.method != "mcnemar" or result.flips is None:
-        return float(special.ndtri(power) - special.ndtri(alpha / 2)) * result.stderr
-    docs, seen = result.docs, result.flips / result.docs
-
-    def lacking(drop: float) -> float:
-        rate = max(seen, drop)
-        spread = 8 * math.sqrt(docs * rate * (1 - rate)) + 1
-        count = np.arange(max(0, int(docs * rate - spread)), min(docs, int(docs * rate + spread)) + 1)
-        # The most flips for the better with which the exact test still rejects.
-        most = stats.binom.ppf(alpha / 2, count, 0.5)
-        most = np.where(stats.binom.cdf(most, count, 0.5) <= alpha / 2, most, most - 1)
-        found = stats.binom.cdf(most, count, (rate - drop) / (2 * rate))
-        return power - float(stats.binom.pmf(count, docs, rate) @ found)
-
-    least = 1e-9
-    return 1.0 if lacking(1.0) > 0 else float(optimize.brentq(lacking, least, 1.0, xtol=1e-6))
-
-
-def chance_corrected_relevance(baseline: float, variant: float, chance: float) -> float | None:
-    """The share of what the model knows above chance that is lost; None where it knows nothing.
-
-    Args:
-        baseline: Accuracy of the whole model, 0 to 1.
-        variant: Accuracy without the layer, 0 to 1.
-        chance: Accuracy of guessing, 0 to 1.
-
-    Returns:
-        1 - max(variant - chance, 0) / (baseline - chance): 1 when the layer's removal leaves guessing,
-        0 when it changes nothing, negative when the model gets better without it.
-
-    Source: RETHINK, 2605.14075.
-    """
-    if baseline <= chance:
-        return None
-    return 1 - max(variant - chance, 0) / (baseline - chance)
-
-
 def _paired(baseline: ArrayLike, variant: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both scores as float64 [doc], checked."""
     before, after = (np.asarray(scores, dtype=np.float64) for scores in (baseline, variant))
@@ -293,7 +165,7 @@ def _paired(baseline: ArrayLike, variant: ArrayLike) -> tuple[NDArray[np.float64
     return before, after
 
 
-def _strata(
+def strata(
     docs: int, groups: Sequence[Hashable] | NDArray | None, weights: Mapping[Hashable, float] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """[doc] the number of each item's group, and [group] its weight; weights sum to 1."""

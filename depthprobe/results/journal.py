@@ -22,7 +22,6 @@ import io
 import json
 import os
 import platform
-import secrets
 import weakref
 import zlib
 from collections.abc import Mapping
@@ -33,7 +32,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from depthprobe.errors import MachineError, RunError
-from depthprobe.evaluation.log_file import CHECKSUM_BYTES, HEAD, MARK, record_at, records
+from depthprobe.results.files import FULL, flush_directory, machine_error, replace_file
+from depthprobe.results.log_file import CHECKSUM_BYTES, HEAD, MARK, record_at, records
+from depthprobe.results.manifest import canonical
 
 try:
     import fcntl
@@ -42,6 +43,7 @@ except ImportError:  # Windows has no flock; there the user has to take care
 
 _FORMAT = 1
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _AGAIN = "Everything finished so far is kept: start the same command again to continue."
 
 
@@ -102,8 +104,11 @@ class Journal:
         """Check or write the settings, index all logs, and cut a torn end off the own one."""
         there = read_settings(self.directory.parent)
         if there is None:
-            _replace(self.directory / "settings.json", {"format": _FORMAT, "settings": settings})
-        elif _canonical(there) != _canonical(settings):
+            content = {"format": _FORMAT, "settings": settings}
+            text = json.dumps(content, sort_keys=True, allow_nan=False, indent=2) + "\n"
+            # Several writers of one run may do so at once, with equal content.
+            replace_file(self.directory / "settings.json", text.encode("ascii"))
+        elif canonical(there) != canonical(settings):
             raise RunError(
                 f"{self.directory.parent} holds an unfinished run with other settings: "
                 f"{_difference(settings, there)}.",
@@ -117,7 +122,7 @@ class Journal:
         # Only the own log: what looks torn at the end of another may be a record being written.
         self._file.truncate(self._end)
         os.fsync(self._file.fileno())
-        _flush_directory(self.directory)
+        flush_directory(self.directory)
 
     def refresh(self) -> None:
         """Read all logs anew, with what the other writers of the run have finished meanwhile."""
@@ -302,17 +307,12 @@ def _unpack(content: bytes) -> dict[str, Any]:
     return values
 
 
-def _canonical(settings: Any) -> str:
-    """JSON that is equal for equal settings and, unlike ``==``, tells 1, 1.0 and true apart."""
-    return json.dumps(settings, sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as one level, keys joined by dots, values as JSON."""
     level: dict[str, str] = {}
     for key, value in settings.items():
         nested = isinstance(value, dict) and bool(value)
-        level.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": _canonical(value)})
+        level.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": canonical(value)})
     return level
 
 
@@ -327,36 +327,11 @@ def _difference(settings: dict[str, Any], there: dict[str, Any]) -> str:
     return "; ".join(told[:4]) + (f"; and {len(told) - 4} more" if len(told) > 4 else "")
 
 
-def _replace(path: Path, value: Any) -> None:
-    """Put JSON at a path in one step, flushed; several writers may do so at once with equal content."""
-    aside = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(3)}")
-    try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(value, sort_keys=True, allow_nan=False, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _flush_directory(directory: Path) -> None:
-    """Flush the names in a directory to the medium, where the system knows how to."""
-    with contextlib.suppress(OSError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def _machine_error(doing: str, path: Path, error: OSError) -> MachineError:
-    """A failed file operation as a sentence, with what remains possible."""
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return MachineError(f"Cannot {doing} {path}: {reason}.", f"Free some space there. {_AGAIN}")
-    if error.errno in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
-        return MachineError(
-            f"Cannot {doing} {path}: {reason}.", "Choose a file system that has locks with --output."
-        )
-    return MachineError(f"Cannot {doing} {path}: {reason}.", _AGAIN)
+    """A failed file operation as a sentence, with what remains possible: what is finished stays."""
+    hint = _AGAIN
+    if error.errno in FULL:
+        hint = f"Free some space there. {_AGAIN}"
+    elif error.errno in _NO_LOCKS:
+        hint = "Choose a file system that has locks with --output."
+    return machine_error(doing, path, error, hint)

@@ -26,7 +26,7 @@ from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.options import DECISIVE_LIBRARIES
 from depthprobe.models.options import split_name
-from depthprobe.request import Request, SweepRequest
+from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import MANIFEST_NAME, canonical
 from depthprobe.results.naming import checked_name, run_directory_name
@@ -53,7 +53,7 @@ class _UnknownError(Exception):
     """Something behind a request that cannot be known without the heavy way."""
 
 
-def mark_of(request: Request | SweepRequest, drawing: Any = None) -> str | None:
+def mark_of(request: Request, drawing: Any = None) -> str | None:
     """Return what tells a request and all that decides it from others; None where that is not known cheaply.
 
     Args:
@@ -62,20 +62,18 @@ def mark_of(request: Request | SweepRequest, drawing: Any = None) -> str | None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return None
-    model = request.model if isinstance(request, SweepRequest) else request
-    asked = asdict(request)
+    asked = asdict(request) | {"options": request.asked.settings()}
     # Where the run lies is looked at, and what leaves the numbers as they are does not tell runs apart.
-    wanted = asked["model"] if isinstance(request, SweepRequest) else asked
-    for name in ("output", "name", "means", "batch_size"):
-        del wanted[name]
+    for name in ("output", "name", "batch_size"):
+        del asked[name]
     try:
         known = {
             "asked": asked,
             "drawing": drawing,
-            "model": _of_model(model.model, model.load.revision),
-            "adapter": None if model.load.adapter is None else _of_model(model.load.adapter, None),
-            "text": _of_text(model),
-            "tasks": _of_tasks(request) if isinstance(request, SweepRequest) else None,
+            "model": _of_model(request.model, request.load.revision),
+            "adapter": None if request.load.adapter is None else _of_model(request.load.adapter, None),
+            "text": _of_text(request),
+            "files": [_files(Path(name)) for name in request.asked.files()],
             "versions": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
             "program": [depthprobe.__version__, platform.python_version()],
             "machine": _machine(),
@@ -111,13 +109,6 @@ def _of_text(request: Request) -> Any:
     return _files(Path(request.text.dataset)) if request.text is not None and request.text.is_local else None
 
 
-def _of_tasks(request: SweepRequest) -> Any:
-    """How all files beside the tasks of one's own look."""
-    folders = [*request.tasks.include_path]
-    folders += [Path(task).parent for task in request.tasks.tasks if task.endswith((".yaml", ".yml"))]
-    return [_files(folder) for folder in folders]
-
-
 def _machine() -> list[Any]:
     """What ``--device auto`` and the names of devices depend on, as far as it shows without torch."""
     devices = sorted(str(path) for pattern in _DEVICES for path in Path("/dev").glob(pattern))
@@ -145,13 +136,13 @@ def _unknown() -> Any:
 class Again:
     """A request with the figures wanted of it, and its mark from before anything was measured."""
 
-    request: Request | SweepRequest
+    request: Request
     formats: tuple[str, ...]
     drawing: Any
     mark: str | None
 
     @classmethod
-    def of(cls, request: Request | SweepRequest, formats: Sequence[str], drawing: Any = None) -> Again:
+    def of(cls, request: Request, formats: Sequence[str], drawing: Any = None) -> Again:
         """Return the request with its mark."""
         return cls(request, tuple(formats), drawing, mark_of(request, drawing))
 
@@ -159,10 +150,7 @@ class Again:
         """Return the finished run that was shown for an equal mark, whole and drawn in these formats."""
         if self.mark is None:
             return None
-        is_sweep = isinstance(self.request, SweepRequest)
-        wanted, usual = (
-            (self.request.model, self.request.name) if is_sweep else (self.request, self.request.probe)
-        )
+        wanted, usual = self.request, self.request.usual_name
         parent = wanted.output / run_directory_name(wanted.model)
         names = [usual, f"{usual}-*"] if wanted.name is None else [checked_name(wanted.name)]
         for directory in (path for name in names for path in sorted(parent.glob(name))):

@@ -7,14 +7,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from depthprobe.errors import MeasureError
-from depthprobe.evaluation.statistics import (
-    chance_corrected_relevance,
-    detectable_drop,
-    flips,
-    holm,
-    paired_bootstrap,
-    paired_difference,
-)
+from depthprobe.metrics.bootstrap import paired_bootstrap
+from depthprobe.metrics.detection import detectable_drop, holm
+from depthprobe.metrics.paired import flips, paired_difference
+from depthprobe.metrics.relevance import chance_corrected_relevance
 
 
 def scores_with(gains, losses, docs):

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from depthprobe.evaluation.journal import Journal, pieces_in, read_settings
 from depthprobe.interruption import NOTHING
 from depthprobe.processes import Processes
+from depthprobe.results.journal import Journal, pieces_in, read_settings
 from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import differences
 from depthprobe.results.places import Place

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
@@ -17,21 +19,45 @@ from depthprobe.models.loading import (
 )
 from depthprobe.models.sources import fetch_weights, original_folder
 from depthprobe.models.stages import Stage, unseen
+from depthprobe.models.weights import hash_of
 from depthprobe.rows import Rows
-from depthprobe.texts import Samples, TextOptions, open_text, read_samples
+from depthprobe.texts import Samples, TextOptions, TokenText, open_text, read_samples
 
 Thing = TypeVar("Thing")
 
 
-class Workbench:
+class Session:
     """Gives the same model, anatomy and samples again to whoever asks for them in the same way.
 
     Every probe leaves a model as it was, so the next one finds what it would have loaded. What was given is
-    held as long as the workbench itself.
+    held as long as the session itself.
     """
 
     def __init__(self) -> None:
         self._there: dict[tuple[str, str], Any] = {}
+        self._told: set[str] = set()
+        self._given: LoadedModel | None = None
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, fingerprint: bool = False) -> Session:
+        """Return a session in which a model is there already, whatever name is asked for.
+
+        Args:
+            loaded: The model.
+            fingerprint: Whether its weights are hashed where nothing else tells it from others.
+        """
+        session = cls()
+        source = loaded.source
+        if fingerprint and source.fingerprint is None and source.revision is None:
+            source = replace(source, fingerprint=hash_of(loaded.model))
+        session._given = replace(loaded, source=source)
+        return session
+
+    def untold(self, news: Iterable[str]) -> list[str]:
+        """Return the sentences that were not told before in this session; empty ones go."""
+        fresh = [each for each in dict.fromkeys(news) if each and each not in self._told]
+        self._told.update(fresh)
+        return fresh
 
     def _once(self, kind: str, asked: object, make: Callable[[], Thing]) -> Thing:
         # Told apart by their text: options may hold lists, which have no hash.
@@ -42,6 +68,8 @@ class Workbench:
 
     def source(self, name: str, load: LoadOptions) -> ModelSource:
         """Return what the name of a model stands for."""
+        if self._given is not None:
+            return self._given.source
         return self._once(
             "source",
             (name, load.revision, load.adapter),
@@ -50,20 +78,33 @@ class Workbench:
 
     def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
         """Return the checkpoint, opened; its weights are not read yet."""
+        if (given := self._given) is not None:
+            return Checkpoint(
+                source,
+                Path(),
+                given.model.config,
+                given.tokenizer,
+                trust_remote_code=False,
+                tower=given.tower,
+            )
         return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load, stage=stage))
 
-    def text(self, text: TextOptions) -> Rows | None:
+    def text(self, text: TextOptions | TokenText) -> Rows | None:
         """Return the rows of a text, opened and looked at; None where it has no rows."""
+        if isinstance(text, TokenText):
+            return None
         asked = (text.dataset, text.config, text.split, text.column, text.seed)
         return self._once("text", asked, lambda: open_text(text))
 
     def samples(
         self,
-        text: TextOptions,
+        text: TextOptions | TokenText,
         checkpoint: Checkpoint,
         advance: Callable[[int], None] = lambda count: None,
     ) -> Samples:
         """Return the samples of a text in the tokens of a checkpoint."""
+        if isinstance(text, TokenText):
+            return text.samples()
         return self._once(
             "samples",
             (text, checkpoint.source, checkpoint.context_tokens),
@@ -74,6 +115,8 @@ class Workbench:
 
     def fetch(self, checkpoint: Checkpoint) -> None:
         """Fetch the weights of a hub model into the cache, where they are not there yet."""
+        if self._given is not None:
+            return
 
         def fetched() -> None:
             if checkpoint.source.layout == "meta":
@@ -86,7 +129,9 @@ class Workbench:
     def model(
         self, checkpoint: Checkpoint, load: LoadOptions, device: str, stage: Stage = unseen
     ) -> LoadedModel:
-        """Return the model on a device."""
+        """Return the model on a device; one that was given stays where it is."""
+        if self._given is not None:
+            return self._given
         return self._once(
             "model",
             (checkpoint.source, load, device),
@@ -94,5 +139,5 @@ class Workbench:
         )
 
     def anatomy(self, model: LoadedModel) -> Anatomy:
-        """Return the anatomy of a model of this workbench."""
+        """Return the anatomy of a model of this session."""
         return self._once("anatomy", id(model), lambda: describe_anatomy(model.model, model.tower))

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from depthprobe.checks import check_request
 from depthprobe.comparing.agreement import settings_that_differ
 from depthprobe.comparing.sides import Side
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.options import TaskOptions
-from depthprobe.evaluation.tasks import check_names
 from depthprobe.interruption import several_told
 from depthprobe.models.checkpoint import open_checkpoint
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import resolve_model
-from depthprobe.pipeline import Watcher, run
-from depthprobe.probes.registry import PROBES
-from depthprobe.request import Request, SweepRequest
-from depthprobe.sweep import run_sweep
+from depthprobe.pipeline.checks import check_request
+from depthprobe.pipeline.request import Request
+from depthprobe.pipeline.run import run
+from depthprobe.pipeline.session import Session
+from depthprobe.pipeline.watch import Watcher
+from depthprobe.probes.preparation import prepare
 from depthprobe.texts import TextOptions, default_options, open_text
 
 
@@ -55,28 +53,6 @@ def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> 
     return text
 
 
-def check_asked(
-    load: LoadOptions,
-    output: Path,
-    texts: Mapping[str, TextOptions],
-    sweep: Mapping[str, Any],
-    watch: Watcher,
-) -> None:
-    """Raise what is wrong with a comparison as far as it shows before a model is looked at.
-
-    Args:
-        load, output, texts, sweep, watch: As for :func:`measure_sides`.
-    """
-    check_request(load, output, None)
-    for text in texts.values():
-        if not text.is_on_hub:
-            open_text(text)
-    if "prune-sweep" in texts:
-        tasks = TaskOptions(**sweep)
-        with watch.stage("Looking up the tasks", None, ""):
-            check_names(tasks)
-
-
 def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, watch: Watcher) -> int | None:
     """Return the tokens a sample that all models take, where one takes fewer than others; else None.
 
@@ -100,24 +76,23 @@ def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, wa
     return limits[shortest]
 
 
-def measure_sides(
-    sides: Sequence[Side],
-    texts: Mapping[str, TextOptions],
-    sweep: Mapping[str, Any],
-    load: LoadOptions,
-    batch_size: int | None,
-    output: Path,
-    watch: Watcher,
-) -> list[Side] | None:
+def check_asked(requests: Sequence[Request], watch: Watcher) -> None:
+    """Raise what is wrong with a comparison as far as it shows before a model is looked at."""
+    for request in requests:
+        check_request(request.load, request.output, None)
+        if request.text is not None and not request.text.is_on_hub:
+            open_text(request.text)
+        prepare(request.probe, request.asked).look(watch.stage)
+
+
+def measure_sides(sides: Sequence[Side], requests: Sequence[Request], watch: Watcher) -> list[Side] | None:
     """Return the sides with a run of every probe, measured now or found; None where another process has them.
+
+    Each model is loaded once, whatever is measured of it.
 
     Args:
         sides: Those that are models are measured.
-        texts: The text of every probe.
-        sweep: tasks, num_fewshot and limit of prune-sweep.
-        load: How models are loaded.
-        batch_size: Samples a batch; None fits the device.
-        output: The directory of the runs.
+        requests: What is measured of each, one a probe; their model does not count.
         watch: Told how it goes.
     """
     measured: list[Side] = []
@@ -126,23 +101,11 @@ def measure_sides(
             measured.append(side)
             continue
         watch.say(f"Model: {side.argument}.")
-        runs = {}
-        for probe, text in texts.items():
-            request = Request(
-                probe=probe,
-                model=side.argument,
-                text=text,
-                load=load,
-                options=dict(PROBES[probe].defaults),
-                batch_size=batch_size,
-                output=output,
-            )
+        runs, session = {}, Session()
+        for request in requests:
             with several_told([each.directory for side in measured for each in side.runs.values()]):
-                if probe == "prune-sweep":
-                    found = run_sweep(SweepRequest(model=request, tasks=TaskOptions(**sweep)), watch)
-                else:
-                    found = run(request, watch)
+                found = run(replace(request, model=side.argument), watch, session)
             if found is not None:
-                runs[probe] = found
+                runs[request.probe] = found
         measured.append(replace(side, runs=runs))
     return measured if all(not side.is_model for side in measured) else None
