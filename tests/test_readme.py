@@ -157,7 +157,8 @@ def sisters_table():
         return f"{record['heldout_loss_nats']:.3f}"
 
     def accuracy(name):
-        return f"{drops_of(run(name, 'prune-sweep-stdlib_mc'), 'stdlib_mc').baseline:.3f}"
+        sweep = findings_of(run(name, "prune-sweep-stdlib_mc"))
+        return f"{sweep.every['stdlib_mc'].baseline:.3f}"
 
     def fitted(name):
         losses = run(name, "training").tables["loss"]

@@ -9,13 +9,18 @@ from matplotlib.collections import QuadMesh
 from PIL import Image
 
 from depthprobe.errors import OptionError
-from depthprobe.findings.angular import best_blocks
-from depthprobe.render.charts.angular import distance_matrix, draw_angular, rescale_rows
+from depthprobe.render.charts import angular as charts
+from depthprobe.render.charts.angular import distance_matrix, rescale_rows
 from depthprobe.render.charts.kit.style import fit, fit_title, printable, width_in
 from depthprobe.render.charts.kit.ticks import ticks
+from support.readings import angular_findings
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 SIZES = (1, 2, 3, 6, 12, 24, 32, 40, 80, 126)
+
+
+def draw_angular(frame, **how):
+    return charts.draw_angular(angular_findings(frame), **how)
 
 
 def parts(figure):
@@ -88,7 +93,7 @@ def test_cells_are_square_and_there_are_no_spines(make_frame):
 def test_the_marks_are_the_best_blocks_of_the_measured_distances(make_frame, normalize):
     frame = make_frame(9)
     axes, _, _ = parts(draw_angular(frame, normalize=normalize))
-    best = best_blocks(frame)
+    best = angular_findings(frame).best
     (marks,) = axes.lines
     assert marks.get_xdata().tolist() == best["layer"].tolist()
     assert marks.get_ydata().tolist() == best["n"].tolist()

@@ -8,6 +8,7 @@ from depthprobe.render.charts.best_blocks import draw_best_blocks
 from depthprobe.render.charts.kit.presets import drawn_for
 from support.legibility import check_print
 from support.made_up_runs import angular_frame
+from support.readings import angular_findings
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
@@ -17,7 +18,7 @@ LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testi
 @pytest.mark.parametrize("layers", [1, 2, 5, 6, 12, 126])
 def test_no_text_is_clipped_or_overlaps(layers, style):
     with drawn_for(style):
-        figure = draw_best_blocks(angular_frame(layers), title=LONG, caption=DATA)
+        figure = draw_best_blocks(angular_findings(angular_frame(layers)), title=LONG, caption=DATA)
         check_print(figure)
         if style == "slides" and layers > 3:
             assert figure.get_figheight() * 2.25 <= 7.51
@@ -27,7 +28,7 @@ def test_the_curves_and_the_bars_are_those_of_a_search_block_by_block():
     frame = angular_frame(
         14, turns=[0.3, 0.1, 0.05, 0.2, 0.04, 0.03, 0.02, 0.2, 0.1, 0.01, 0.02, 0.3, 0.2, 0.4]
     )
-    upper, lower = draw_best_blocks(frame.sample(frac=1, random_state=0)).axes
+    upper, lower = draw_best_blocks(angular_findings(frame.sample(frac=1, random_state=0))).axes
     best, median = upper.lines
     (bars,) = lower.containers
     assert len(bars) == 13  # the whole model is no block to remove
@@ -41,7 +42,7 @@ def test_the_curves_and_the_bars_are_those_of_a_search_block_by_block():
 
 
 def test_the_share_of_the_model_stands_above():
-    figure = draw_best_blocks(angular_frame(40))
+    figure = draw_best_blocks(angular_findings(angular_frame(40)))
     (above,) = figure.axes[0].child_axes
     shown = {
         label.get_text(): place
@@ -51,10 +52,10 @@ def test_the_share_of_the_model_stands_above():
 
 
 def test_a_model_of_one_layer_has_its_one_block():
-    best, _ = draw_best_blocks(angular_frame(1)).axes[0].lines
+    best, _ = draw_best_blocks(angular_findings(angular_frame(1))).axes[0].lines
     assert best.get_xdata().tolist() == [1]
 
 
 def test_what_is_no_table_of_distances_is_refused():
     with pytest.raises(RunError, match="lacks"):
-        draw_best_blocks(angular_frame(4).drop(columns="distance"))
+        angular_findings(angular_frame(4).drop(columns="distance"))

@@ -8,9 +8,10 @@ import pytest
 from depthprobe.comparing.sides import find_sides, probes_to_compare
 from depthprobe.comparing.story import compare
 from depthprobe.errors import OptionError
+from depthprobe.findings.comparison import read_comparison
 from depthprobe.render.charts.comparison import COMPARISONS
 from depthprobe.render.charts.figures import draw_run, figure_of
-from depthprobe.render.terminal.comparison import comparison_reading, layer_tables, summary_tables, thirds
+from depthprobe.render.terminal.comparison import layer_tables, summary_tables
 from depthprobe.results.store import read_run
 from support import compared_runs
 from support.legibility import check_text, printed
@@ -97,28 +98,25 @@ def test_what_is_not_rescaled_is_refused(tmp_path):
         draw_run(run, normalize="row", output=tmp_path)
 
 
-def test_thirds_are_the_means_of_both_ends():
-    assert thirds([1, 2, 5, 5, 5, 3, 7]) == (1.5, 5.0)
-    assert thirds([1, 2]) is None
-
-
 def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):
     run = compared(*TWO)
-    profiles, drops = (printed(table) for table in summary_tables(run))
+    profiles, drops = (printed(table) for table in summary_tables(read_comparison(run)))
     assert "a/one" in profiles and "a/one" in drops
     assert "\N{HORIZONTAL ELLIPSIS}" not in profiles + drops  # nothing is cut at 80 columns
-    tables = [printed(table) for table in layer_tables(run)]
+    tables = [printed(table) for table in layer_tables(read_comparison(run))]
     assert len(tables) == 4
     frame = run.tables["compare_prune_sweep"]
     first, other = (frame[frame.model == name].set_index("layer") for name, _ in TWO)
     row = next(line for line in tables[-1].splitlines() if line.split()[:1] == ["7"])
     assert f"{first['drop'][7]:+.3f}".replace("+0.000", "0.000") in row
     assert f"{other.difference_low[7]:+.3f}" in row and f"{other.difference_high[7]:+.3f}" in row
-    assert "quiz" in comparison_reading(run) and "differs from a/one" in comparison_reading(run)
+    assert "quiz" in " ".join(read_comparison(run).sentences) and "differs from a/one" in " ".join(
+        read_comparison(run).sentences
+    )
 
 
 def test_models_of_other_depth_have_no_rows_by_layer(compared):
-    assert not layer_tables(compared(*FIVE))
+    assert not layer_tables(read_comparison(compared(*FIVE)))
 
 
 def test_of_other_depths_it_is_said_once_how_each_figure_shows_them(compared, tmp_path):
@@ -128,10 +126,10 @@ def test_of_other_depths_it_is_said_once_how_each_figure_shows_them(compared, tm
     depth, maps = "over the relative depth l/L", "each map of angular distances over its own model's layers"
     expected = {"angular": (False, True), "variance": (True, False)}
     for probe, (relative, own) in expected.items():
-        said = comparison_reading(compare(sides, [probe], output=tmp_path, name=probe))
+        said = " ".join(read_comparison(compare(sides, [probe], output=tmp_path, name=probe)).sentences)
         assert said.count("The depths differ (a/four 4, b/six 6 layers)") == 1
         assert (depth in said, maps in said) == (relative, own)
-    said = comparison_reading(compared(*models))
+    said = " ".join(read_comparison(compared(*models)).sentences)
     assert said.count("depths differ") == said.count(depth) == said.count(maps) == 1
 
 

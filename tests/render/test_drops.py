@@ -7,15 +7,40 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from depthprobe.errors import OptionError, RunError
-from depthprobe.findings.drops import drop_reading, drops_of, headline_tasks, relevance
+from depthprobe.findings.drops import relevance
+from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.words import spans, spoken
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.render.charts.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows, draw_drops
+from depthprobe.render.charts import drops as charts
+from depthprobe.render.charts.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows
 from depthprobe.render.charts.figures import draw_run
 from depthprobe.render.charts.kit.style import INK
-from depthprobe.render.terminal.tables import drop_table
+from depthprobe.render.terminal import drops as tables
+from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run, reserve, save
 from support.legibility import check_text, printed
+from support.readings import sweep_findings
+
+
+def drops_of(frame, task, options=None):
+    return sweep_findings(frame, options).every[task]
+
+
+def headline_tasks(frame, options=None):
+    return sweep_findings(frame, options).names
+
+
+def drop_reading(frame, task, options=None):
+    return drops_of(frame, task, options).reading
+
+
+def drop_table(frame, task, options=None, model=""):
+    return tables.drop_table(drops_of(frame, task, options), model)
+
+
+def draw_drops(frame, options=None, layers=None, **words):
+    return charts.draw_drops(sweep_findings(frame, options, layers), **words)
+
 
 NAMES = (
     *("task", "metric", "filter", "layer", "baseline", "pruned", "drop"),
@@ -383,7 +408,7 @@ def test_a_sweep_of_blocks_lists_the_removed_layers():
 def test_the_table_shows_all_rows_in_80_columns_of_plain_text(layers):
     drops = np.geomspace(3e6, 0.1, layers)
     frame = sweep("wikitext", drops, metric="word_perplexity", base=11.2, half=drops / 9, p=0.3, flips=0)
-    text = printed(drop_table(frame, "wikitext", {"block": 100}, title=LONG), encoding="ascii")
+    text = printed(drop_table(frame, "wikitext", {"block": 100}, LONG), encoding="ascii")
     assert len(rows(text)) == layers
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "\x1b" not in text and "…" not in text and "?" not in text
@@ -474,17 +499,16 @@ def test_a_run_gets_its_figure_table_and_reading_from_its_directory(saved):
     first = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in draw_run(run)] == first
     assert b"/Type3" not in first[1]
-    assert "owner/[red]name, mmlu: accuracy without a layer" in " ".join(
-        printed(drop_table(run, "mmlu")).split()
-    )
-    assert drop_reading(run, "mmlu").startswith("mmlu (accuracy): ")
-    assert headline_tasks(run) == ["mmlu", "calibration"]
+    table, reading, _, _ = lines_of(run)
+    assert "owner/[red]name, mmlu: accuracy without a layer" in " ".join(printed(table).split())
+    assert reading.startswith("mmlu (accuracy): ")
+    assert findings_of(run).names == ["mmlu", "calibration"]
 
 
 def test_a_manifest_without_options_or_data_is_enough(saved):
     run = saved(options=None, data={})
     assert draw_run(run, formats=["svg"])[0].exists()
-    assert rows(printed(drop_table(run, "mmlu")))
+    assert rows(printed(lines_of(run)[0]))
 
 
 def test_drops_are_not_rescaled(saved):
@@ -506,22 +530,12 @@ def test_drops_are_not_rescaled(saved):
     ],
 )
 def test_what_is_no_table_of_drops_is_refused(change, sentence):
-    frame = change(ordinary(3))
-    for use in (
-        draw_drops,
-        lambda table: drop_table(table, "mmlu"),
-        lambda table: drop_reading(table, "mmlu"),
-    ):
-        with pytest.raises(RunError, match=sentence):
-            use(frame)
+    with pytest.raises(RunError, match=sentence):
+        sweep_findings(change(ordinary(3)))
 
 
-def test_an_unknown_task_is_answered_with_the_tasks_there_are():
-    with pytest.raises(RunError) as caught:
-        drop_table(ordinary(2), "mmul")
-    assert str(caught.value) == "The table of drops has no task 'mmul'. Its tasks are: mmlu, calibration."
-
-
-def test_a_run_of_another_probe_is_refused(make_run):
-    with pytest.raises(RunError, match=r"holds no table of drops\. Give a run of prune-sweep"):
-        drop_reading(make_run(), "mmlu")
+def test_a_run_without_its_table_is_refused(saved):
+    run = saved()
+    run.tables.clear()
+    with pytest.raises(RunError, match=r"holds no table prune_sweep\.csv\. Run the measurement again"):
+        findings_of(run)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from depthprobe.errors import MachineError, OptionError, RunError
 from depthprobe.findings.captions import model_title
-from depthprobe.render.charts.figures import DRAWINGS, draw_run
+from depthprobe.render.charts.figures import draw_run, figure_of
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.presets import drawn_for
 from depthprobe.render.charts.kit.style import FONT
@@ -79,7 +79,7 @@ def test_a_font_is_embedded_once_with_its_shapes_alone_and_every_letter_can_be_s
 
 def test_the_title_is_the_models_id_unless_given(make_run):
     run = make_run(model="owner/na$me$")
-    figures = [DRAWINGS["angular"](run, "none", title) for title in ("owner/na$me$", "")]
+    figures = [figure_of(run, title=title) for title in ("owner/na$me$", "")]
     assert [[text.get_text() for text in figure.texts] for figure in figures] == [
         ["owner/na$me$", "builtin, 64 samples of up to 256 tokens"],
         ["builtin, 64 samples of up to 256 tokens"],
@@ -142,12 +142,11 @@ from pathlib import Path
 for name in ("torch", "transformers", "datasets", "matplotlib.pyplot"):
     sys.modules[name] = None
 from depthprobe.render.charts.figures import draw_run
-from depthprobe.findings.angular import reading
-from depthprobe.render.terminal.tables import angular_table
+from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
-angular_table(run), reading(run.tables["angular"])
+assert lines_of(run)
 for part in ("models", "probes", "metrics", "pipeline", "texts"):
     assert f"depthprobe.{part}" not in sys.modules, part
 """

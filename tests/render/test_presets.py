@@ -22,6 +22,7 @@ from depthprobe.render.charts.training import draw_training
 from support import profile_frames as frames
 from support.gallery_runs import GALLERY
 from support.legibility import check_text
+from support.readings import angular_findings, gradnorm_findings, variance_findings
 
 WIDTHS_IN = {"paper-single": 3.25, "paper-double": 6.75, "slides": 13.33}
 NAME = "an-organisation-with-a-long-name/a-model-with-an-even-longer-name-7b-instruct-v0.3"
@@ -36,10 +37,17 @@ def angular(layers):
     return pd.DataFrame(rows, columns=["layer", "n", "distance", "std", "samples"])
 
 
+WORDS = {"title": NAME, "caption": "data, 12 samples"}
 DRAWINGS = {
-    "angular": lambda layers: draw_angular(angular(layers), title=NAME, caption="data, 12 samples"),
-    "gradnorm": lambda layers: draw_gradnorm(frames.falling(layers), title=NAME, caption="data, 12 samples"),
-    "variance": lambda layers: draw_variance(frames.rising(layers), title=NAME, caption="data, 12 samples"),
+    "angular": lambda layers: draw_angular(
+        angular_findings(angular(layers)), title=NAME, caption="data, 12 samples"
+    ),
+    "gradnorm": lambda layers: draw_gradnorm(
+        gradnorm_findings(frames.falling(layers)), title=NAME, caption="data, 12 samples"
+    ),
+    "variance": lambda layers: draw_variance(
+        variance_findings(frames.rising(layers)), title=NAME, caption="data, 12 samples"
+    ),
 }
 
 
@@ -84,7 +92,7 @@ def test_a_figure_has_the_width_of_its_page_in_every_format_and_its_text_has_roo
 def test_on_a_slide_everything_grows_by_one_factor_so_that_labels_have_18_points():
     frame = frames.falling(32)
     with drawn_for("slides"):
-        figure = draw_gradnorm(frame)
+        figure = draw_gradnorm(gradnorm_findings(frame))
         width, _ = pdf_size_in(render_bytes(figure, "pdf"))
     factor = width / figure.get_size_inches()[0]
     assert factor * figure.axes[0].xaxis.label.get_size() == pytest.approx(18, abs=0.1)

@@ -8,9 +8,20 @@ from PIL import Image
 
 from depthprobe.errors import RunError
 from depthprobe.findings.growth import growth_of
-from depthprobe.render.charts.profiles import BAND_COLOR, LOOKS, MAIN, draw_gradnorm, draw_variance
+from depthprobe.render.charts import profiles as charts
+from depthprobe.render.charts.profiles import BAND_COLOR, LOOKS, MAIN
 from support.legibility import boxes, check_text
 from support.profile_frames import falling, gradnorm, rising, variance
+from support.readings import gradnorm_findings, variance_findings
+
+
+def draw_gradnorm(frame, **words):
+    return charts.draw_gradnorm(gradnorm_findings(frame), **words)
+
+
+def draw_variance(frame, **words):
+    return charts.draw_variance(variance_findings(frame), **words)
+
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 SIZES = (1, 2, 3, 12, 32, 80, 126)

@@ -4,21 +4,20 @@ import numpy as np
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.findings.study import read_study
-from depthprobe.findings.trust import trust_frame
 from depthprobe.render.charts.kit.presets import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
 from depthprobe.render.report.plates import trust_plates
 from support.legibility import check_print
 from support.made_up_runs import sweep_rows, write_angular, write_model, write_sweep
+from support.readings import findings_in
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 
 
 @pytest.fixture(scope="module", params=[6, 12, 32, 126])
-def study(request, tmp_path_factory):
-    return read_study([write_model(tmp_path_factory.mktemp("runs"), request.param, ("mmlu", "wikitext"))])
+def findings(request, tmp_path_factory):
+    return findings_in(write_model(tmp_path_factory.mktemp("runs"), request.param, ("mmlu", "wikitext")))
 
 
 def dots_of(axes):
@@ -36,47 +35,46 @@ def dots_of(axes):
 
 @pytest.mark.parametrize("style", ["auto", "slides"])
 @pytest.mark.parametrize("task", ["mmlu", "calibration"])
-def test_no_text_is_clipped_or_overlaps(study, task, style):
+def test_no_text_is_clipped_or_overlaps(findings, task, style):
     with drawn_for(style):
-        figure = draw_trust_scatter(study, trust_frame(study), task, title=LONG, caption=DATA)
+        figure = draw_trust_scatter(findings, task, title=LONG, caption=DATA)
         check_print(figure)
 
 
 @pytest.mark.parametrize("task", ["mmlu", "wikitext", "calibration"])
-def test_dots_stand_at_the_proxy_and_the_drop_of_their_layer(study, task):
-    trust, frame = trust_frame(study), study.by_layer
+def test_dots_stand_at_the_proxy_and_the_drop_of_their_layer(findings, task):
+    trust, frame = findings.trust.correlations, findings.by_layer
     rows = trust[trust["task"] == task]
-    figure = draw_trust_scatter(study, trust, task)
+    figure = draw_trust_scatter(findings, task)
     for axes, proxy in zip(figure.axes[:2], (rows["proxy"].iloc[0], rows["proxy"].iloc[-1]), strict=True):
         dots = dots_of(axes)
         values = frame[proxy] if proxy != "variance_growth" else np.exp(frame[proxy])
-        assert len(dots) == study.layers
+        assert len(dots) == findings.layers
         for layer, (mark, place, _) in enumerate(dots):
             if mark == "o":
                 assert place == pytest.approx([values[layer], frame[f"drop_{task}"][layer]], rel=1e-6)
 
 
-def test_downward_is_harm_for_accuracy_and_for_loss(study):
-    trust = trust_frame(study)
+def test_downward_is_harm_for_accuracy_and_for_loss(findings):
     for task, sign in (("mmlu", 1), ("calibration", -1)):
-        low, high = draw_trust_scatter(study, trust, task).axes[0].get_ylim()
+        low, high = draw_trust_scatter(findings, task).axes[0].get_ylim()
         assert np.sign(high - low) == sign
 
 
-def test_small_models_have_all_layers_named_and_large_ones_say_that_they_do_not(study):
-    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+def test_small_models_have_all_layers_named_and_large_ones_say_that_they_do_not(findings):
+    figure = draw_trust_scatter(findings, "mmlu")
     said = " ".join(text.get_text() for text in figure.texts)
     for axes in figure.axes[:2]:
         named = [int(text.get_text()) for text in axes.texts]
-        assert len(set(named)) == len(named) and set(named) <= set(range(study.layers))
-        if study.layers <= 12:
-            assert sorted(named) == list(range(study.layers))
-        elif study.layers > 48:
+        assert len(set(named)) == len(named) and set(named) <= set(range(findings.layers))
+        if findings.layers <= 12:
+            assert sorted(named) == list(range(findings.layers))
+        elif findings.layers > 48:
             assert 20 <= len(named) <= 30 and "most wrongly" in said
 
 
-def test_names_cover_no_dot(study):
-    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+def test_names_cover_no_dot(findings):
+    figure = draw_trust_scatter(findings, "mmlu")
     figure.canvas.draw()
     for axes in figure.axes[:2]:
         middles = np.array([axes.transAxes.transform(line.get_xydata()[0]) for _, _, line in dots_of(axes)])
@@ -90,8 +88,8 @@ def test_hollow_dots_are_drops_that_are_not_detectable(tmp_path):
     drops = np.array([-0.2, -0.1, -0.08, -0.05, -0.001, -0.002, -0.003, -0.004])
     write_angular(tmp_path, 8, turns=turns)
     directory = write_sweep(tmp_path, 8, frame=sweep_rows("mmlu", drops))
-    study = read_study([directory.parent])
-    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    findings = findings_in(directory.parent)
+    figure = draw_trust_scatter(findings, "mmlu")
     assert len(figure.axes) == 2  # one proxy, and what its colours mean
     hollow = [line.get_markerfacecolor() == "white" for _, _, line in dots_of(figure.axes[0])]
     assert hollow == [False] * 4 + [True] * 4
@@ -102,8 +100,8 @@ def test_a_drop_that_would_flatten_all_others_is_a_triangle_and_its_value_is_tol
     drops = -np.array([0.5, 0.004, 0.003, 0.005, 0.002, 0.004, 0.003, 0.006])
     write_angular(tmp_path, 8)
     directory = write_sweep(tmp_path, 8, frame=sweep_rows("mmlu", drops, half=0.002))
-    study = read_study([directory.parent])
-    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    findings = findings_in(directory.parent)
+    figure = draw_trust_scatter(findings, "mmlu")
     assert [mark for mark, _, _ in dots_of(figure.axes[0])] == ["v"] + 7 * ["o"]
     assert "0" in [text.get_text() for text in figure.axes[0].texts]
     said = " ".join(text.get_text() for text in figure.texts)
@@ -120,13 +118,13 @@ def test_a_drop_that_would_flatten_all_others_is_a_triangle_and_its_value_is_tol
     ],
 )
 def test_nothing_is_called_best_that_orders_the_layers_wrongly(tmp_path, highest, heads):
-    study = read_study([write_model(tmp_path, 8)])
-    trust = trust_frame(study)
+    findings = findings_in(write_model(tmp_path, 8))
+    trust = findings.trust.correlations
     trust["spearman"] = np.where(trust.index == trust.index[0], highest, -0.5)
-    said = [text.get_text() for text in draw_trust_scatter(study, trust, "mmlu").texts]
+    said = [text.get_text() for text in draw_trust_scatter(findings, "mmlu").texts]
     words = ("Best: ", "Worst: ", "Highest correlation: ", "Lowest: ")
     assert [word for text in said for word in words if word in text] == heads
-    plate = next(plate for plate in trust_plates(study, trust) if plate.name == "trust-mmlu")
+    plate = next(plate for plate in trust_plates(findings) if plate.name == "trust-mmlu")
     assert ("best" in (plate.heading + plate.caption).lower()) == (highest > 0)
     assert ("none above 0" in plate.caption) == (highest <= 0)
 
@@ -135,12 +133,12 @@ def test_a_sweep_of_some_layers_shows_those(tmp_path):
     layers = list(range(0, 20, 2))
     directory = write_angular(tmp_path, 20)
     write_sweep(tmp_path, 20, frame=sweep_rows("mmlu", -np.linspace(0.2, 0.01, 10), layers=layers))
-    study = read_study([directory.parent])
-    figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
+    findings = findings_in(directory.parent)
+    figure = draw_trust_scatter(findings, "mmlu")
     assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == layers
 
 
 def test_a_task_that_nothing_was_compared_with_is_refused(tmp_path):
-    study = read_study([write_angular(tmp_path, 12)])
+    findings = findings_in(write_angular(tmp_path, 12))
     with pytest.raises(RunError, match="compared with the drops of 'mmlu'"):
-        draw_trust_scatter(study, trust_frame(study), "mmlu")
+        draw_trust_scatter(findings, "mmlu")

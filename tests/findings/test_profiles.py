@@ -4,11 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthprobe.errors import RunError
-from depthprobe.findings.gradnorm import gradnorm_reading
-from depthprobe.findings.variance import variance_reading
 from support.profile_frames import gradnorm, influence, rising, variance
+from support.readings import gradnorm_findings, variance_findings
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.0901, "predicted_tokens": 32640}
+
+
+def gradnorm_reading(frame, facts=None):
+    (sentences,) = gradnorm_findings(frame, facts).sentences
+    return sentences
+
+
+def variance_reading(frame, influence=None, options=None):
+    (sentences,) = variance_findings(frame, influence, options).sentences
+    return sentences
 
 
 @pytest.mark.parametrize(

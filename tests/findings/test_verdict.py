@@ -1,13 +1,12 @@
 import numpy as np
 
-from depthprobe.findings.study import read_study
-from depthprobe.findings.verdict import verdict
 from support import made_up_runs
 from support.made_up_runs import importance, sweep_frame, sweep_rows, write_angular, write_model, write_sweep
+from support.readings import findings_in
 
 
 def said_of(*directories):
-    return "\n".join(verdict(read_study(list(directories))))
+    return "\n".join(findings_in(*directories).verdict)
 
 
 def test_a_model_whose_deep_layers_do_less_is_said_to_have_the_pattern(tmp_path):
@@ -61,6 +60,6 @@ def test_few_layers_are_told(tmp_path):
 
 
 def test_the_lines_are_plain_sentences(tmp_path):
-    for sentence in verdict(read_study([made_up_runs.write_model(tmp_path, 80, tasks=("mmlu", "arc_easy"))])):
+    for sentence in findings_in(made_up_runs.write_model(tmp_path, 80, tasks=("mmlu", "arc_easy"))).verdict:
         assert sentence[0].isupper() or sentence.startswith(("mmlu", "arc_easy", "calibration"))
         assert sentence.endswith(".") and "nan" not in sentence

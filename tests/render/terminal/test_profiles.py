@@ -2,9 +2,20 @@ import numpy as np
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
+from depthprobe.render.terminal import gradnorm as gradnorms
+from depthprobe.render.terminal import variance as variances
 from support.legibility import printed
 from support.profile_frames import falling, gradnorm, influence, rising, variance
+from support.readings import gradnorm_findings, variance_findings
+
+
+def gradnorm_table(frame, model="", options=None):
+    return gradnorms.gradnorm_table(gradnorm_findings(frame, options), model)
+
+
+def variance_table(frame, model="", influence=None):
+    return variances.variance_table(variance_findings(frame, influence), model)
+
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.09, "predicted_tokens": 32640, "per_batch": None}
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

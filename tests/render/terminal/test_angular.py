@@ -4,8 +4,13 @@ import pytest
 from rich.console import Console
 
 from depthprobe.errors import RunError
-from depthprobe.findings.angular import best_blocks
-from depthprobe.render.terminal.tables import angular_table
+from depthprobe.render.terminal import angular
+from depthprobe.render.terminal.listing import lines_of
+from support.readings import angular_findings
+
+
+def angular_table(frame, *title):
+    return angular.angular_table(angular_findings(frame), *title)
 
 
 def printed(table, width=80, encoding="utf-8"):
@@ -25,7 +30,7 @@ def rows(text):
 def test_there_is_one_row_for_each_block_size_with_the_layers_to_remove(make_frame):
     frame = make_frame(6)
     found = rows(printed(angular_table(frame)))
-    best = best_blocks(frame)
+    best = angular_findings(frame).best
     assert [row[:2] for row in found] == [
         [str(n), removed] for n, removed in zip(best["n"], best["removed"], strict=True)
     ]
@@ -60,7 +65,8 @@ def test_up_to_40_layers_all_sizes_are_shown_and_beyond_a_thinning_that_says_so(
 
 
 def test_the_title_names_the_model_without_reading_markup_in_it(make_run):
-    assert "Best block to remove from [red]m" in printed(angular_table(make_run(model="[red]m")))
+    table, _ = lines_of(make_run(model="[red]m"))
+    assert "[red]m: best block of each size to remove" in printed(table)
 
 
 def test_small_distances_keep_their_digits(make_frame):

@@ -4,10 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthprobe.errors import RunError
-from depthprobe.findings.angular import best_blocks
-from depthprobe.findings.drops import drops_of
 from depthprobe.findings.removals import best_removals, cheapest_layers, kept_ranges, mergekit_yaml
 from support.made_up_runs import angular_frame, sweep_rows
+from support.readings import angular_findings, sweep_findings
 
 removals = st.integers(1, 90).flatmap(
     lambda layers: st.tuples(st.just(layers), st.sets(st.integers(0, layers - 1), max_size=layers - 1))
@@ -41,18 +40,18 @@ def test_hostile_names_stay_names(name):
 
 
 def test_the_best_blocks_are_those_of_the_angular_table():
-    frame = angular_frame(12)
-    found, best = best_removals(frame, 12), best_blocks(frame)
+    findings = angular_findings(angular_frame(12))
+    found, best = best_removals(findings), findings.best
     assert len(found) == 11  # all twelve leave nothing
-    for removal, row in zip(found, best.itertuples(), strict=False):
+    for removal, row in zip(found, best.iloc[:-1].itertuples(), strict=True):
         assert removal.layers == tuple(range(row.layer, row.layer + row.n))
         assert removal.value == row.distance
     assert found[2].prune_layers == ",".join(map(str, found[2].layers))
 
 
 def test_the_cheapest_layer_is_the_one_whose_removal_harms_least():
-    accuracy = drops_of(sweep_rows("mmlu", [-0.3, 0.01, -0.02]), "mmlu")
-    loss = drops_of(sweep_rows("calibration", [0.3, 0.1, 2.0]), "calibration")
+    accuracy = sweep_findings(sweep_rows("mmlu", [-0.3, 0.01, -0.02])).every["mmlu"]
+    loss = sweep_findings(sweep_rows("calibration", [0.3, 0.1, 2.0])).every["calibration"]
     assert [removal.layers for removal in cheapest_layers(accuracy)] == [(1,), (2,), (0,)]
     assert [removal.layers for removal in cheapest_layers(loss)] == [(1,), (0,), (2,)]
     assert cheapest_layers(accuracy)[0].value == 0.01

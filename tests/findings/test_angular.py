@@ -5,7 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthprobe.errors import RunError
-from depthprobe.findings.angular import QuietStretch, best_blocks, quiet_stretch, reading
+from depthprobe.findings.angular import QuietStretch
+from support.readings import angular_findings
+
+
+def best_blocks(frame):
+    return angular_findings(frame).best
+
+
+def quiet_stretch(frame):
+    return angular_findings(frame).quiet
+
+
+def reading(frame):
+    (sentence,) = angular_findings(frame).sentences
+    return sentence
 
 
 def turning(*distances):

@@ -5,27 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from depthprobe.findings.study import PROXIES, read_study
-from depthprobe.findings.trust import (
-    FEWEST_LAYERS,
-    RESAMPLES,
-    _intervals,
-    trust_frame,
-    trust_reading,
-    what_proxies_pick,
-)
+from depthprobe.findings.findings import read_findings
+from depthprobe.findings.scores import proxies
+from depthprobe.findings.study import read_study
+from depthprobe.findings.trust import COLUMNS, FEWEST_LAYERS, RESAMPLES, _intervals
 from support.made_up_runs import importance, sweep_rows, write_angular, write_model, write_sweep
+from support.readings import findings_in
 
 
-def study_with(tmp_path, turns, drops, task="mmlu"):
+def findings_with(tmp_path, turns, drops, task="mmlu"):
     directory = write_angular(tmp_path, len(turns), turns=turns)
     write_sweep(tmp_path, len(turns), (task,), frame=sweep_rows(task, drops))
-    return read_study([directory.parent])
+    return findings_in(directory.parent)
 
 
 def test_correlations_are_scipys_and_harm_is_the_drop_turned_round(tmp_path):
-    study = read_study([write_model(tmp_path, 20, tasks=("mmlu", "wikitext"))])
-    found, layers = trust_frame(study), study.by_layer
+    findings = findings_in(write_model(tmp_path, 20, tasks=("mmlu", "wikitext")))
+    found, layers = findings.trust.correlations, findings.by_layer
     assert set(found.task) == {"mmlu", "wikitext", "calibration"}
     for row in found.itertuples():
         harm = layers[f"drop_{row.task}"] * (-1 if row.task == "mmlu" else 1)
@@ -34,11 +30,13 @@ def test_correlations_are_scipys_and_harm_is_the_drop_turned_round(tmp_path):
         assert row.layers == 20
         assert row.spearman_low <= row.spearman_high and row.kendall_low <= row.kendall_high
     assert not ((found.task == "calibration") & (found.proxy == "drop_calibration")).any()
-    assert set(found.proxy) == set(PROXIES)
+    assert set(found.proxy) == set(proxies())
 
 
 def test_within_a_task_the_best_proxy_stands_first(tmp_path):
-    found = trust_frame(read_study([write_model(tmp_path, 20, tasks=("mmlu", "arc_easy"))]))
+    found = read_findings(
+        read_study([write_model(tmp_path, 20, tasks=("mmlu", "arc_easy"))])
+    ).trust.correlations
     assert list(dict.fromkeys(found.task)) == ["mmlu", "arc_easy", "calibration"]
     for _, rows in found.groupby("task"):
         assert rows.spearman.is_monotonic_decreasing
@@ -76,30 +74,30 @@ def test_draws_without_a_correlation_make_an_interval_wider_and_not_narrower():
 
 def test_a_perfect_proxy_has_one_and_a_reversed_one_minus_one(tmp_path):
     turns = np.linspace(0.3, 0.05, 12)
-    perfect = trust_frame(study_with(tmp_path / "a", turns, -turns)).iloc[0]
+    perfect = findings_with(tmp_path / "a", turns, -turns).trust.correlations.iloc[0]
     assert (perfect.spearman, perfect.spearman_low, perfect.kendall_high) == pytest.approx((1, 1, 1))
-    reverse = trust_frame(study_with(tmp_path / "b", turns, -turns[::-1])).iloc[0]
+    reverse = findings_with(tmp_path / "b", turns, -turns[::-1]).trust.correlations.iloc[0]
     assert reverse.spearman == pytest.approx(-1) and reverse.kendall_high == pytest.approx(-1)
 
 
 def test_what_cannot_be_correlated_is_left_out_instead_of_nan(tmp_path):
-    few = study_with(tmp_path / "a", np.linspace(0.3, 0.1, FEWEST_LAYERS - 1), -np.arange(5.0))
-    assert trust_frame(few).empty
-    assert trust_reading(few) == [
+    few = findings_with(tmp_path / "a", np.linspace(0.3, 0.1, FEWEST_LAYERS - 1), -np.arange(5.0))
+    assert few.trust.correlations.empty
+    assert list(few.trust.sentences) == [
         "mmlu: no rank correlation with angular distance (n = 1), as only 5 layers have both (6 are needed)."
     ]
-    constant = study_with(tmp_path / "b", np.full(12, 0.1), -np.arange(12.0))
-    assert trust_frame(constant).empty and what_proxies_pick(constant, constant.drops[0]) == []
-    assert trust_reading(constant) == [
+    constant = findings_with(tmp_path / "b", np.full(12, 0.1), -np.arange(12.0))
+    assert constant.trust.correlations.empty and constant.trust.picks == ()
+    assert list(constant.trust.sentences) == [
         "mmlu: no rank correlation with angular distance (n = 1), as the measurement is the same in every "
         "layer."
     ]
-    level = study_with(tmp_path / "d", np.linspace(0.3, 0.1, 12), np.full(12, -0.1))
-    assert trust_frame(level).empty
-    assert trust_reading(level)[0].endswith("as the measured drop is the same in every layer.")
-    alone = read_study([write_angular(tmp_path / "c", 12)])
-    assert trust_reading(alone) == []
-    assert trust_frame(alone).empty and list(trust_frame(alone)) == list(trust_frame(few))
+    level = findings_with(tmp_path / "d", np.linspace(0.3, 0.1, 12), np.full(12, -0.1))
+    assert level.trust.correlations.empty
+    assert level.trust.sentences[0].endswith("as the measured drop is the same in every layer.")
+    alone = findings_in(write_angular(tmp_path / "c", 12))
+    assert alone.trust.sentences == ()
+    assert alone.trust.correlations.empty and list(alone.trust.correlations) == list(COLUMNS)
 
 
 def test_a_sweep_of_some_layers_correlates_those(tmp_path):
@@ -107,23 +105,24 @@ def test_a_sweep_of_some_layers_correlates_those(tmp_path):
     directory = write_angular(tmp_path, 20, turns=turns)
     frame = sweep_rows("mmlu", -turns[::2], layers=range(0, 20, 2))
     write_sweep(tmp_path, 20, frame=frame)
-    row = trust_frame(read_study([directory.parent])).iloc[0]
+    row = findings_in(directory.parent).trust.correlations.iloc[0]
     assert row.layers == 10 and row.spearman == pytest.approx(1)
 
 
 def test_what_a_proxy_picks_is_told_with_what_it_really_costs(tmp_path):
     turns = np.array([0.5, 0.4, 0.3, 0.2, 0.1, 0.11, 0.12, 0.25, 0.3, 0.35, 0.4, 0.45])
     drops = -np.array([0.5, 0.01, 0.02, 0.03, 0.2, 0.2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
-    study = study_with(tmp_path, turns, drops)
-    (pick,) = what_proxies_pick(study, study.drops[0])
+    findings = findings_with(tmp_path, turns, drops)
+    (pick,) = findings.trust.picks
     assert pick.layers == (4, 5, 6) and pick.cost == pytest.approx(0.2)
     assert pick.best == (1, 2, 3) and pick.best_cost == pytest.approx(0.02)
     assert pick.mean_cost == pytest.approx(-drops.mean())
-    (said,) = trust_reading(study)
+    (said,) = findings.trust.sentences
     assert "cheapest by measurement are layers 1-3 (0.020 each" in said
     assert "Angular distance (n = 1) would remove layers 4-6, 0.200 each" in said
 
 
 def test_the_same_runs_give_the_same_table(tmp_path):
-    study = read_study([write_model(tmp_path, 32)])
-    pd.testing.assert_frame_equal(trust_frame(study), trust_frame(study))
+    directory = write_model(tmp_path, 32)
+    first, second = (findings_in(directory).trust for _ in range(2))
+    pd.testing.assert_frame_equal(first.correlations, second.correlations)

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.findings.study import PROXIES, read_study
-from depthprobe.render.report.sheets import sheets_of
+from depthprobe.findings.findings import read_findings
+from depthprobe.findings.scores import proxies
+from depthprobe.findings.study import read_study
+from depthprobe.render.report.tables import tables_of
 from support.made_up_runs import (
     age,
     angular_frame,
@@ -20,6 +22,8 @@ from support.made_up_runs import (
     write_run,
     write_sweep,
 )
+from support.profile_frames import falling
+from support.readings import findings_in
 
 
 @pytest.fixture
@@ -40,13 +44,13 @@ def test_a_models_directory_and_its_runs_one_by_one_give_the_same_study(output):
     runs = [run.directory for run in reversed(whole.all_runs)]
     again = read_study([*runs, runs[0], directory])
     assert [run.directory for run in again.all_runs] == [run.directory for run in whole.all_runs]
-    pd.testing.assert_frame_equal(again.by_layer, whole.by_layer)
+    pd.testing.assert_frame_equal(read_findings(again).by_layer, read_findings(whole).by_layer)
 
 
 def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
     study = read_study([write_model(output, 5, ("mmlu", "wikitext"))])
-    table = study.by_layer
-    assert set(PROXIES) <= set(table.columns)
+    table = read_findings(study).by_layer
+    assert set(proxies()) <= set(table.columns)
     assert table["layer"].tolist() == list(range(5))
     distances = study.runs["angular"].tables["angular"]
     stream = (
@@ -68,30 +72,31 @@ def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
 
 
 def test_a_table_says_that_it_holds_the_logarithm_of_the_variance_growth(output):
-    sheet = sheets_of(read_study([write_model(output, 4)]))[0]
-    (head,) = (head for head in sheet.head_texts if "growth" in head)
+    table = tables_of(findings_in(write_model(output, 4)))[0]
+    (head,) = (head for head in table.head_texts if "growth" in head)
     assert head == "log of variance growth"
-    assert "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)." in sheet.caption
-    assert "logarithm" not in sheets_of(read_study([output / "owner--name" / "angular"]))[0].caption
+    assert "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)." in table.caption
+    assert "logarithm" not in tables_of(findings_in(output / "owner--name" / "angular"))[0].caption
 
 
 def test_layers_a_sweep_left_out_are_unknown(output):
     write_sweep(output, 6, frame=sweep_rows("mmlu", [-0.1, -0.2], layers=[1, 4]))
-    column = read_study([output / "owner--name"]).by_layer["drop_mmlu"]
+    column = findings_in(output / "owner--name").by_layer["drop_mmlu"]
     assert column.dropna().to_dict() == {1: -0.1, 4: -0.2}
 
 
 def test_sweeps_of_blocks_are_in_the_study_and_not_in_the_layer_table(output):
     write_sweep(output, 6, block=2, frame=sweep_frame(5))
     study = read_study([output / "owner--name"])
-    assert len(study.sweeps) == 1 and study.drops == []
-    assert list(study.by_layer) == ["layer"]
+    assert len(study.sweeps) == 1
+    findings = read_findings(study)
+    assert findings.drops == () and list(findings.by_layer) == ["layer"]
 
 
 def test_a_variance_of_zero_has_no_growth(output):
     frame = pd.DataFrame({"layer": range(4), "point": "stream", "variance": [0.0, 1.0, 1.0, 2.0]})
     write_run(output, "variance", {"variance": frame.assign(rms=1.0, tokens=9)}, 3)
-    growth = read_study([output / "owner--name"]).by_layer["variance_growth"]
+    growth = findings_in(output / "owner--name").by_layer["variance_growth"]
     assert np.isnan(growth[0])
     assert growth[1:].tolist() == pytest.approx([0, np.log(2)])
 
@@ -115,7 +120,7 @@ def test_sweeps_of_different_tasks_count_together_and_the_calibration_loss_comes
     write_sweep(output, 4, ("mmlu",))
     write_sweep(output, 4, ("arc_easy",))
     study = read_study([output / "owner--name"])
-    assert [drops.task for drops in study.drops] == ["arc_easy", "mmlu", "calibration"]
+    assert [drops.task for drops in read_findings(study).drops] == ["arc_easy", "mmlu", "calibration"]
     assert study.notes == ()
 
 
@@ -133,7 +138,7 @@ def test_runs_on_fresh_weights_are_left_out_where_there_are_trained_ones(output)
     study = read_study([output / "owner--name"])
     assert study.runs["angular"].directory.name == "angular"
     assert study.notes == ("angular-init is left out, measured on freshly initialised weights.",)
-    assert read_study([output / "owner--name" / "angular-init"]).facts["initial_seed"] == 0
+    assert read_study([output / "owner--name" / "angular-init"]).model_facts["initial_seed"] == 0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,7 @@ def test_runs_on_fresh_weights_are_left_out_where_there_are_trained_ones(output)
 )
 def test_runs_that_are_not_of_one_model_in_one_form_are_refused(output, facts, told):
     first = write_angular(output, 4, facts={"adapter": None, "quantisation": None})
-    other = write_run(output, "gradnorm", {"gradnorm": angular_frame(4)}, 4, facts=facts)
+    other = write_run(output, "gradnorm", {"gradnorm": falling(4)}, 4, facts=facts)
     with pytest.raises(RunError, match=re.escape(told)) as caught:
         read_study([first, other])
     assert str(first) in caught.value.problem and str(other) in caught.value.problem
@@ -199,16 +204,20 @@ def test_a_truncated_table_is_refused_by_name(output):
 def test_a_table_of_a_deeper_model_than_the_manifest_says_is_refused(output):
     directory = write_run(output, "angular", {"angular": angular_frame(6)}, 4)
     with pytest.raises(RunError, match="has a layer 5; its model has 4 layers"):
-        _ = read_study([directory]).by_layer
+        findings_in(directory)
 
 
-def test_a_study_is_read_where_torch_and_transformers_cannot_be_imported(output):
+def test_a_study_is_read_where_neither_torch_nor_matplotlib_nor_rich_can_be_imported(output):
     directory = write_model(output, 4)
-    code = (
-        "import sys\nfor name in ('torch', 'transformers', 'lm_eval', 'datasets'): sys.modules[name] = None\n"
-        "from pathlib import Path\nfrom depthprobe.findings.study import read_study\n"
-        f"print(len(read_study([Path({str(directory)!r})]).by_layer))"
-    )
+    code = f"""
+import sys
+for name in ("torch", "transformers", "lm_eval", "datasets", "matplotlib", "rich"):
+    sys.modules[name] = None
+from pathlib import Path
+from depthprobe.findings.findings import read_findings
+from depthprobe.findings.study import read_study
+print(len(read_findings(read_study([Path({str(directory)!r})])).by_layer))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "4"
 

@@ -1,16 +1,14 @@
 import pytest
 
-from depthprobe.errors import RunError
-from depthprobe.findings.study import read_study
-from depthprobe.findings.trust import COLUMNS, trust_frame
 from depthprobe.render.terminal.trust import trust_table
 from support.legibility import printed
 from support.made_up_runs import write_model
+from support.readings import findings_in
 
 
 @pytest.fixture
 def frame(tmp_path):
-    return trust_frame(read_study([write_model(tmp_path, 20, tasks=("mmlu", "wikitext"))]))
+    return findings_in(write_model(tmp_path, 20, tasks=("mmlu", "wikitext"))).trust.correlations
 
 
 def test_every_correlation_stands_in_the_section_of_its_task_with_its_interval(frame):
@@ -35,11 +33,3 @@ def test_names_of_outside_tasks_are_no_markup_and_long_ones_fold(frame):
     text = printed(trust_table(frame.assign(task=name)))
     assert max(map(len, text.splitlines())) <= 80
     assert name in "".join(line.strip() for line in text.splitlines())
-
-
-def test_a_frame_that_holds_no_correlations_is_refused(frame):
-    with pytest.raises(RunError, match="lacks: kendall"):
-        trust_table(frame.drop(columns="kendall"))
-    with pytest.raises(RunError, match="has no rows"):
-        trust_table(frame.iloc[:0])
-    assert list(frame) == list(COLUMNS)
