@@ -135,7 +135,7 @@ def _refuse_unknown(probe: str, request: Request, options: dict[str, Any]) -> No
         known = [field.name for field in fields_of(type(request.asked))]
         raise OptionError(
             f"{probe} does not take {', '.join(sorted(options))}.",
-            f"Its own options: {', '.join(known) or 'none'}; help(depthprobe.{probe.replace('-', '_')}) tells all.",
+            f"Its own: {', '.join(known) or 'none'}; see help(depthprobe.{probe.replace('-', '_')}).",
         )
 
 

@@ -36,70 +36,22 @@ MAY_IMPORT = {
     "findings": {"results", "metrics"},  # of metrics what needs no torch
     "render": {"findings", "results"},
     "lab": {"probes", "models", "texts", "rows", "results", "provenance"},
-    "resuming": {"results", "processes"},
-    "request": {"texts", "models", "evaluation", "results"},
-    "again": {"request", "models", "results", "evaluation"},
-    "checks": {"models", "texts", "results"},
-    "workbench": {"models", "texts", "rows"},
-    "sweep": {
-        "request",
-        "checks",
-        "pipeline",
-        "resuming",
-        "probes",
-        "evaluation",
-        "models",
-        "texts",
-        "results",
-        "processes",
-        "provenance",
-        "workbench",
-    },
-    "battery": {
-        "checks",
-        "request",
-        "pipeline",
-        "sweep",
-        "probes",
-        "evaluation",
-        "texts",
-        "results",
-        "workbench",
-    },
     "pipeline": {
-        "request",
-        "checks",
         "probes",
         "evaluation",
         "models",
         "texts",
+        "rows",
+        "comparing",
         "results",
-        "provenance",
         "processes",
-        "resuming",
-        "workbench",
+        "provenance",
     },
-    "notebook": {"probes", "models", "texts", "results", "render"},
+    "api": {"pipeline", "models", "texts", "results", "render"},
     "comparing": {"metrics", "results", "provenance"},
-    "measuring_many": {
-        "checks",
-        "request",
-        "comparing",
-        "pipeline",
-        "sweep",
-        "probes",
-        "evaluation",
-        "models",
-        "texts",
-    },
     "commands": {
-        "again",
-        "request",
-        "battery",
-        "comparing",
-        "measuring_many",
         "pipeline",
-        "sweep",
+        "comparing",
         "evaluation",
         "probes",
         "models",
@@ -117,10 +69,10 @@ MAY_IMPORT = {
 
 # foreign library -> the rooms that are its door
 DOORS = {
-    "transformers": {"models", "lab"} | {"texts"},  # texts: the tokenizer's type only
+    "transformers": {"models", "lab"} | {"texts", "api"},  # texts and api: the tokenizer's type only
     "datasets": {"rows"},
     "huggingface_hub": {"machine", "models", "rows"},
-    "matplotlib": {"render", "notebook"},  # notebook: the figure's type only
+    "matplotlib": {"render", "api"},  # api: the figure's type only
     "typer": {"commands"},
     "rich": {"commands", "render"},
     "lm_eval": {"evaluation"},
@@ -128,7 +80,17 @@ DOORS = {
     "accelerate": {"models", "batches"},
     "peft": {"models"},
     "gguf": {"models"},
-    "torch": {"models", "metrics", "probes", "evaluation", "lab", "batches", "provenance", "processes"},
+    "torch": {
+        "models",
+        "metrics",
+        "probes",
+        "evaluation",
+        "lab",
+        "batches",
+        "provenance",
+        "processes",
+        "api",  # a type only
+    },
 }
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from depthprobe.again import FILE, mark_of
-from depthprobe.request import Request, SweepRequest
 from typer.testing import CliRunner
 
 from depthprobe.commands.app import app
-from depthprobe.evaluation.options import TaskOptions
+from depthprobe.evaluation.options import SweepOptions
 from depthprobe.models.options import LoadOptions
+from depthprobe.pipeline.again import FILE, mark_of
+from depthprobe.pipeline.request import Request
 from depthprobe.texts import TextOptions
 from support import tiny
 
@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def heavy(monkeypatch):
     """How often the heavy way was gone."""
-    import depthprobe.pipeline as pipeline
+    import depthprobe.pipeline.run as pipeline
 
     gone, run = [], pipeline.run
     monkeypatch.setattr(pipeline, "run", lambda *a: gone.append(1) or run(*a))
@@ -132,7 +132,7 @@ def test_other_options_go_the_heavy_way_and_those_of_the_work_do_not(place, heav
 
 
 def test_what_changes_while_it_is_measured_is_not_remembered(place, heavy, monkeypatch):
-    import depthprobe.pipeline as pipeline
+    import depthprobe.pipeline.run as pipeline
 
     run = pipeline.run
 
@@ -151,16 +151,16 @@ def test_what_changes_while_it_is_measured_is_not_remembered(place, heavy, monke
 def sweep(place):
     (place / "mine").mkdir()
     (place / "mine" / "task.yaml").write_text("task: mine\n")
-    model = Request("prune-sweep", "model", TextOptions(samples=2), output=place)
-    return SweepRequest(model, TaskOptions(("mine",), include_path=(place / "mine",)))
+    options = SweepOptions(("mine",), include_path=(place / "mine",))
+    return Request("prune-sweep", "model", TextOptions(samples=2), options, output=place)
 
 
 def test_a_mark_tells_tasks_libraries_and_machines_apart(sweep, monkeypatch):
-    marks = [mark_of(sweep), mark_of(replace(sweep, block=2))]
+    marks = [mark_of(sweep), mark_of(replace(sweep, options=replace(sweep.options, block=2)))]
     rewrite("mine/task.yaml")
     marks.append(mark_of(sweep))
     assert mark_of(sweep) == marks[-1]
-    assert mark_of(replace(sweep, model=replace(sweep.model, output=Path("x"), batch_size=3))) == marks[-1]
+    assert mark_of(replace(sweep, output=Path("x"), batch_size=3)) == marks[-1]
     version = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: version(name) + (".1" * (name == "lm-eval"))

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from depthprobe.commands.app import app
 from support import tiny
-from test_sweep import write_tasks
+from support.sweep_tasks import write_tasks
 
 EXPENSIVE = {
-    "tasks": "depthprobe.sweep.find_tasks",
-    "tokenizer": "depthprobe.workbench.open_checkpoint",
-    "text": "depthprobe.workbench.read_samples",
-    "weights": "depthprobe.workbench.load_model",
+    "tasks": "depthprobe.probes.prune_sweep.find_tasks",
+    "tokenizer": "depthprobe.pipeline.session.open_checkpoint",
+    "text": "depthprobe.pipeline.session.read_samples",
+    "weights": "depthprobe.pipeline.session.load_model",
 }
 
 
@@ -66,8 +66,8 @@ def told(arguments):
 OF_ALL = [
     (["--dtype", "float31"], "Unknown dtype 'float31'"),
     (["--device", "tpu"], "Unknown device 'tpu'"),
-    (["--device-map", "all"], "Unknown device map 'all'"),
-    (["--tower", "middle"], "Unknown tower 'middle'"),
+    (["--device-map", "all"], "--device-map must be auto, got all"),
+    (["--tower", "middle"], "--tower must be decoder or encoder, got middle"),
     (["--revision", "v1"], "is a directory and has no revision 'v1'"),
     (["--adapter", "./none"], "There is no directory './none'"),
     (["--format", "gif"], "--format must be some of png, pdf, svg, got gif"),
@@ -107,7 +107,7 @@ OF_SWEEPS = [
     (["--layers", "3-1"], "--layers must be a list such as 0,5,20-31 (0-based), got 3-1"),
     (["--layers", "2-9"], "--layers names 4, 5, 6, 7, 8, 9, beyond the model's 4 layers"),
     (["--block", "4"], "--block 4 does not leave a model of 4 layers"),
-    (["--calibration-samples", "-1"], "Invalid value for '--calibration-samples'"),
+    (["--calibration-samples", "-1"], "--calibration-samples must be at least 0, got -1"),
     (["--no-calibration"], "--dataset text.jsonl describes the calibration text, which --no-calibration"),
 ]
 
@@ -183,7 +183,7 @@ def test_a_text_that_was_named_is_not_explained(touched):
 )
 @pytest.mark.parametrize("command", ["compare model other --probe prune-sweep", "report model"])
 def test_comparisons_and_reports_tell_it_as_early(touched, monkeypatch, command, arguments, message):
-    for where in ("measuring_many.open_checkpoint", "battery.find_tasks"):
+    for where in ("pipeline.many_models.open_checkpoint", "probes.prune_sweep.find_tasks"):
         monkeypatch.setattr(f"depthprobe.{where}", lambda *_, where=where, **__: touched.append(where))
     said = told([*command.split(), "--dataset", "text.jsonl", *arguments])
     assert message in said and touched == []

@@ -1,7 +1,6 @@
 """The sweep as a whole against the stock lm-eval on a model whose block is really deleted."""
 
 import copy
-import json
 import os
 import signal
 import subprocess
@@ -17,47 +16,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from support import tiny
+from support.sweep_tasks import write_tasks
 
 FAMILIES = ("llama", "qwen3", "gpt2", "opt", "mixtral", "gemma2", "mamba")
-
-
-def write_tasks(directory):
-    """Write tasks of every request type over local data; return the directory."""
-    directory.mkdir()
-    words = tiny.sentences(14, seed=5, words=(6, 12))
-    rows = [
-        {
-            "text": text,
-            "choices": [text.split()[0], *text.split()[2:5]],
-            "label": i % 4,
-            "end": " " + text[-6:],
-        }
-        for i, text in enumerate(words)
-    ]
-    (directory / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    common = (
-        "dataset_path: json\n"
-        f"dataset_kwargs:\n  data_files:\n    test: {directory / 'rows.jsonl'}\n"
-        "test_split: test\n"
-    )
-    kinds = {
-        "mine_mc": "output_type: multiple_choice\ndoc_to_text: '{{text}}'\ndoc_to_choice: '{{choices}}'\n"
-        "doc_to_target: label\nmetric_list:\n- metric: acc\n- metric: acc_norm\n",
-        "mine_ll": "output_type: loglikelihood\ndoc_to_text: '{{text}}'\ndoc_to_target: '{{end}}'\n"
-        "metric_list:\n- metric: perplexity\n- metric: acc\n",
-        "mine_rolling": "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\n"
-        "metric_list:\n- metric: word_perplexity\n- metric: bits_per_byte\n",
-        "mine_gen": "output_type: generate_until\ndoc_to_text: '{{text}}'\ndoc_to_target: '{{end}}'\n"
-        "generation_kwargs:\n  max_gen_toks: 8\n  do_sample: false\n  until: ['zzz']\n"
-        "metric_list:\n- metric: exact_match\n",
-    }
-    for name, text in kinds.items():
-        (directory / f"{name}.yaml").write_text(f"task: {name}\n{common}{text}metadata:\n  version: 1.0\n")
-    (directory / "mine_all.yaml").write_text(
-        "group: mine_all\ntask:\n- mine_mc\n- mine_ll\naggregate_metric_list:\n- metric: acc\n"
-        "  weight_by_size: true\nmetadata:\n  version: 1.0\n"
-    )
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -104,24 +65,20 @@ def stock(model, tasks, names):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, tasks, tmp_path):
-    from depthprobe.sweep import SweepRequest, run_sweep
-
-    from depthprobe.evaluation.harness import TaskOptions
-    from depthprobe.pipeline import Request
+    from depthprobe.evaluation.options import SweepOptions
+    from depthprobe.pipeline.request import Request
+    from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.texts import TextOptions
 
     tiny.save(tmp_path / family, family)
     (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(40)))
     names = ("mine_all", "mine_rolling", "mine_gen")
-    request = SweepRequest(
-        model=Request(
-            "prune-sweep",
-            str(tmp_path / family),
-            TextOptions(str(tmp_path / "text.txt"), samples=4, seq_len=16),
-            output=tmp_path / "reports",
-        ),
-        tasks=TaskOptions(names, include_path=(tasks,)),
-        layers=(0, 2),
+    request = Request(
+        "prune-sweep",
+        str(tmp_path / family),
+        TextOptions(str(tmp_path / "text.txt"), samples=4, seq_len=16),
+        SweepOptions(names, include_path=(tasks,), layers=(0, 2)),
+        output=tmp_path / "reports",
     )
     frame = run_sweep(request).tables["prune_sweep"]
     model = tiny.build(family)
@@ -140,21 +97,17 @@ def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, t
 
 
 def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
-    import depthprobe.sweep as sweep
-
-    from depthprobe.evaluation.harness import TaskOptions
-    from depthprobe.pipeline import Request
+    from depthprobe.evaluation.options import SweepOptions
+    from depthprobe.pipeline.request import Request
+    from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.texts import TextOptions, read_samples
 
     tiny.save(tmp_path / "llama")
     (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(40)))
     text = TextOptions(str(tmp_path / "text.txt"), samples=6, seq_len=16)
-    request = sweep.SweepRequest(
-        model=Request("prune-sweep", str(tmp_path / "llama"), text, output=tmp_path / "reports"),
-        tasks=TaskOptions(("mine_mc",), include_path=(tasks,), limit=3),
-        block=2,
-    )
-    frame = sweep.run_sweep(request).tables["prune_sweep"]
+    options = SweepOptions(("mine_mc",), include_path=(tasks,), limit=3, block=2)
+    request = Request("prune-sweep", str(tmp_path / "llama"), text, options, output=tmp_path / "reports")
+    frame = run_sweep(request).tables["prune_sweep"]
     frame = frame[frame.task == "calibration"]
     ids = torch.tensor(np.stack(read_samples(text, tiny.tokenizer()).tokens))
     model = tiny.build("llama")
@@ -168,25 +121,19 @@ def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
 
 def without_text(place, tasks, names, **more):
     """A request for a sweep of two layers without calibration text."""
-    from depthprobe.sweep import SweepRequest
 
-    from depthprobe.evaluation.harness import TaskOptions
-    from depthprobe.pipeline import Request
+    from depthprobe.evaluation.options import SweepOptions
+    from depthprobe.pipeline.request import Request
 
     tiny.save(place / "llama")
-    return SweepRequest(
-        model=Request("prune-sweep", str(place / "llama"), None, output=place / "reports"),
-        tasks=TaskOptions(names, include_path=(tasks,), limit=5),
-        layers=(0, 2),
-        **more,
-    )
+    options = SweepOptions(names, include_path=(tasks,), limit=5, layers=(0, 2), **more)
+    return Request("prune-sweep", str(place / "llama"), None, options, output=place / "reports")
 
 
 def test_without_calibration_text_a_sweep_has_its_tasks_alone_and_can_be_drawn(tasks, tmp_path):
-    from depthprobe.sweep import run_sweep
-
     from depthprobe.findings.findings import read_findings
     from depthprobe.findings.study import read_study
+    from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.render.charts.figures import draw_run
 
     run = run_sweep(without_text(tmp_path, tasks, ("mine_mc", "mine_gen")))
@@ -199,17 +146,16 @@ def test_without_calibration_text_a_sweep_has_its_tasks_alone_and_can_be_drawn(t
 
 
 def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):
-    from depthprobe.sweep import run_sweep
+    from depthprobe.pipeline.run import run as run_sweep
 
     run = run_sweep(without_text(tmp_path, tasks, ("mine_gen",)))
     assert list(run.tables["prune_sweep"].task) == ["mine_gen"] * 2
 
 
 def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(tasks, tmp_path, monkeypatch):
-    from depthprobe.sweep import run_sweep
-
     from depthprobe import interruption
     from depthprobe.evaluation import sweep as answering
+    from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.results.journal import pieces_in
 
     request = without_text(tmp_path, tasks, ("mine_mc", "mine_gen"))
@@ -231,18 +177,17 @@ def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(task
     assert interruption.sentence(caught.value) == said
 
     # Before the journal is open again, what the earlier start has left is told.
-    monkeypatch.setattr("depthprobe.workbench.load_model", lambda *_, **__: interrupted(None, None))
+    monkeypatch.setattr("depthprobe.pipeline.session.load_model", lambda *_, **__: interrupted(None, None))
     with pytest.raises(KeyboardInterrupt) as caught:
         run_sweep(request)
     said = f"Interrupted: 3 pieces are on disk in {unfinished}; the same command continues."
     assert interruption.sentence(caught.value) == said
 
 
-@pytest.mark.parametrize("where", ["workbench.load_model", "probes.prune_sweep.answer_all"])
+@pytest.mark.parametrize("where", ["pipeline.session.load_model", "probes.prune_sweep.answer_all"])
 def test_an_interrupt_before_the_first_answer_leaves_nothing(tasks, tmp_path, monkeypatch, where):
-    from depthprobe.sweep import run_sweep
-
     from depthprobe import interruption
+    from depthprobe.pipeline.run import run as run_sweep
 
     def interrupted(*_, **__):
         raise interruption.Terminated
@@ -257,9 +202,8 @@ def test_an_interrupt_before_the_first_answer_leaves_nothing(tasks, tmp_path, mo
 def test_answers_that_the_journal_holds_are_told_as_done_already(tasks, tmp_path, monkeypatch):
     from contextlib import contextmanager
 
-    from depthprobe.sweep import run_sweep
-
-    from depthprobe.pipeline import Silent
+    from depthprobe.pipeline.run import run as run_sweep
+    from depthprobe.pipeline.watch import Silent
     from depthprobe.probes import prune_sweep
 
     counted = []
@@ -447,12 +391,10 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tasks, tmp_pa
 
 
 def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
-    from depthprobe.sweep import SweepRequest, run_sweep
-
     from depthprobe.errors import OptionError
-    from depthprobe.evaluation.harness import TaskOptions
     from depthprobe.models.options import LoadOptions
-    from depthprobe.pipeline import Request
+    from depthprobe.pipeline.request import Request
+    from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.processes import Processes
     from depthprobe.texts import default_options
 
@@ -460,4 +402,4 @@ def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
     load = LoadOptions(device_map="auto")
     wanted = Request("prune-sweep", "builtin:pre-ln", default_options(embedded=True), load=load)
     with pytest.raises(OptionError, match="--device-map auto gives all GPUs to one model, and several"):
-        run_sweep(SweepRequest(wanted, TaskOptions(("stdlib_mc",))))
+        run_sweep(wanted)
