@@ -74,6 +74,7 @@ ANGULAR = Probe(
     options=AngularOptions,
     scores=(Score("angular_distance", "angular distance (n = 1)", "angular", "distance", where={"n": 1}),),
     text=Text("the text that angular is measured on"),
+    chart="depthprobe.render.charts.angular:draw",
 )
 
 
@@ -159,6 +160,7 @@ GRADNORM = Probe(
     resumes=True,
     initial=True,
     needs_loss=True,
+    chart="depthprobe.render.charts.gradnorm:draw",
 )
 
 VARIANCE = Probe(
@@ -218,6 +220,7 @@ VARIANCE = Probe(
     text=Text("the text that variance is measured on"),
     working=Working(vectors=6),
     initial=True,
+    chart="depthprobe.render.charts.variance:draw",
 )
 
 PRUNE_SWEEP = Probe(
@@ -267,6 +270,7 @@ PRUNE_SWEEP = Probe(
     working=Working(boundaries=True, logits=True),
     resumes=True,
     needs_loss=True,
+    chart="depthprobe.render.charts.drops:draw",
 )
 
 # In the order in which they are listed and reported.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depthprobe.measurement import Measurement
@@ -89,12 +88,9 @@ def draw(what: Measurement | Run, *, normalize: str = "none", title: str | None 
         title: Above the figure, nothing if empty. By default a run's model; a measurement does not know its
             model.
     """
-    from depthprobe.render.charts.figures import figure_of, render_bytes
-    from depthprobe.results.runs import Run
+    from depthprobe.render.charts.figures import figure_of
+    from depthprobe.render.charts.kit.encoding import render_bytes
 
-    if isinstance(what, Measurement):
-        tables = {table.stem: table.frame for table in what.tables}
-        what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
     figure = figure_of(what, normalize=normalize, title=title)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
     figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]

@@ -157,7 +157,7 @@ Format = Annotated[
     str,
     typer.Option("--format", help="Figure formats, comma separated: png, pdf, svg.", rich_help_panel=OUTPUT),
 ]
-# As depthprobe.render.charts.kit.presets has them, which imports matplotlib; a test holds them together.
+# As depthprobe.render.charts.kit.page_sizes has them, which imports matplotlib; a test holds them together.
 STYLES = ("auto", "paper-single", "paper-double", "slides")
 Style = Annotated[
     str,

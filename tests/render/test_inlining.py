@@ -6,10 +6,18 @@ import xml.etree.ElementTree
 import profile_frames as frames
 import pytest
 
-from depthprobe.render.charts.angular import draw_angular
+from depthprobe.render.charts import angular as angular_chart
+from depthprobe.render.charts import gradnorm as gradnorm_chart
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.profiles import draw_gradnorm
 from depthprobe.render.report.inlining import inline_svg
+
+
+def draw_angular(frame, **options):
+    return angular_chart.draw({"angular": frame}, {}, **options)
+
+
+def draw_gradnorm(frame, **options):
+    return gradnorm_chart.draw({"gradnorm": frame}, {}, **options)
 
 
 def gradnorm(make_frame):

@@ -11,7 +11,7 @@ from depthprobe.findings.captions import model_words
 from depthprobe.findings.study import Study
 from depthprobe.findings.trust import trust_frame, trust_reading
 from depthprobe.findings.verdict import verdict
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.report.beside import drawing
 from depthprobe.render.report.contents import Figures, Report, provenance
 from depthprobe.render.report.latex import latex_table
@@ -75,7 +75,7 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
     Args:
         study: The runs.
         folder: The folder; its name is taken once all is written.
-        style: For what the figures are made, a name of ``PRESETS``.
+        style: For what the figures are made, a name of ``PAGE_SIZES``.
 
     Raises:
         OptionError: if there is no such style.

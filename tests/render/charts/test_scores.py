@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from depthprobe.findings.study import PROXIES
 from depthprobe.render.charts.kit.ticks import sparser
-from depthprobe.render.charts.quantities import GROWTH, quantity_of
+from depthprobe.render.charts.scores import GROWTH, shown_score
 
 numbers = st.lists(
     st.floats(-1e6, 1e6, allow_subnormal=False).filter(lambda value: value == 0 or abs(value) > 1e-9),
@@ -20,46 +20,50 @@ numbers = st.lists(
 @pytest.mark.parametrize("from_zero", [True, False])
 @given(values=numbers)
 def test_an_axis_holds_every_value_that_is_drawn(from_zero, values):
-    found = quantity_of("grad_norm", values, from_zero=from_zero)
-    if all(value <= 0 for value in values) and found.logarithmic:
+    found = shown_score("grad_norm", values, from_zero=from_zero)
+    if all(value <= 0 for value in values) and found.scale.logarithmic:
         return
     known = found.values[np.isfinite(found.values)]
-    assert ((known >= found.axis.low) & (known <= found.axis.high)).all()
-    assert np.isfinite([found.axis.low, found.axis.high]).all() and found.axis.low < found.axis.high
-    assert set(found.absent) == {n for n, value in enumerate(values) if found.logarithmic and value <= 0}
-    if from_zero and not found.logarithmic:
-        assert found.axis.low <= 0 <= found.axis.high
+    assert ((known >= found.scale.low) & (known <= found.scale.high)).all()
+    assert np.isfinite([found.scale.low, found.scale.high]).all() and found.scale.low < found.scale.high
+    assert set(found.absent) == {
+        n for n, value in enumerate(values) if found.scale.logarithmic and value <= 0
+    }
+    if from_zero and not found.scale.logarithmic:
+        assert found.scale.low <= 0 <= found.scale.high
 
 
 def test_what_spans_a_decade_is_logarithmic_and_what_does_not_is_even():
-    assert quantity_of("block_influence", [0.01, 0.2]).logarithmic
-    assert not quantity_of("block_influence", [0.1, 0.2]).logarithmic
+    assert shown_score("block_influence", [0.01, 0.2]).scale.logarithmic
+    assert not shown_score("block_influence", [0.1, 0.2]).scale.logarithmic
 
 
 def test_growth_is_shown_as_a_factor_and_a_first_layer_far_off_is_cut():
-    found = quantity_of(GROWTH, [4.3, 0.1, 0.2, -0.1, 0.15, 0.1, 0.05, 0.1])
-    assert found.logarithmic and found.values[0] == pytest.approx(np.exp(4.3))
-    assert found.cut == (0,) and found.axis.high < 2
-    assert found.axis.low <= found.at(0) <= found.axis.high and found.at(1) == found.values[1]
-    assert quantity_of(GROWTH, [0.3, 0.1, 0.2, -0.1, 0.15, 0.1, 0.05, 0.1]).cut == ()
+    found = shown_score(GROWTH, [4.3, 0.1, 0.2, -0.1, 0.15, 0.1, 0.05, 0.1])
+    assert found.scale.logarithmic and found.values[0] == pytest.approx(np.exp(4.3))
+    assert found.cut == (0,) and found.scale.high < 2
+    assert found.scale.low <= found.at(0) <= found.scale.high and found.at(1) == found.values[1]
+    assert shown_score(GROWTH, [0.3, 0.1, 0.2, -0.1, 0.15, 0.1, 0.05, 0.1]).cut == ()
 
 
 def test_what_is_known_of_no_layer_is_no_quantity():
-    assert quantity_of("grad_norm", [np.nan, np.nan]) is None
+    assert shown_score("grad_norm", [np.nan, np.nan]) is None
 
 
 def test_every_proxy_has_words_that_begin_with_a_capital():
     for proxy in PROXIES:
-        found = quantity_of(proxy, [0.1, 0.2])
+        found = shown_score(proxy, [0.1, 0.2])
         assert found.words[0].isupper() and found.label[0].isupper()
 
 
 def test_labels_that_have_no_room_leave_their_tick():
-    found = quantity_of("grad_norm", [0.0, 0.97])
+    found = shown_score("grad_norm", [0.0, 0.97])
     fewer = found.with_labels(2)
-    assert len(fewer.axis.places) <= 2 < len(found.axis.places)
-    assert sorted([*fewer.axis.places, *fewer.axis.small]) == sorted([*found.axis.places, *found.axis.small])
-    assert fewer.axis.places[0] == 0 and len(fewer.axis.labels) == len(fewer.axis.places)
+    assert len(fewer.scale.places) <= 2 < len(found.scale.places)
+    assert sorted([*fewer.scale.places, *fewer.scale.small]) == sorted(
+        [*found.scale.places, *found.scale.small]
+    )
+    assert fewer.scale.places[0] == 0 and len(fewer.scale.labels) == len(fewer.scale.places)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 11))

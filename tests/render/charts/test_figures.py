@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from depthprobe.errors import MachineError, OptionError, RunError
-from depthprobe.render.charts.figures import DRAWINGS, draw_run, model_title
+from depthprobe.render.charts.figures import draw_run, figure_of, model_title
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.kit.style import FONT
 from depthprobe.results.store import read_run
 
@@ -78,7 +78,7 @@ def test_a_font_is_embedded_once_with_its_shapes_alone_and_every_letter_can_be_s
 
 def test_the_title_is_the_models_id_unless_given(make_run):
     run = make_run(model="owner/na$me$")
-    figures = [DRAWINGS["angular"](run, "none", title) for title in ("owner/na$me$", "")]
+    figures = [figure_of(run, title=title) for title in ("owner/na$me$", "")]
     assert [[text.get_text() for text in figure.texts] for figure in figures] == [
         ["owner/na$me$", "builtin, 64 samples of up to 256 tokens"],
         ["builtin, 64 samples of up to 256 tokens"],

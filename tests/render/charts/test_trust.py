@@ -8,7 +8,7 @@ from study_runs import sweep_rows, write_angular, write_model, write_sweep
 from depthprobe.errors import RunError
 from depthprobe.findings.study import read_study
 from depthprobe.findings.trust import trust_frame
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
 from depthprobe.render.report.plates import trust_plates
 

@@ -12,7 +12,7 @@ from depthprobe.errors import RunError
 from depthprobe.findings.angular import quiet_stretch
 from depthprobe.findings.study import read_study
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.kit.presets import PRESETS, drawn_for
+from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
 from depthprobe.render.report.plates import overview_plates
 
@@ -26,7 +26,7 @@ def study(request, tmp_path_factory):
     return read_study([write_model(tmp_path_factory.mktemp("runs"), request.param, ("mmlu", "wikitext"))])
 
 
-@pytest.mark.parametrize("style", PRESETS)
+@pytest.mark.parametrize("style", PAGE_SIZES)
 def test_no_text_is_clipped_or_overlaps(study, style):
     with drawn_for(style):
         check_print(draw_overview(study, title=LONG, caption=DATA))

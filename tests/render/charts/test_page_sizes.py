@@ -17,11 +17,29 @@ from typer.testing import CliRunner
 from depthprobe.commands import options
 from depthprobe.commands.app import app
 from depthprobe.errors import OptionError
-from depthprobe.render.charts.angular import draw_angular
+from depthprobe.render.charts import angular as angular_chart
+from depthprobe.render.charts import gradnorm as gradnorm_chart
+from depthprobe.render.charts import training as training_chart
+from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.kit.presets import PRESETS, drawn_for, here
-from depthprobe.render.charts.profiles import draw_gradnorm, draw_variance
-from depthprobe.render.charts.training import draw_training
+from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, current_size, drawn_for
+
+
+def draw_angular(frame, **options):
+    return angular_chart.draw({"angular": frame}, {}, **options)
+
+
+def draw_gradnorm(frame, **options):
+    return gradnorm_chart.draw({"gradnorm": frame}, {}, **options)
+
+
+def draw_variance(frame, **options):
+    return variance_chart.draw({"variance": frame}, {}, **options)
+
+
+def draw_training(layers, losses, **options):
+    return training_chart.draw({"training": layers, "loss": losses}, {}, **options)
+
 
 WIDTHS_IN = {"paper-single": 3.25, "paper-double": 6.75, "slides": 13.33}
 NAME = "an-organisation-with-a-long-name/a-model-with-an-even-longer-name-7b-instruct-v0.3"
@@ -90,7 +108,7 @@ def test_on_a_slide_everything_grows_by_one_factor_so_that_labels_have_18_points
     assert factor * figure.axes[0].xaxis.label.get_size() == pytest.approx(18, abs=0.1)
 
 
-@pytest.mark.parametrize("style", PRESETS)
+@pytest.mark.parametrize("style", PAGE_SIZES)
 def test_a_pdf_embeds_its_fonts_as_type_42_and_has_the_same_bytes_again(style):
     with drawn_for(style):
         figure = DRAWINGS["gradnorm"](12)
@@ -114,12 +132,12 @@ def test_no_preset_outlives_its_body_and_none_changes_the_users_matplotlib():
     with pytest.raises(RuntimeError), drawn_for("slides"):
         render_bytes(DRAWINGS["gradnorm"](12), "pdf")
         raise RuntimeError
-    assert here() is PRESETS["auto"]
+    assert current_size() is PAGE_SIZES["auto"]
     assert dict(matplotlib.rcParams) == before
 
 
-def test_the_command_line_knows_the_presets_without_importing_them():
-    assert options.STYLES == tuple(PRESETS)
+def test_the_command_line_knows_the_page_sizes_without_importing_them():
+    assert options.STYLES == tuple(PAGE_SIZES)
 
 
 def test_plot_draws_in_a_style_and_refuses_an_unknown_one(tmp_path):

@@ -11,11 +11,19 @@ from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.drops import drop_reading, drops_of, headline_tasks, relevance
 from depthprobe.findings.words import spans, spoken
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.render.charts.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows, draw_drops
+from depthprobe.render.charts import drops as drops_chart
+from depthprobe.render.charts.drops import MOST_PANELS
 from depthprobe.render.charts.figures import draw_run
+from depthprobe.render.charts.kit.looks import BAR
+from depthprobe.render.charts.kit.scales import CUT_GAP, cut_rows
 from depthprobe.render.charts.kit.style import INK
 from depthprobe.render.terminal.tables import drop_table
 from depthprobe.results.store import read_run, reserve, save
+
+
+def draw_drops(frame, *, options=None, **more):
+    return drops_chart.draw({"prune_sweep": frame}, options or {}, **more)
+
 
 NAMES = (
     *("task", "metric", "filter", "layer", "baseline", "pruned", "drop"),
@@ -491,7 +499,7 @@ def test_drops_are_not_rescaled(saved):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(), normalize="row")
     assert str(caught.value) == (
-        "--normalize is 'row', and drops are only drawn as measured. Leave --normalize out."
+        "--normalize is 'row', and prune-sweep is only drawn as measured. Leave --normalize out."
     )
 
 
