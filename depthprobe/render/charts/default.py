@@ -14,19 +14,21 @@ from matplotlib.ticker import MaxNLocator
 
 from depthprobe.declaring import TableOf
 from depthprobe.findings.checks import check_table
+from depthprobe.render.charts.kit.lines import HEIGHT as LINES_HEIGHT
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, with_zeros
 from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN, Look
 from depthprobe.render.charts.kit.page import BOTTOM, GAP, Page, label_vertical, room_beside
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
 from depthprobe.render.charts.kit.scales import TICK_LABEL_IN, spans_a_decade
-from depthprobe.render.charts.kit.style import TICK_PT, fit, printable, style, text_height
+from depthprobe.render.charts.kit.style import LABEL_PT, NOTE_PT, TICK_PT, fit, style, text_height
 from depthprobe.render.charts.kit.ticks import sparser, ticks
 
 # More lines cannot be told apart, and more maps do not fit a page.
 MOST_LINES, MOST_MAPS = 1 + len(BRANCH_LOOKS), 4
 _LOOKS: tuple[Look, ...] = (MAIN, *BRANCH_LOOKS.values())
-# In inches: a cell of a map, the height of maps, and the room right of them for the colour bar.
-_CELL, _LOWEST, _HIGHEST, _BAR_ROOM = 0.06, 0.5, 2.6, 0.72
+# In inches: a cell of a map, the height of maps, the gap between them, and the room for their colour bar.
+_CELL, _LOWEST, _HIGHEST, _GAP, _BAR_ROOM = 0.06, 0.8, 2.6, 0.10, 0.72
+_LONGEST_KEY, _LONGEST_NAME = 2.0, 1.0
 
 
 def draw(
@@ -64,11 +66,23 @@ def draw(
     return _maps(table, frame, count, title, caption)
 
 
-def axis_label(table: TableOf) -> str:
-    """Return what an axis says of the quantity of a table: its name in words, and its unit."""
-    words = table.quantity.replace("_", " ").replace("$", r"\$")
+def axis_label(table: TableOf, room: float) -> list[str]:
+    """Return what an axis says of the quantity of a table, its name in words and its unit, as lines."""
+    words = table.quantity.replace("_", " ")
     unit = table.column(table.quantity).unit
-    return f"{words[:1].upper()}{words[1:]}{f' [{unit}]' if unit else ''}"
+    lines = fit(f"{words[:1].upper()}{words[1:]}{f' [{unit}]' if unit else ''}", LABEL_PT, room)
+    return [_escaped(line) for line in lines]
+
+
+def _escaped(text: str) -> str:
+    """Return a text that is no mathematics where mathematics may stand."""
+    return text.replace("$", r"\$")
+
+
+def _shortened(text: str, size_pt: float, room: float) -> str:
+    """Return a text on one line that has room."""
+    lines = fit(text, size_pt, room)
+    return _escaped(lines[0] if len(lines) == 1 else f"{lines[0]}\N{HORIZONTAL ELLIPSIS}") if lines else ""
 
 
 def _by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -77,7 +91,7 @@ def _by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.
         yield "", frame
         return
     for values, rows in frame.groupby(list(keys), sort=False):
-        yield printable(", ".join(map(str, values))).replace("$", r"\$"), rows
+        yield ", ".join(map(str, values)), rows
 
 
 def _told(caption: str, hidden: int, what: str) -> str:
@@ -92,7 +106,7 @@ def _lines(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption
     shown = groups[:MOST_LINES]
     x = np.arange(layers, dtype="float64")
     curves = [
-        Curve(key, x, _by_layer(rows, table.quantity, layers), look)
+        Curve(_shortened(key, NOTE_PT, _LONGEST_KEY), x, _by_layer(rows, table.quantity, layers), look)
         for (key, rows), look in zip(shown, _LOOKS, strict=False)
     ]
     band = None
@@ -111,7 +125,7 @@ def _lines(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption
         logarithmic=logarithmic,
         last=layers - 1,
         x_label="Layer index $l$",
-        y_label=axis_label(table),
+        y_label="\n".join(axis_label(table, LINES_HEIGHT)),
         title=title,
         caption=caption,
     )
@@ -133,7 +147,7 @@ def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption:
     rows = frame[across].drop_duplicates()
     numeric = pd.api.types.is_numeric_dtype(rows)
     order = sorted(rows) if numeric else list(rows)[::-1]
-    names = [printable(f"{row:g}" if numeric else str(row)).replace("$", r"\$") for row in order]
+    names = [_shortened(f"{row:g}" if numeric else str(row), TICK_PT, _LONGEST_NAME) for row in order]
     matrices = [
         np.ma.masked_invalid(
             mine.pivot(index=across, columns="layer", values=table.quantity)
@@ -143,18 +157,21 @@ def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption:
         for _, mine in shown
     ]
     limits = min(float(each.min()) for each in matrices), max(float(each.max()) for each in matrices)
-    left = room_beside(names)
-    width = page_width(layers * _CELL + left + _BAR_ROOM)
-    inside = width - left - _BAR_ROOM
+    # Broken as for the lowest map: how high they are is known once the head is laid out.
+    bar_label = axis_label(table, _LOWEST)
+    left, right = room_beside(names), _BAR_ROOM + text_height(bar_label[1:], LABEL_PT)
+    width = page_width(layers * _CELL + left + right)
+    inside = width - left - right
     caption = _told(caption, len(groups) - len(shown), "map")
     with style():
         page = Page(width, left, title=title, caption=caption)
         heads = [fit(name, TICK_PT, inside, weight="bold") for name, _ in shown]
         above = page.head + sum(text_height(head, TICK_PT) + GAP for head in heads)
-        # Square cells where there is room for them.
-        room = (current_size().height - above - BOTTOM) / len(shown)
-        height = max(_LOWEST, min(inside * len(order) / layers, _HIGHEST, room))
-        page.open(above + len(shown) * height + BOTTOM)
+        # Square cells where there is room for them, and for the names of rows that are no numbers.
+        room = (current_size().height - above - BOTTOM) / len(shown) - _GAP
+        named = 0 if numeric else len(order) * TICK_LABEL_IN
+        height = max(_LOWEST, min(max(inside * len(order) / layers, named), _HIGHEST, room))
+        page.open(above + len(shown) * (height + _GAP) - _GAP + BOTTOM)
         top = page.head
         for matrix, head in zip(matrices, heads, strict=True):
             top = page.write(left, top, head, TICK_PT, weight="bold") + GAP
@@ -162,12 +179,12 @@ def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption:
             cells = _draw_cells(axes, matrix, limits)
             kept = sparser([float(number) for number in range(len(order))], int(height / TICK_LABEL_IN))
             axes.set_yticks([number + 0.5 for number in kept], labels=[names[number] for number in kept])
-            label_vertical(axes, across.replace("_", " ").capitalize(), left)
+            label_vertical(axes, _shortened(across.replace("_", " ").capitalize(), LABEL_PT, height), left)
             axes.set_xticks([place + 0.5 for place in ticks(0, layers - 1)], labels=[])
-            bar = page.add_colour_bar(axes, cells, label=axis_label(table))
+            bar = page.add_colour_bar(axes, cells, label="\n".join(bar_label))
             bar.locator = MaxNLocator(max(2, int(height / (2 * TICK_LABEL_IN))), steps=[1, 2, 2.5, 5, 10])
             bar.update_ticks()
-            top += height
+            top += height + _GAP
         axes.set_xticklabels([str(place) for place in ticks(0, layers - 1)])
         axes.set_xlabel("Layer index $l$")
     return page.figure

@@ -29,7 +29,8 @@ from depthprobe.render.charts.kit.page_sizes import page_width
 from depthprobe.render.charts.kit.scales import scale_of
 from depthprobe.render.charts.kit.style import style
 
-_HEIGHT_IN = 1.75
+# Of the axes, in inches.
+HEIGHT = 1.75
 # Beside the first and the last layer, in layers.
 BESIDE = 0.6
 # Thin curves carry a mark at every layer only where these stand clear of each other, else now and then.
@@ -76,7 +77,7 @@ def draw_lines(
         logarithmic: The vertical axis; an even one holds 0.
         last: The axis runs from 0 to this layer or boundary.
         x_label: What stands below the axis; may hold mathematics, as ``y_label`` may.
-        y_label: What stands beside the axis.
+        y_label: What stands beside the axis; in lines.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
     """
@@ -86,7 +87,7 @@ def draw_lines(
         least = min((float(y[y > 0].min()) for y in values if (y > 0).any()), default=0.0)
         values += [band.high, band.low[band.low > least / 10]]
     scale = scale_of(values, logarithmic=logarithmic)
-    left = room_beside(scale.labels)
+    left = room_beside(scale.labels, 1 + y_label.count("\n"))
     layers = last + 2 * BESIDE
     width = page_width(layers * LAYER_IN + left + RIGHT)
     inside = width - left - RIGHT
@@ -94,8 +95,8 @@ def draw_lines(
     keys = [curve.key for curve in curves if curve.key] + ([band.key] if band else [])
     with style():
         page = Page(width, left, title=title, caption=caption, keys=keys)
-        figure = page.open(page.head + _HEIGHT_IN + BOTTOM)
-        axes = page.add_axes(left, page.head, inside, _HEIGHT_IN)
+        figure = page.open(page.head + HEIGHT + BOTTOM)
+        axes = page.add_axes(left, page.head, inside, HEIGHT)
         set_layers(axes, 0, last, BESIDE, x_label)
         scale.set(axes)
         label_vertical(axes, y_label, left)
