@@ -75,6 +75,7 @@ ANGULAR = Probe(
     scores=(Score("angular_distance", "angular distance (n = 1)", "angular", "distance", where={"n": 1}),),
     text=Text("the text that angular is measured on"),
     findings="depthprobe.findings.angular:read",
+    chart="depthprobe.render.charts.angular:draw",
     listing="depthprobe.render.terminal.angular:listing",
 )
 
@@ -158,6 +159,7 @@ GRADNORM = Probe(
     scores=(Score("grad_norm", "gradient norm", "gradnorm", "grad_norm", where={"part": "all"}),),
     text=Text("the text that gradnorm is measured on"),
     findings="depthprobe.findings.gradnorm:read",
+    chart="depthprobe.render.charts.gradnorm:draw",
     listing="depthprobe.render.terminal.gradnorm:listing",
     working=Working(gradients=True),
     resumes=True,
@@ -221,6 +223,7 @@ VARIANCE = Probe(
     ),
     text=Text("the text that variance is measured on"),
     findings="depthprobe.findings.variance:read",
+    chart="depthprobe.render.charts.variance:draw",
     listing="depthprobe.render.terminal.variance:listing",
     working=Working(vectors=6),
     initial=True,
@@ -271,6 +274,7 @@ PRUNE_SWEEP = Probe(
         optional="no_calibration",
     ),
     findings="depthprobe.findings.drops:read",
+    chart="depthprobe.render.charts.drops:draw",
     listing="depthprobe.render.terminal.drops:listing",
     batch="Prompts generated at once; scoring fits its own batches. auto is 8.",
     working=Working(boundaries=True, logits=True),

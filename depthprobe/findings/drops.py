@@ -121,12 +121,14 @@ class SweepFindings:
         every: The same of every task in the table.
         block: How many consecutive layers each removal takes out.
         layers: How many layers the model has, if that is known; a sweep may tell of a few of them.
+        facts: What the run says beside: num_fewshot, limit and the like.
     """
 
     tasks: tuple[Drops, ...]
     every: Mapping[str, Drops]
     block: int
     layers: int | None
+    facts: Mapping[str, Any]
 
     @property
     def names(self) -> list[str]:
@@ -164,7 +166,9 @@ def read(
         raise RunError(f"The table of {WHAT} has {row['task']}, {row['metric']}, layer {row['layer']} twice.")
     every = {task: _drops_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
     shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
-    return SweepFindings(tuple(every[task] for task in shown), every, int(facts.get("block") or 1), layers)
+    return SweepFindings(
+        tuple(every[task] for task in shown), every, int(facts.get("block") or 1), layers, facts
+    )
 
 
 def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:

@@ -16,6 +16,9 @@ from depthprobe.findings.checks import check_table
 from depthprobe.findings.words import capital, plain, significant
 from depthprobe.measurement import Column
 
+# More lines than these are not told one by one.
+_MOST_LINES = 5
+
 
 @dataclass(frozen=True)
 class LayerRows:
@@ -58,11 +61,12 @@ class LayerRows:
 
     @property
     def sentences(self) -> list[str]:
-        """Where the quantity is highest and lowest; of each line."""
-        return [
-            _extremes(self.words if len(self.lines) == 1 else f"{self.words} ({name})", values)
-            for name, values in self.lines.items()
-        ]
+        """Where the quantity is highest and lowest: of each line, or of them all where these are many."""
+        if len(self.lines) == 1:
+            return [_extremes(self.words, next(iter(self.lines.values())))]
+        if len(self.lines) <= _MOST_LINES:
+            return [_extremes(f"{self.words} ({name})", line) for name, line in self.lines.items()]
+        return [_extremes_of_all(self)]
 
 
 def read(
@@ -86,13 +90,13 @@ def read(
     declared = probe.tables[0]
     frame, what = tables[declared.stem], declared.stem
     check_table(frame, what, ("layer", *declared.keys, declared.quantity), ("layer", declared.quantity))
-    if frame["layer"].min() < 0:
-        raise RunError(f"The table of {what} has a layer below 0.")
+    if declared.varying is not None:
+        frame = frame[~frame[declared.varying].isin(declared.outside)]
+    if frame.empty or frame["layer"].min() < 0:
+        raise RunError(f"The table of {what} has {'no layer' if frame.empty else 'a layer below 0'}.")
     twice = frame.duplicated(["layer", *declared.keys])
     if twice.any():
         raise RunError(f"The table of {what} has layer {frame[twice].iloc[0]['layer']} twice.")
-    if declared.varying is not None:
-        frame = frame[~frame[declared.varying].isin(declared.outside)]
     rows = frame.sort_values("layer", kind="stable").reset_index(drop=True)
     there = int(rows["layer"].max()) + 1
     if layers is not None and there > layers:
@@ -116,3 +120,13 @@ def _extremes(words: str, values: NDArray[np.float64]) -> str:
         f"{head}: highest in layer {most} ({significant(values[most])}), lowest in layer {least} "
         f"({significant(values[least])})."
     )
+
+
+def _extremes_of_all(found: LayerRows) -> str:
+    quantity, keys = found.declared.quantity, found.declared.keys
+    told = []
+    for index in (found.rows[quantity].idxmax(), found.rows[quantity].idxmin()):
+        row = found.rows.loc[index]
+        where = ", ".join([f"layer {row['layer']}", *(f"{key} {row[key]}" for key in keys)])
+        told.append(plain(f"{where} ({significant(float(row[quantity]))})"))
+    return f"{capital(plain(found.words))}: highest at {told[0]}, lowest at {told[1]}."

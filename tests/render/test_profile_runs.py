@@ -130,12 +130,12 @@ def test_a_manifest_that_says_little_is_enough(saved, probe):
     assert findings_of(run).sentences
 
 
-@pytest.mark.parametrize(("probe", "what"), [("gradnorm", "gradient norms"), ("variance", "variances")])
-def test_profiles_are_not_rescaled(saved, probe, what):
+@each
+def test_profiles_are_not_rescaled(saved, probe):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(probe), normalize="row")
     assert str(caught.value) == (
-        f"--normalize is 'row', and {what} are only drawn as measured. Leave --normalize out."
+        f"--normalize is 'row', and {probe} is only drawn as measured. Leave --normalize out."
     )
 
 
@@ -188,7 +188,7 @@ def test_a_notebook_refuses_what_has_no_figure(make_run):
         RunError, match="is a run of 'other', which has no figure. Drawn are runs of: angular"
     ):
         draw(make_run(probe="other"))
-    with pytest.raises(OptionError, match="variances are only drawn as measured"):
+    with pytest.raises(OptionError, match="variance is only drawn as measured"):
         draw(measured("variance"), normalize="row")
 
 
@@ -205,7 +205,7 @@ from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
 assert lines_of(run)
-for part in ("models", "probes", "metrics", "pipeline", "texts"):
+for part in ("models", "probes", "pipeline", "texts"):
     assert f"depthprobe.{part}" not in sys.modules, part
 """
     run = saved(probe)

@@ -9,131 +9,91 @@ Source: Gromov et al. 2403.17887, eq. 7 and 8, for the best block; the median an
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from depthprobe.findings.angular import AngularFindings
-from depthprobe.render.charts.drops import BAR, BAR_EDGE
-from depthprobe.render.charts.kit.lines import Axis, Curve, Look, draw_curve, set_axis, y_axis
-from depthprobe.render.charts.kit.presets import here, page_width
-from depthprobe.render.charts.kit.style import (
-    FAINT,
-    LABEL_PT,
-    NOTE_PT,
-    TICK_PT,
-    fit,
-    fit_title,
-    key_grid,
-    style,
-    text_height,
-    width_in,
-    write_keys,
-    write_lines,
+from depthprobe.render.charts.drops import BESIDE_BARS, WIDEST_BAR_IN
+from depthprobe.render.charts.kit.lines import Curve, draw_curve
+from depthprobe.render.charts.kit.looks import BAR, BAR_EDGE, MAIN, SECOND
+from depthprobe.render.charts.kit.page import (
+    BOTTOM,
+    LAYER_IN,
+    RIGHT,
+    Page,
+    label_vertical,
+    room_beside,
+    set_layers,
 )
+from depthprobe.render.charts.kit.page_sizes import current_size, page_width
+from depthprobe.render.charts.kit.scales import TICK_LABEL_IN, scale_of
+from depthprobe.render.charts.kit.style import style
 from depthprobe.render.charts.kit.ticks import sparser, ticks
-from depthprobe.render.charts.profiles import MAIN
 
-MEDIAN = Look("#dd8500", 0.9, (4.0, 1.6), "^")
 KEYS = ("best block of $n$ layers", "median block of $n$ layers", "layers of the best block")
 SHARES_LABEL = "Share of the layers $n/L$"
 
-# In inches: margins, the two panels and the gaps around them, what a block should have at least.
-_RIGHT, _BOTTOM, _TOP = 0.10, 0.40, 0.06
-_CURVE_IN, _LAYERS_IN, _GAP, _SHARES_IN = 1.2, 1.2, 0.12, 0.36
-_EDGE, _TICK_ROOM, _LABEL_GAP, _HEAD_GAP = 0.03, 0.07, 0.05, 0.05
-_BLOCK_IN, _LOWEST_IN, _LABEL_IN = 0.0475, 0.6, 0.19
-_SIGN_IN, _WIDEST_BAR_IN = 0.27, 0.30
+# In inches: the height of both panels, the gap between them, and room for the axis above them.
+_HIGHEST_IN, _LOWEST_IN, _PANEL_GAP, _SHARES_IN = 1.2, 0.6, 0.12, 0.36
 _FEWEST_WITH_SHARES = 6
-# In blocks: beside the first and the last, as beside bars.
-_SIDE = 0.75
 
 
 def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str = "") -> Figure:
-    """The best block of each size n as a matplotlib figure of two panels; nothing is written.
+    """Return the best block of each size n as a figure of two panels; nothing is written.
 
     The whole model is not among the blocks, unless it is all there is.
 
     Args:
-        findings: What the table of angular distances says.
+        findings: What the run says.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
     """
-    frame, best, layers = findings.distances, findings.best, findings.layers
+    best, layers = findings.best, findings.layers
     best = best[(best["n"] < layers) | (len(best) == 1)].reset_index(drop=True)
     sizes = best["n"].to_numpy(dtype="float64")
-    median = frame.groupby("n")["distance"].median().reindex(best["n"])
+    median = findings.distances.groupby("n")["distance"].median().reindex(best["n"])
     curves = [
         Curve(KEYS[0], sizes, best["distance"].to_numpy(dtype="float64"), MAIN),
-        Curve(KEYS[1], sizes, median.to_numpy(dtype="float64"), MEDIAN),
+        Curve(KEYS[1], sizes, median.to_numpy(dtype="float64"), SECOND),
     ]
-    axis = y_axis(curves, None, logarithmic=False)
-    y_labels = ("Angular distance", "Layer index $l$")
-    ticks_in = max(width_in(label, TICK_PT) for label in [*axis.labels, str(layers - 1)])
-    left = _EDGE + text_height([""], LABEL_PT) + _LABEL_GAP + ticks_in + _TICK_ROOM
+    scale = scale_of([curve.y for curve in curves], logarithmic=False)
+    left = room_beside([*scale.labels, str(layers - 1)])
     last = int(sizes.max())
-    span = last - 1 + 2 * _SIDE
-    width = page_width(span * _BLOCK_IN + left + _RIGHT)
-    inside = width - left - _RIGHT
-    title_pt, title_lines = fit_title(title, inside)
-    caption_lines = fit(caption, NOTE_PT, inside)
-    key_rows, key_columns = key_grid(KEYS, inside, _SIGN_IN)
-    above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT) + _HEAD_GAP
-    keys_top = above
-    above += text_height([""] * key_rows, NOTE_PT) + 1.5 * _HEAD_GAP
-    above += _SHARES_IN * (layers >= _FEWEST_WITH_SHARES)
-    # Where a page is low, such as a slide, so are the panels.
-    room = here().height - above - _GAP - _BOTTOM
-    heights = [max(_LOWEST_IN, min(high, room / 2)) for high in (_CURVE_IN, _LAYERS_IN)]
-    total = above + sum(heights) + _GAP + _BOTTOM
-
+    span = last - 1 + 2 * BESIDE_BARS
+    width = page_width(span * LAYER_IN + left + RIGHT)
+    inside = width - left - RIGHT
     with style():
-        figure = Figure(figsize=(width, total), facecolor="white")
-        FigureCanvasAgg(figure)
-        top = write_lines(figure, left, total - _TOP, title_lines, title_pt, weight="bold")
-        write_lines(figure, left, top, caption_lines, NOTE_PT, color=FAINT)
-        bottoms = (_BOTTOM + heights[1] + _GAP, _BOTTOM)
-        upper, lower = (
-            figure.add_axes((left / width, bottom / total, inside / width, high / total))
-            for bottom, high in zip(bottoms, heights, strict=True)
-        )
-        for axes, label in zip((upper, lower), y_labels, strict=True):
-            axes.set_xlim(1 - _SIDE, last + _SIDE)
-            axes.set_xticks(ticks(1, last), labels=None if axes is lower else [])
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.set_ylabel(label)
-            axes.yaxis.set_label_coords((_EDGE - left) / inside, 0.5)
-            axes.yaxis.label.set(rotation_mode="anchor", verticalalignment="top")
-        set_axis(upper, _with_room(axis, heights[0]), logarithmic=False)
+        page = Page(width, left, title=title, caption=caption, keys=KEYS)
+        top = page.head + _SHARES_IN * (layers >= _FEWEST_WITH_SHARES)
+        # Where a page is low, such as a slide, so are the panels.
+        room = (current_size().height - top - _PANEL_GAP - BOTTOM) / 2
+        height = max(_LOWEST_IN, min(_HIGHEST_IN, room))
+        page.open(top + 2 * height + _PANEL_GAP + BOTTOM)
+        upper = page.add_axes(left, top, inside, height)
+        lower = page.add_axes(left, top + height + _PANEL_GAP, inside, height)
+        set_layers(upper, 1, last, BESIDE_BARS, labelled=False)
+        set_layers(lower, 1, last, BESIDE_BARS, "Block size $n$")
+        label_vertical(upper, "Angular distance", left)
+        label_vertical(lower, "Layer index $l$", left)
+        most_labels = int(height / TICK_LABEL_IN)
+        scale.with_labels(most_labels).set(upper)
         signs: list[Artist] = [draw_curve(upper, curve, inside * 72 / span) for curve in curves]
-        _draw_layers(lower, best, layers, heights[1])
+        _draw_layers(lower, best, layers, inside / span, most_labels)
         _draw_shares(upper, layers, last)
-        signs.append(Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6))
-        lower.set_xlabel("Block size $n$")
-        write_keys(figure, left, total - keys_top, KEYS, signs, key_columns, _SIGN_IN)
-    return figure
+        page.write_key([*signs, Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6)])
+    return page.figure
 
 
-def _with_room(axis: Axis, height: float) -> Axis:
-    """The axis with as many labels as have room in such a height."""
-    kept = sparser(axis.places, int(height / _LABEL_IN))
-    return Axis(
-        axis.low, axis.high, [axis.places[n] for n in kept], [axis.labels[n] for n in kept], axis.small
-    )
-
-
-def _draw_layers(axes: Axes, best: pd.DataFrame, layers: int, height: float) -> None:
-    """For each size the layers that its best block takes, layer 0 lowest."""
-    block_in = axes.get_window_extent().width / axes.get_figure().dpi / np.ptp(axes.get_xlim())
+def _draw_layers(axes: Axes, best: pd.DataFrame, layers: int, block_in: float, most_labels: int) -> None:
+    """Draw for each size the layers that its best block takes, layer 0 lowest."""
     axes.bar(
         best["n"],
         best["n"],
         bottom=best["layer"] - 0.5,
-        width=min(0.78, _WIDEST_BAR_IN / block_in),
+        width=min(0.78, WIDEST_BAR_IN / block_in),
         color=BAR,
         edgecolor=BAR_EDGE,
         linewidth=0.4,
@@ -141,11 +101,11 @@ def _draw_layers(axes: Axes, best: pd.DataFrame, layers: int, height: float) -> 
     )
     axes.set_ylim(-0.5 - 0.02 * layers, layers - 0.5 + 0.02 * layers)
     places = ticks(0, layers - 1)
-    axes.set_yticks([places[n] for n in sparser([float(place) for place in places], int(height / _LABEL_IN))])
+    axes.set_yticks([places[n] for n in sparser([float(place) for place in places], most_labels)])
 
 
 def _draw_shares(axes: Axes, layers: int, last: int) -> None:
-    """A second axis above: what share of the model a block is."""
+    """Draw a second axis above: what share of the model a block is."""
     above = axes.secondary_xaxis("top")
     shares = [share for share in (0.25, 0.5, 0.75) if 1 <= share * layers <= last]
     # Of a handful of layers everybody sees the share.

@@ -15,51 +15,50 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from depthprobe.findings.drops import STEM, Drops, SweepFindings
 from depthprobe.findings.words import spoken
-from depthprobe.render.charts.kit.presets import page_width
+from depthprobe.render.charts.kit.looks import BAR, BAR_EDGE
+from depthprobe.render.charts.kit.page import (
+    BOTTOM,
+    GAP,
+    LAYER_IN,
+    NAMED_RIGHT,
+    RIGHT,
+    SPOT_SIGN,
+    Page,
+    label_vertical,
+    room_beside,
+    set_layers,
+)
+from depthprobe.render.charts.kit.page_sizes import page_width
+from depthprobe.render.charts.kit.scales import cut_rows
 from depthprobe.render.charts.kit.style import (
     FAINT,
     INK,
     LABEL_PT,
-    LINE_SPACING,
     NOTE_PT,
     TICK_PT,
     fit,
-    fit_title,
-    key_grid,
     style,
     text_height,
     width_in,
-    write_keys,
-    write_lines,
 )
-from depthprobe.render.charts.kit.ticks import MINUS, even_ticks, tick_labels, ticks
+from depthprobe.render.charts.kit.ticks import MINUS, even_ticks, tick_labels
 
-# A middle tone: interval lines show on it, and hollow bars differ from it, in grey as well.
-BAR = "#5b9bd0"
-BAR_EDGE = "#2b6496"
 KEYS = ("detectable (Holm p < 0.05)", "not detectable", "95% interval")
 MOST_PANELS = 8
-# A bar is cut where it is so many times as high as the middle one, and twice as high as all that stay whole.
-CUT_FROM, CUT_GAP = 20, 2
 
-# In inches: margins, what a layer should have at least, and bars that stay bars where layers are few.
-_RIGHT, _CHANCE_RIGHT, _BOTTOM, _TOP = 0.08, 0.40, 0.40, 0.06
-_LAYER_IN, _WIDEST_BAR_IN = 0.0475, 0.30
-# In layers: room beside the first and the last bar.
-_SIDE = 0.25
+# In inches: bars that stay bars where layers are few, the height of panels by their number, and gaps.
+WIDEST_BAR_IN = 0.30
 _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
-_PANEL_GAP, _HEAD_GAP = 0.14, 0.05
-_EDGE, _TICK_ROOM, _LABEL_GAP = 0.03, 0.07, 0.05
-SIGN_IN = 6.5 / 72
+_PANEL_GAP = 0.14
+# Room beside the first and the last bar, in layers.
+BESIDE_BARS = 0.75
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,14 @@ class Panel:
     label_pt: float
 
     @property
-    def label_in(self) -> float:
-        """The room left of the axes: tick labels and the lines of the axis label."""
-        ticks_in = max(width_in(label, TICK_PT) for label in self.tick_labels)
-        return ticks_in + _TICK_ROOM + _LABEL_GAP + text_height(self.label, self.label_pt)
+    def room(self) -> float:
+        """The inches left of the axes: tick labels and the lines of the axis label."""
+        return room_beside(self.tick_labels, len(self.label), self.label_pt)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the axis begins and ends: downward is harm, so that of a loss runs downward."""
+        return (self.low, self.high) if self.drops.higher_is_better else (self.high, self.low)
 
     @property
     def chance(self) -> float | None:
@@ -90,27 +93,8 @@ class Panel:
         return drop if self.low <= drop < 0 else None
 
 
-def cut_rows(reach: NDArray[np.float64]) -> list[int]:
-    """The few rows that reach so far that the others could not be read beside them; often none.
-
-    Args:
-        reach: [row] how far a bar and its interval reach from zero.
-    """
-    order = np.argsort(-reach, kind="stable")
-    falling = reach[order]
-    typical = falling[len(reach) // 2]
-    if falling[0] <= CUT_FROM * typical:
-        return []
-    # A model of one layer has nothing to compare with.
-    for count in range(1, min(6, max(1, len(reach) // 4), len(reach) - 1) + 1):
-        highest = falling[count]
-        if 0 < highest <= CUT_FROM * typical and falling[count - 1] > CUT_GAP * highest:
-            return sorted(order[:count].tolist())
-    return []
-
-
 def _axis_label(drops: Drops, room: float) -> tuple[float, list[str]]:
-    """The size in points and the lines of what a panel measures: few lines, then large ones."""
+    """Return the size in points and the lines of what a panel measures: few lines, then large ones."""
     words = drops.words
     phrases = ["Performance drop \N{GREEK CAPITAL LETTER DELTA}P", f"({words})"]
     if not drops.higher_is_better:
@@ -130,7 +114,7 @@ def _axis_label(drops: Drops, room: float) -> tuple[float, list[str]]:
 
 
 def plan_panel(drops: Drops, height: float) -> Panel:
-    """The panel of a task: its axis holds every bar and interval, except the few that are cut."""
+    """Return the panel of a task: its axis holds every bar and interval, except the few that are cut."""
     ends = drops.rows[["ci_low", "ci_high", "drop"]].to_numpy(dtype="float64")
     lows, highs = np.minimum(ends.min(axis=1), 0), np.maximum(ends.max(axis=1), 0)
     cut = cut_rows(np.maximum(-lows, highs))
@@ -152,7 +136,7 @@ def plan_panel(drops: Drops, height: float) -> Panel:
 
 
 def panel_notes(panel: Panel, room: float) -> tuple[list[str], list[str]]:
-    """The lines above a panel: the task, and in small type the whole model and what was cut."""
+    """Return the lines above a panel: the task, and in small type the whole model and what was cut."""
     drops = panel.drops
     name = drops.task if drops.filter == "none" else f"{drops.task} ({drops.filter})"
     unit = " nats/token" if drops.metric == "loss" else ""
@@ -174,28 +158,30 @@ def panel_notes(panel: Panel, room: float) -> tuple[list[str], list[str]]:
     return fit(name, TICK_PT, room, weight="bold"), notes
 
 
-def draw_drops(
+def draw(
     findings: SweepFindings,
     *,
     title: str = "",
     caption: str = "",
 ) -> Figure:
-    """The drop of every layer as a matplotlib figure, one panel a task; nothing is written.
+    """Return the drop of every layer as a figure, one panel a task; nothing is written.
 
     Shown are the tasks that were asked for, each by its headline metric, and the calibration loss; at most
     eight, and then the caption says how many are not. Bars that would flatten all others are cut: a broken
     bar, and its value above the panel.
 
     Args:
-        findings: What the table of drops says. A sweep over some layers leaves the places of the others
-            empty.
+        findings: What the run says. A sweep over some layers leaves the places of the others empty.
         title: Above the figure, such as the model's id.
-        caption: Below the title in small type.
+        caption: Below the title in small type, behind how the tasks were run.
     """
     tasks, layers = list(findings.tasks), findings.layers
+    shots, limit = findings.facts.get("num_fewshot"), findings.facts.get("limit")
+    words = [f"{shots}-shot"] if shots is not None else []
+    words += [f"limit {limit}"] if limit is not None else []
+    words += [caption] if caption else []
     if len(tasks) > MOST_PANELS:
-        more = f"{len(tasks) - MOST_PANELS} more tasks in {STEM}.csv"
-        caption = f"{caption}; {more}" if caption else more
+        words.append(f"{len(tasks) - MOST_PANELS} more tasks in {STEM}.csv")
         tasks = [*tasks[: MOST_PANELS - 1], tasks[-1]]  # the last one is the calibration loss
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)
     panels = [plan_panel(drops, height) for drops in tasks]
@@ -203,54 +189,43 @@ def draw_drops(
     last = max(int(panel.drops.rows["layer"].max()) for panel in panels)
     last = last if layers is None else max(last, layers - block)
 
-    left = max(panel.label_in for panel in panels) + _EDGE
-    right = _CHANCE_RIGHT if any(panel.chance is not None for panel in panels) else _RIGHT
-    width = page_width((last + 1) * _LAYER_IN + left + right)
-    inside, room = width - left - right, width - left - _TOP
-    title_pt, title_lines = fit_title(title, room)
-    caption_lines = fit(caption, NOTE_PT, room)
-    key_rows, key_columns = key_grid(KEYS, room, SIGN_IN)
-    heads = [panel_notes(panel, room) for panel in panels]
-    heads_in = [text_height(name, TICK_PT) + text_height(notes, NOTE_PT) for name, notes in heads]
-    above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
-    above += text_height([""] * key_rows, NOTE_PT) + 3 * _HEAD_GAP
-    total = above + sum(heads_in) + len(panels) * (_HEAD_GAP + height + _PANEL_GAP) - _PANEL_GAP + _BOTTOM
-
+    left = max(panel.room for panel in panels)
+    right = NAMED_RIGHT if any(panel.chance is not None for panel in panels) else RIGHT
+    width = page_width((last + 1) * LAYER_IN + left + right)
+    inside = width - left - right
     with style():
-        figure = Figure(figsize=(width, total), facecolor="white")
-        FigureCanvasAgg(figure)
-        top = write_lines(figure, left, total - _TOP, title_lines, title_pt, weight="bold")
-        top = write_lines(figure, left, top, caption_lines, NOTE_PT, color=FAINT) - _HEAD_GAP
-        draw_keys(figure, left, top, key_columns)
-        top -= text_height([""] * key_rows, NOTE_PT) + 2 * _HEAD_GAP
+        page = Page(width, left, title=title, caption="; ".join(words), keys=KEYS, sign_in=SPOT_SIGN)
+        heads = [panel_notes(panel, page.room) for panel in panels]
+        heads_in = [text_height(name, TICK_PT) + text_height(notes, NOTE_PT) + GAP for name, notes in heads]
+        page.open(page.head + sum(heads_in) + len(panels) * (height + _PANEL_GAP) - _PANEL_GAP + BOTTOM)
+        page.write_key(key_signs())
+        top = page.head
         for panel, (name, notes) in zip(panels, heads, strict=True):
-            top = write_lines(figure, left, top, name, TICK_PT, weight="bold")
-            top = write_lines(figure, left, top, notes, NOTE_PT, color=FAINT) - _HEAD_GAP - height
-            box = (left / width, top / total, inside / width, height / total)
-            axes = figure.add_axes(box)
-            axes.set_xlim(-0.5 - _SIDE, last + 0.5 + _SIDE)
-            draw_panel(axes, panel, inside / (last + 1 + 2 * _SIDE), (_EDGE - left) / inside)
-            top -= _PANEL_GAP
-            axes.set_xticks(ticks(0, last), labels=None if panel is panels[-1] else [])
+            top = page.write(left, top, name, TICK_PT, weight="bold")
+            top = page.write(left, top, notes, NOTE_PT, color=FAINT) + GAP
+            axes = page.add_axes(left, top, inside, height)
+            draw_panel(axes, panel, inside / (last + 2 * BESIDE_BARS))
+            label_panel(axes, panel, left)
+            set_layers(axes, 0, last, BESIDE_BARS, labelled=panel is panels[-1])
+            top += height + _PANEL_GAP
         axes.set_xlabel(
             "Layer index $l$" if block == 1 else f"Layers $l$ to $l+{block - 1}$ removed; first layer $l$"
         )
-    return figure
+    return page.figure
 
 
-def draw_panel(axes: Axes, panel: Panel, layer_in: float, label_x: float, layers: int | None = None) -> None:
-    """Bars, intervals and zero line of one task; downward is harm.
+def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = None) -> None:
+    """Draw bars, intervals and zero line of one task; downward is harm.
 
     Args:
         axes: Where.
         panel: What.
         layer_in: Inches a layer.
-        label_x: Where the axis label ends, in widths of the axes.
         layers: The model's, if layers stand at their relative depth; None puts them at their index.
     """
     drops = panel.drops
     x, drop = drops.rows["layer"].to_numpy(), drops.rows["drop"].to_numpy(dtype="float64")
-    bar = min(0.78, _WIDEST_BAR_IN / layer_in)
+    bar = min(0.78, WIDEST_BAR_IN / layer_in)
     if layers is not None:
         x, bar = x / layers, bar / layers
     thin = float(np.clip(layer_in * 72 * 0.12, 0.4, 0.8))
@@ -282,29 +257,18 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, label_x: float, layers
         for end, beyond in ((panel.low, values.min() < panel.low), (panel.high, values.max() > panel.high)):
             if beyond:
                 _break(axes, x[row], bar, end)
-    # The axis of a loss runs downward: its harm is an increase.
-    axes.set_ylim((panel.low, panel.high) if drops.higher_is_better else (panel.high, panel.low))
+    axes.set_ylim(panel.ends)
     axes.set_yticks(panel.ticks, labels=panel.tick_labels)
     axes.spines[["top", "right"]].set_visible(False)
-    write_axis_label(axes, panel, label_x)
 
 
-def write_axis_label(axes: Axes, panel: Panel, x: float) -> None:
-    """Write what a panel's drops are beside the axis, its outer edge ``x`` of the panel's width away."""
-    axes.set_ylabel(
-        "\n".join(panel.label),
-        size=panel.label_pt,
-        parse_math=False,
-        linespacing=LINE_SPACING,
-        rotation_mode="anchor",
-        verticalalignment="top",
-    )
-    # All labels of a figure stand in one line, as far left as the longest tick label makes it.
-    axes.yaxis.set_label_coords(x, 0.5)
+def label_panel(axes: Axes, panel: Panel, room: float) -> None:
+    """Write what a panel's drops are beside the axis, given the inches to the left of it."""
+    label_vertical(axes, "\n".join(panel.label), room, size=panel.label_pt, parse_math=False)
 
 
 def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
-    """Two short lines across a bar near the end of the axis: it goes on."""
+    """Draw two short lines across a bar near the end of the axis: it goes on."""
     ends = layer - 0.65 * bar, layer + 0.65 * bar
     heights = np.array([0.84, 0.89]) * end
     axes.plot(ends, heights, color="white", linewidth=2.4, zorder=5, solid_capstyle="butt")
@@ -313,14 +277,9 @@ def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
 
 
 def key_signs() -> list[Artist]:
-    """A sign for each of KEYS."""
+    """Return a sign for each of KEYS."""
     return [
         Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
         Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
         Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
     ]
-
-
-def draw_keys(figure: Figure, left: float, top: float, columns: int) -> None:
-    """What filled, hollow and the thin line mean, once for all panels."""
-    write_keys(figure, left, top, KEYS, key_signs(), columns, SIGN_IN)

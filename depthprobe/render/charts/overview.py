@@ -14,7 +14,6 @@ from itertools import combinations, pairwise
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -26,38 +25,31 @@ from depthprobe.findings.findings import Findings
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.words import layers_named
 from depthprobe.render.charts import drops
-from depthprobe.render.charts.kit.lines import draw_curve, set_axis
-from depthprobe.render.charts.kit.presets import broad_width, here, page_width
-from depthprobe.render.charts.kit.style import (
-    FAINT,
-    INK,
-    NOTE_PT,
-    TICK_PT,
-    fit,
-    fit_title,
-    key_grid,
-    style,
-    text_height,
-    width_in,
-    write_keys,
-    write_lines,
+from depthprobe.render.charts.kit.lines import draw_curve
+from depthprobe.render.charts.kit.page import (
+    BOTTOM,
+    GAP,
+    LAYER_IN,
+    NAMED_RIGHT,
+    RIGHT,
+    Page,
+    room_beside,
+    set_layers,
 )
-from depthprobe.render.charts.kit.ticks import sparser, ticks
-from depthprobe.render.charts.quantities import CUT_LOOK, GROWTH, Quantity, quantity_of
+from depthprobe.render.charts.kit.page_sizes import broad_width, current_size, page_width
+from depthprobe.render.charts.kit.scales import TICK_LABEL_IN
+from depthprobe.render.charts.kit.style import FAINT, INK, NOTE_PT, TICK_PT, fit, style, text_height
+from depthprobe.render.charts.kit.ticks import sparser
+from depthprobe.render.charts.scores import GROWTH, ShownScore, shown_score
 
 QUIET = "#dfe5ea"
 MEDIAN_KEY = "median"
 MOST_TASKS = 4
 
-# In inches: margins, the height of the axes, the gaps, what a layer and a tick label should have at least.
-_RIGHT, _CHANCE_RIGHT, _BOTTOM, _TOP, _HEAD_RIGHT = 0.10, 0.42, 0.40, 0.06, 0.14
+# In inches: the height of panels, the gaps below and beside them, and of signs in the key.
 _CURVE_IN, _DROPS_IN = 0.62, 0.86
-_GAP, _HEAD_GAP, _COLUMN_GAP = 0.10, 0.04, 0.12
-_EDGE, _TICK_ROOM = 0.03, 0.07
-_LAYER_IN, _LABEL_IN = 0.0475, 0.19
+_PANEL_GAP, _COLUMN_GAP = 0.10, 0.12
 _SIGN_IN = 0.2
-# In layers: room beside the first and the last one, as beside bars.
-_SIDE = 0.75
 _MOST_COLUMNS = 3
 # The text of a printed page is about so high.
 _HIGHEST_IN = 8.8
@@ -70,13 +62,12 @@ class _Track:
     name: str
     note: str
     height: float
-    shown: Quantity | drops.Panel
+    shown: ShownScore | drops.Panel
 
     @property
-    def labels_in(self) -> float:
-        """The width of its tick labels."""
-        labels = self.shown.axis.labels if isinstance(self.shown, Quantity) else self.shown.tick_labels
-        return max(width_in(label, TICK_PT, mathematics=True) for label in labels)
+    def tick_labels(self) -> list[str]:
+        """What its vertical axis says."""
+        return self.shown.scale.labels if isinstance(self.shown, ShownScore) else self.shown.tick_labels
 
     @property
     def chance(self) -> bool:
@@ -84,8 +75,8 @@ class _Track:
         return isinstance(self.shown, drops.Panel) and self.shown.chance is not None
 
 
-def draw_overview(study: Findings, *, title: str = "", caption: str = "") -> Figure:
-    """All quantities of the layers as one matplotlib figure, below each other; nothing is written.
+def draw_overview(findings: Findings, *, title: str = "", caption: str = "") -> Figure:
+    """Return all quantities of the layers as one figure, below each other; nothing is written.
 
     From the top down, as far as their runs are there: angular distance, Block Influence, contribution ratio,
     gradient norm, growth of the variance, and the measured drops of up to four tasks, the calibration loss
@@ -93,68 +84,61 @@ def draw_overview(study: Findings, *, title: str = "", caption: str = "") -> Fig
     slide, the panels stand in several columns.
 
     Args:
-        study: What the runs say.
+        findings: What the runs say.
         title: Above the figure, such as the model's id.
         caption: Below the title in small type.
 
     Raises:
         RunError: if nothing was measured of single layers, or a table cannot be used.
     """
-    tracks, hidden = _tracks(study)
+    tracks, hidden = _tracks(findings)
     if not tracks:
-        raise RunError(f"Nothing was measured of single layers of {study.model}, so there is no overview.")
+        raise RunError(f"Nothing was measured of single layers of {findings.model}, so there is no overview.")
     if hidden:
         more = f"{hidden} more task{'s' * (hidden > 1)} not drawn"
         caption = f"{caption}; {more}" if caption else more
-    angular = study.study.found.get(ANGULAR.name)
-    quiet = angular.quiet if angular is not None else None
+    angular = findings.study.found.get(ANGULAR.name)
+    quiet = None if angular is None else angular.quiet
     keys = _keys(tracks, quiet)
-
-    page = _lay_out(study, tracks, list(keys), title, caption)
-
+    last = findings.layers - 1
     with style():
-        figure = Figure(figsize=(page.width, page.height), facecolor="white")
-        FigureCanvasAgg(figure)
-        top = write_lines(figure, page.left, page.height - _TOP, page.title, page.title_pt, weight="bold")
-        top = write_lines(figure, page.left, top, page.caption, NOTE_PT, color=FAINT) - _HEAD_GAP
+        plan = _plan(tracks, last, list(keys), title, caption)
+        page, inside = plan.page, plan.panel_in
+        page.open(plan.height)
         if keys:
-            signs = list(keys.values())
-            write_keys(figure, page.left, top, list(keys), signs, page.key_columns, _SIGN_IN)
-        for column, numbers in enumerate(page.columns):
-            x = page.left + column * (page.panel_in + page.between)
-            top = page.height - page.above
+            page.write_key(list(keys.values()))
+        for column, numbers in enumerate(plan.columns):
+            left, top = page.left + column * (inside + plan.between), page.head
             for number in numbers:
-                track, (name, note) = tracks[number], page.heads[number]
-                top = write_lines(figure, x, top, name, TICK_PT, weight="bold")
-                top = write_lines(figure, x, top, note, NOTE_PT, color=FAINT) - _HEAD_GAP - track.height
-                box = (x, top, page.panel_in, track.height)
-                axes = figure.add_axes(page.fractions(*box))
-                axes.set_xlim(-_SIDE, study.layers - 1 + _SIDE)
-                _draw(axes, track, quiet, page.panel_in / (study.layers - 1 + 2 * _SIDE))
+                track, (name, note) = tracks[number], plan.heads[number]
+                top = page.write(left, top, name, TICK_PT, weight="bold")
+                top = page.write(left, top, note, NOTE_PT, color=FAINT) + GAP
+                axes = page.add_axes(left, top, inside, track.height)
                 lowest = number == numbers[-1]
-                axes.set_xticks(ticks(0, study.layers - 1), labels=None if lowest else [])
-                if lowest:
-                    axes.set_xlabel("Layer index $l$")
-                top -= _GAP
-    return figure
+                set_layers(
+                    axes, 0, last, drops.BESIDE_BARS, "Layer index $l$" if lowest else "", labelled=lowest
+                )
+                _draw(axes, track, quiet, inside / (last + 2 * drops.BESIDE_BARS))
+                top += track.height + _PANEL_GAP
+    return page.figure
 
 
-def _tracks(study: Findings) -> tuple[list[_Track], int]:
-    """The panels from the top down, and how many tasks have none."""
-    frame = study.by_layer
+def _tracks(findings: Findings) -> tuple[list[_Track], int]:
+    """Return the panels from the top down, and how many tasks have none."""
+    frame = findings.by_layer
     found = []
     for column in proxies():
         if column.startswith("drop_") or column not in frame:
             continue
-        quantity = quantity_of(column, frame[column].to_numpy(dtype="float64"))
-        if quantity is not None:
-            quantity = quantity.with_labels(int(_CURVE_IN / _LABEL_IN))
-            found.append(_Track(quantity.words, _note(quantity), _CURVE_IN, quantity))
-    tasks = study.drops
+        score = shown_score(column, frame[column].to_numpy(dtype="float64"))
+        if score is not None:
+            score = score.with_labels(int(_CURVE_IN / TICK_LABEL_IN))
+            found.append(_Track(score.words, _note(score), _CURVE_IN, score))
+    tasks = findings.drops
     shown = tasks if len(tasks) <= MOST_TASKS else [*tasks[: MOST_TASKS - 1], tasks[-1]]
     for drop in shown:
         panel = drops.plan_panel(drop, _DROPS_IN)
-        kept = sparser(panel.ticks, int(_DROPS_IN / _LABEL_IN))
+        kept = sparser(panel.ticks, int(_DROPS_IN / TICK_LABEL_IN))
         labels = [panel.tick_labels[number] for number in kept]
         panel = replace(panel, ticks=[panel.ticks[number] for number in kept], tick_labels=labels)
         unit = " (nats/token)" if drop.metric == "loss" else ""
@@ -167,18 +151,18 @@ def _tracks(study: Findings) -> tuple[list[_Track], int]:
     return found, len(tasks) - len(shown)
 
 
-def _note(quantity: Quantity) -> str:
-    """What a curve does not say itself."""
-    said = ["variance behind a layer over that before it"] if quantity.column == GROWTH else []
-    if quantity.cut:
-        said.append(quantity.cut_note)
-    if quantity.absent:
-        said.append(f"0 or less and so not drawn: {layers_named(quantity.absent)}")
+def _note(score: ShownScore) -> str:
+    """Return what a curve does not say itself."""
+    said = ["variance behind a layer over that before it"] if score.column == GROWTH else []
+    if score.cut:
+        said.append(score.cut_note)
+    if score.absent:
+        said.append(f"0 or less and so not drawn: {layers_named(score.absent)}")
     return "; ".join(said)
 
 
 def _keys(tracks: Sequence[_Track], quiet: QuietStretch | None) -> dict[str, Artist]:
-    """What shade, lines and bars mean, with a sign each."""
+    """Return what shade, lines and bars mean, with a sign each."""
     found: dict[str, Artist] = {}
     if quiet is not None:
         which = layers_named(range(quiet.first, quiet.last + 1))
@@ -193,62 +177,47 @@ _MEDIAN = {"color": FAINT, "linewidth": 0.7, "linestyle": (0, (3.0, 1.6))}
 
 
 def _draw(axes: Axes, track: _Track, quiet: QuietStretch | None, layer_in: float) -> None:
-    """A curve or bars, and the quiet stretch behind them."""
+    """Draw a curve or bars, and the quiet stretch behind them."""
     if quiet is not None:
         axes.axvspan(quiet.first - 0.5, quiet.last + 0.5, color=QUIET, linewidth=0, zorder=0)
     if isinstance(track.shown, drops.Panel):
-        drops.draw_panel(axes, track.shown, layer_in, 0.0)
-        axes.set_ylabel("")  # its name above says it
+        drops.draw_panel(axes, track.shown, layer_in)
         return
-    quantity = track.shown
-    set_axis(axes, quantity.axis, quantity.logarithmic)
-    draw_curve(axes, quantity.curve, layer_in * 72)
-    if quantity.cut:
-        ends = [quantity.at(layer) for layer in quantity.cut]
-        axes.plot(quantity.cut, ends, **CUT_LOOK)
-    if quantity.column == "angular_distance" and quiet is not None:
-        axes.axhline(float(np.nanmedian(quantity.values)), zorder=1, **_MEDIAN)
-    if quantity.column == GROWTH and quantity.axis.low < 1 < quantity.axis.high:
+    score = track.shown
+    score.scale.set(axes)
+    draw_curve(axes, score.curve, layer_in * 72)
+    score.draw_cut(axes)
+    if score.column == "angular_distance" and quiet is not None:
+        axes.axhline(float(np.nanmedian(score.values)), zorder=1, **_MEDIAN)
+    if score.column == GROWTH and score.scale.low < 1 < score.scale.high:
         axes.axhline(1, color=INK, linewidth=0.5, zorder=1)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 @dataclass(frozen=True)
-class _Page:
-    """Where things stand, in inches: head, keys, and the panels by number in their columns.
+class _Plan:
+    """Where the panels stand, by number in their columns; lengths in inches.
 
-    ``heads`` are the lines above each panel, ``above`` is what stands over the columns, ``between`` from the
-    end of one panel to the beginning of that beside it.
+    ``heads`` are the lines above each panel, ``between`` is from the end of one panel to the beginning of
+    that beside it.
     """
 
-    width: float
+    page: Page
     height: float
-    title_pt: float
-    title: list[str]
-    caption: list[str]
-    key_columns: int
-    above: float
-    left: float
     between: float
     panel_in: float
     heads: list[tuple[list[str], list[str]]]
     columns: list[list[int]]
 
-    def fractions(
-        self, left: float, bottom: float, width: float, height: float
-    ) -> tuple[float, float, float, float]:
-        """A box in inches as the fractions that matplotlib takes."""
-        return left / self.width, bottom / self.height, width / self.width, height / self.height
 
-
-def _lay_out(study: Findings, tracks: Sequence[_Track], keys: list[str], title: str, caption: str) -> _Page:
-    """A page with the panels in one column, or in as many as it is too low for."""
-    left = _EDGE + max(track.labels_in for track in tracks) + _TICK_ROOM
-    right = _CHANCE_RIGHT if any(track.chance for track in tracks) else _RIGHT
+def _plan(tracks: Sequence[_Track], last: int, keys: list[str], title: str, caption: str) -> _Plan:
+    """Return a page with the panels in one column, or in as many as it is too low for."""
+    # No axis has a label: the names above the panels say what they are.
+    left = room_beside([label for track in tracks for label in track.tick_labels], 0)
+    right = NAMED_RIGHT if any(track.chance for track in tracks) else RIGHT
     between = right + _COLUMN_GAP + left
-    wanted = (study.layers - 1 + 2 * _SIDE) * _LAYER_IN
-    highest = min(here().height, _HIGHEST_IN)
-    pages = []
+    wanted = (last + 2 * drops.BESIDE_BARS) * LAYER_IN
+    highest = min(current_size().height, _HIGHEST_IN)
+    plans = []
     for count in range(1, min(_MOST_COLUMNS, len(tracks)) + 1):
         wide = left + count * wanted + (count - 1) * between + right
         width = page_width(wide) if count == 1 else max(page_width(wide), broad_width())
@@ -258,32 +227,24 @@ def _lay_out(study: Findings, tracks: Sequence[_Track], keys: list[str], title: 
             for track in tracks
         ]
         heights = [
-            text_height(name, TICK_PT) + text_height(note, NOTE_PT) + _HEAD_GAP + track.height
+            text_height(name, TICK_PT) + text_height(note, NOTE_PT) + GAP + track.height
             for track, (name, note) in zip(tracks, heads, strict=True)
         ]
         columns, high = _shared_out(heights, count)
-        # The letters of a PNG stand on whole pixels: a line can be a little wider than measured.
-        room = width - left - _HEAD_RIGHT
-        title_pt, title_lines = fit_title(title, room)
-        caption_lines = fit(caption, NOTE_PT, room)
-        rows, key_columns = key_grid(keys, room, _SIGN_IN) if keys else (0, 1)
-        above = _TOP + text_height(title_lines, title_pt) + text_height(caption_lines, NOTE_PT)
-        above += text_height([""] * rows, NOTE_PT) + 3 * _HEAD_GAP
-        total = above + high + _BOTTOM
-        head = (title_pt, title_lines, caption_lines, key_columns, above)
-        pages.append(_Page(width, total, *head, left, between, panel_in, heads, columns))
-        if total <= highest:
+        page = Page(width, left, title=title, caption=caption, keys=keys, sign_in=_SIGN_IN)
+        plans.append(_Plan(page, page.head + high + BOTTOM, between, panel_in, heads, columns))
+        if plans[-1].height <= highest:
             break
     # Where none is low enough: the lowest one.
-    return pages[-1] if pages[-1].height <= highest else min(pages, key=lambda page: page.height)
+    return plans[-1] if plans[-1].height <= highest else min(plans, key=lambda plan: plan.height)
 
 
 def _shared_out(heights: Sequence[float], count: int) -> tuple[list[list[int]], float]:
-    """The panels in so many columns, in order, so that the highest column is as low as can be; its height."""
+    """Return the panels in so many columns, in order, the highest as low as can be, and its height."""
     numbers = range(len(heights))
     choices = []
     for cuts in combinations(range(1, len(heights)), count - 1):
         columns = [list(numbers[first:end]) for first, end in pairwise((0, *cuts, len(heights)))]
-        high = max(sum(heights[n] for n in column) + (len(column) - 1) * _GAP for column in columns)
+        high = max(sum(heights[n] for n in column) + (len(column) - 1) * _PANEL_GAP for column in columns)
         choices.append((columns, high))
     return min(choices, key=lambda choice: choice[1])

@@ -40,6 +40,25 @@ def page(report: Report, svgs: Mapping[str, bytes], files: Sequence[str]) -> str
         svgs: By name of a figure its SVG file.
         files: The paths of all files of the report, for :func:`files_named`.
     """
+    script = (_ASSETS / "report.js").read_text(encoding="utf-8")
+    return (
+        page_environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            numbering=NUMBERING,
+            files=files,
+            pictures={name: _picture(svg) for name, svg in svgs.items()},
+            style=Markup((_ASSETS / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            long=_LONG,
+        )
+    )
+
+
+def page_environment() -> jinja2.Environment:
+    """Return what fills in the page's template: every value is one line of text, escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         finalize=_one_line,
@@ -49,17 +68,7 @@ def page(report: Report, svgs: Mapping[str, bytes], files: Sequence[str]) -> str
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"lines": _lines, "cells": _cells, "heads": _heads}
-    script = (_ASSETS / "report.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html").render(
-        report=report,
-        numbering=NUMBERING,
-        files=files,
-        pictures={name: _picture(svg) for name, svg in svgs.items()},
-        style=Markup((_ASSETS / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        long=_LONG,
-    )
+    return environment
 
 
 def files_named(page_before: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from depthprobe.findings.findings import read_findings
 from depthprobe.findings.study import Study
 from depthprobe.render.charts.kit.encoding import FORMATS, render_bytes
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.report.contents import Report, report_of
 from depthprobe.render.report.latex import latex_table
 from depthprobe.render.report.markdown import markdown

@@ -1,4 +1,4 @@
-"""A figure as the bytes of a file: the same ones every time, magnified as its preset says."""
+"""A figure as the bytes of a file: the same ones every time, magnified as its page size says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fontTools import subset
 from matplotlib.backends.backend_pdf import Op, PdfFile, RendererPdf
 from matplotlib.figure import Figure
 
-from depthprobe.render.charts.kit.presets import magnification
+from depthprobe.render.charts.kit.page_sizes import magnification
 from depthprobe.render.charts.kit.style import style
 
 # What each kind of file must not say, so that drawing twice gives the same bytes: when, and by which version.

@@ -129,7 +129,7 @@ def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:
     return min(fits, key=lambda choice: (len(choice[1]), -choice[0]))
 
 
-def text_height(lines: list[str], size_pt: float) -> float:
+def text_height(lines: Sequence[str], size_pt: float) -> float:
     """The height of lines of text in inches."""
     return len(lines) * size_pt * LINE_SPACING / 72
 
@@ -138,7 +138,7 @@ def write_lines(
     figure: Figure,
     left: float,
     top: float,
-    lines: list[str],
+    lines: Sequence[str],
     size_pt: float,
     weight: str = "normal",
     color: str = INK,
@@ -171,7 +171,7 @@ def key_grid(keys: Sequence[str], room_in: float, sign_in: float) -> tuple[int, 
     return len(keys), 1
 
 
-def write_keys(
+def write_key(
     figure: Figure,
     left: float,
     top: float,

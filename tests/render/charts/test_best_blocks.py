@@ -5,7 +5,7 @@ import pytest
 
 from depthprobe.errors import RunError
 from depthprobe.render.charts.best_blocks import draw_best_blocks
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from support.legibility import check_print
 from support.made_up_runs import angular_frame
 from support.readings import angular_findings

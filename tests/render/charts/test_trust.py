@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
 from depthprobe.render.report.plates import trust_plates
 from support.legibility import check_print

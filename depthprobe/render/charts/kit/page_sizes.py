@@ -19,7 +19,7 @@ from depthprobe.render.charts.kit.style import DOUBLE_COLUMN_IN, SINGLE_COLUMN_I
 
 
 @dataclass(frozen=True)
-class Preset:
+class PageSize:
     """What a figure is made for.
 
     Args:
@@ -47,71 +47,71 @@ _SLIDE_WIDTH_IN, _SLIDE_HEIGHT_IN, _SLIDE_MAGNIFIED = 13.33, 7.5, 2.25
 _NARROW_IN = 5.0
 _SLIDE_IN = _SLIDE_WIDTH_IN / _SLIDE_MAGNIFIED
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
+PAGE_SIZES = {
+    size.name: size
+    for size in (
         # One column of two-column proceedings, or as much more, up to both, as the layers need.
-        Preset("auto", SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN),
-        Preset("paper-single", 3.25, 3.25),
-        Preset("paper-double", 6.75, 6.75),
-        Preset("slides", _SLIDE_IN, _SLIDE_IN, _SLIDE_MAGNIFIED, _SLIDE_HEIGHT_IN),
+        PageSize("auto", SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN),
+        PageSize("paper-single", 3.25, 3.25),
+        PageSize("paper-double", 6.75, 6.75),
+        PageSize("slides", _SLIDE_IN, _SLIDE_IN, _SLIDE_MAGNIFIED, _SLIDE_HEIGHT_IN),
     )
 }
-_drawn_for: ContextVar[Preset] = ContextVar("drawn_for", default=PRESETS["auto"])
+_drawn_for: ContextVar[PageSize] = ContextVar("drawn_for", default=PAGE_SIZES["auto"])
 
 
-def preset(name: str) -> Preset:
-    """The preset of a name.
+def page_size(name: str) -> PageSize:
+    """Return the page size of a name.
 
     Raises:
         OptionError: if there is none.
     """
-    if name not in PRESETS:
-        raise OptionError(f"--style is {name!r}.", f"Use one of: {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    if name not in PAGE_SIZES:
+        raise OptionError(f"--style is {name!r}.", f"Use one of: {', '.join(PAGE_SIZES)}.")
+    return PAGE_SIZES[name]
 
 
 @contextmanager
-def drawn_for(name: str) -> Iterator[Preset]:
-    """Lay out figures for a preset while the body runs, in this thread and task only.
+def drawn_for(name: str) -> Iterator[PageSize]:
+    """Lay out figures for a page size while the body runs, in this thread and task only.
 
     Raises:
-        OptionError: if there is no such preset.
+        OptionError: if there is no such page size.
     """
-    token = _drawn_for.set(preset(name))
+    token = _drawn_for.set(page_size(name))
     try:
         yield _drawn_for.get()
     finally:
         _drawn_for.reset(token)
 
 
-def here() -> Preset:
-    """The preset that figures are laid out for."""
+def current_size() -> PageSize:
+    """Return the page size that figures are laid out for."""
     return _drawn_for.get()
 
 
 def page_width(wanted_in: float) -> float:
-    """The width of a figure in inches whose content wants so many."""
-    return float(np.clip(wanted_in, here().narrowest, here().widest))
+    """Return the width of a figure in inches whose content wants so many."""
+    return float(np.clip(wanted_in, current_size().narrowest, current_size().widest))
 
 
 def broad_width(least_in: float = _NARROW_IN) -> float:
-    """The width in inches of a figure with panels beside each other: the widest, two columns if that is less.
+    """Return the width in inches of a figure with panels beside each other.
 
-    Such a figure is cramped in one column, so it stands across both.
+    It is the widest there is, or that of two columns if that is less: in one column it would be cramped.
 
     Args:
         least_in: What the panels need side by side.
     """
-    return here().widest if here().widest >= least_in else PRESETS["paper-double"].widest
+    return current_size().widest if current_size().widest >= least_in else PAGE_SIZES["paper-double"].widest
 
 
 def magnification(width_in: float, height_in: float) -> float:
-    """By how much a figure of such a size is magnified, so that it stays on its page.
+    """Return by how much a figure of such a size is magnified, so that it stays on its page.
 
     In print type has the size it was given, so nothing is made smaller there.
     """
-    chosen = here()
+    chosen = current_size()
     if chosen.magnified == 1:
         return 1.0
     return min(chosen.magnified, chosen.widest * chosen.magnified / width_in, chosen.highest / height_in)

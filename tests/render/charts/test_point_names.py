@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthprobe.render.charts.kit.labels import place_names
+from depthprobe.render.charts.kit.point_names import place_names
 
 ROOM = (200.0, 150.0)
 RADIUS = 2.0

@@ -3,8 +3,13 @@ import pandas as pd
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.render.charts.training import draw_training
+from depthprobe.render.charts import training as training_chart
 from support.legibility import check_text
+
+
+def draw_training(layers, losses, **options):
+    return training_chart.draw({"training": layers, "loss": losses}, **options)
+
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300)

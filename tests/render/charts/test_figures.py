@@ -16,7 +16,7 @@ from depthprobe.errors import MachineError, OptionError, RunError
 from depthprobe.findings.captions import model_title
 from depthprobe.render.charts.figures import draw_run, figure_of
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.kit.presets import drawn_for
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.kit.style import FONT
 from depthprobe.results.store import read_run
 
@@ -147,7 +147,7 @@ from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
 assert lines_of(run)
-for part in ("models", "probes", "metrics", "pipeline", "texts"):
+for part in ("models", "probes", "pipeline", "texts"):
     assert f"depthprobe.{part}" not in sys.modules, part
 """
     done = subprocess.run(

@@ -9,18 +9,20 @@ from matplotlib.collections import QuadMesh
 from PIL import Image
 
 from depthprobe.errors import OptionError
-from depthprobe.render.charts import angular as charts
+from depthprobe.render.charts import angular as angular_chart
 from depthprobe.render.charts.angular import distance_matrix, rescale_rows
+from depthprobe.render.charts.figures import figure_of
 from depthprobe.render.charts.kit.style import fit, fit_title, printable, width_in
 from depthprobe.render.charts.kit.ticks import ticks
 from support.readings import angular_findings
 
+
+def draw_angular(frame, **options):
+    return angular_chart.draw(angular_findings(frame), **options)
+
+
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 SIZES = (1, 2, 3, 6, 12, 24, 32, 40, 80, 126)
-
-
-def draw_angular(frame, **how):
-    return charts.draw_angular(angular_findings(frame), **how)
 
 
 def parts(figure):
@@ -110,9 +112,9 @@ def test_axes_and_colour_bar_say_what_they_show(make_frame, normalize):
     assert rescaled == (normalize == "row")
 
 
-def test_an_unknown_scaling_is_refused(make_frame):
-    with pytest.raises(OptionError, match="normalize is 'column'. Use one of: none, row"):
-        draw_angular(make_frame(3), normalize="column")
+def test_an_unknown_scaling_is_refused(make_run):
+    with pytest.raises(OptionError, match="--normalize must be none or row, got 'column'"):
+        figure_of(make_run(), normalize="column")
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=12), min_size=1, max_size=5))

@@ -46,13 +46,13 @@ DEEP = (("a/one", 80), (LONG, 126), ("b/three", 32))
 @pytest.mark.parametrize("models", [TWO, FIVE, DEEP], ids=["two", "five", "deep"])
 @pytest.mark.parametrize("stem", COMPARISONS)
 def test_no_text_of_a_comparison_is_clipped_or_overlaps(compared, models, stem):
-    check_text(COMPARISONS[stem](compared(*models), "none", ""))
+    check_text(COMPARISONS[stem](compared(*models)))
 
 
 @pytest.mark.parametrize("stem", ["compare_variance", "compare_gradnorm", "compare_prune_sweep"])
 @pytest.mark.parametrize("models", [TWO, FIVE], ids=["two", "five"])
 def test_panels_share_their_axes(compared, models, stem):
-    axes = COMPARISONS[stem](compared(*models), "none", "").axes
+    axes = COMPARISONS[stem](compared(*models)).axes
     assert len(axes) == len(models)
     assert len({each.get_ylim() for each in axes}) == len({each.get_xlim() for each in axes}) == 1
     boxes = [each.get_position().size for each in axes]
@@ -61,7 +61,7 @@ def test_panels_share_their_axes(compared, models, stem):
 
 def test_maps_share_one_scale_that_holds_every_distance(compared):
     run = compared(*FIVE)
-    figure = COMPARISONS["compare_angular"](run, "none", "")
+    figure = COMPARISONS["compare_angular"](run)
     limits = {mesh.get_clim() for axes in figure.axes[:5] for mesh in axes.collections[:1]}
     distances = run.tables["compare_angular"].distance
     assert limits == {(distances.min(), distances.max())}
@@ -69,11 +69,11 @@ def test_maps_share_one_scale_that_holds_every_distance(compared):
 
 
 def test_where_depths_differ_profiles_run_from_0_to_1(compared):
-    axes = COMPARISONS["compare_variance"](compared(*FIVE), "none", "").axes
+    axes = COMPARISONS["compare_variance"](compared(*FIVE)).axes
     for each in axes:
         x = each.lines[0].get_xdata()
         assert x[0] == 0 and x[-1] == 1
-    drops = COMPARISONS["compare_prune_sweep"](compared(*FIVE), "none", "").axes
+    drops = COMPARISONS["compare_prune_sweep"](compared(*FIVE)).axes
     for each, (_, layers) in zip(drops, FIVE, strict=True):
         middles = [bar.get_x() + bar.get_width() / 2 for bar in each.patches]
         assert np.allclose(middles, np.arange(layers) / layers)
@@ -138,5 +138,5 @@ def test_the_notes_above_a_panel_are_kept_apart(compared):
     frame = run.tables["compare_prune_sweep"].copy()
     frame.loc[frame["layer"] == 0, ["drop", "ci_low", "ci_high"]] = (-9.0, -9.1, -8.9)
     cut = replace(run, tables={"compare_prune_sweep": frame})
-    said = " ".join(text.get_text() for text in COMPARISONS["compare_prune_sweep"](cut, "none", "").texts)
+    said = " ".join(text.get_text() for text in COMPARISONS["compare_prune_sweep"](cut).texts)
     assert "200 items; axis cut: layer 0 at" in " ".join(said.split())

@@ -8,19 +8,25 @@ from PIL import Image
 
 from depthprobe.errors import RunError
 from depthprobe.findings.growth import growth_of
-from depthprobe.render.charts import profiles as charts
-from depthprobe.render.charts.profiles import BAND_COLOR, LOOKS, MAIN
+from depthprobe.render.charts import gradnorm as gradnorm_chart
+from depthprobe.render.charts import variance as variance_chart
+from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines
+from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN
 from support.legibility import boxes, check_text
 from support.profile_frames import falling, gradnorm, rising, variance
 from support.readings import gradnorm_findings, variance_findings
 
+# What is measured, as the caption begins.
+GRADIENT = "gradient of the mean loss (nats) over all predicted tokens taken as one batch"
+VARIANCE = "variance over the hidden dimension, mean over 32,640 tokens, before the final norm"
 
-def draw_gradnorm(frame, **words):
-    return charts.draw_gradnorm(gradnorm_findings(frame), **words)
+
+def draw_gradnorm(frame, **options):
+    return gradnorm_chart.draw(gradnorm_findings(frame), **options)
 
 
-def draw_variance(frame, **words):
-    return charts.draw_variance(variance_findings(frame), **words)
+def draw_variance(frame, **options):
+    return variance_chart.draw(variance_findings(frame), **options)
 
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
@@ -147,15 +153,15 @@ def test_a_norm_of_0_leaves_a_gap_on_a_logarithmic_axis_and_the_caption_says_whe
     assert np.isnan(curves(figure)["whole block"].get_ydata()).tolist() == [False, True, False, False, False]
     assert np.isnan(curves(figure)["norms"].get_ydata()).tolist() == [False, True, False, True, True]
     # What is said of the whole block need not be said of its parts.
-    assert (
-        " ".join(written(figure)) == "data; 0 and so not drawn: whole block in layer 1, norms in layers 3-4"
+    assert " ".join(written(figure)) == (
+        f"{GRADIENT}; data; 0 and so not drawn: whole block in layer 1, norms in layers 3-4"
     )
 
 
 def test_a_norm_of_0_is_drawn_where_the_axis_begins_at_0():
     figure = draw_gradnorm(gradnorm([0.5, 0.0, 0.4], ()))
     assert curves(figure)["whole block"].get_ydata().tolist() == [0.5, 0.0, 0.4]
-    assert not written(figure)
+    assert " ".join(written(figure)) == GRADIENT
 
 
 def test_a_part_that_few_layers_have_is_seen_there():
@@ -212,7 +218,7 @@ def test_missing_and_empty_branches_are_left_out():
     drawn = curves(figure)
     assert np.isnan(drawn["added by feed-forward"].get_ydata()).tolist() == [False, True, True, False]
     assert np.isnan(drawn["added by attention"].get_ydata()).tolist() == [True, True, False, False]
-    assert written(figure) == ["data; 0 and so not drawn: attention in layers 0-1"]
+    assert " ".join(written(figure)) == f"{VARIANCE}; data; 0 and so not drawn: attention in layers 0-1"
     assert "added by attention" not in curves(draw_variance(variance([1.0, 2.0], branches=())))
 
 
@@ -269,9 +275,11 @@ def test_lines_can_be_told_apart_in_grey_and_from_the_paper(draw):
     assert len(set(map(str, looks))) == len(looks)
     for line in axes.lines:
         assert grey("white") - grey(line.get_color()) > 0.35
-    tones = sorted(grey(look.color) for look in (MAIN, LOOKS["feedforward"], LOOKS["attention"]))
+    tones = sorted(
+        grey(look.color) for look in (MAIN, BRANCH_LOOKS["feedforward"], BRANCH_LOOKS["attention"])
+    )
     assert min(np.diff(tones)) > 0.1
-    assert 0.1 < grey("white") - grey(BAND_COLOR) < 0.3
+    assert 0.1 < grey("white") - grey(Band.color) < 0.3
 
 
 def test_thin_lines_of_many_layers_still_carry_marks_that_do_not_touch():
@@ -281,15 +289,17 @@ def test_thin_lines_of_many_layers_still_carry_marks_that_do_not_touch():
 
 
 def test_outside_text_is_never_read_as_mathematics():
-    for draw, frame in ((draw_gradnorm, falling(3)), (draw_variance, rising(3))):
+    for draw, frame, what in ((draw_gradnorm, falling(3), GRADIENT), (draw_variance, rising(3), VARIANCE)):
         figure = draw(frame, title="$5 \\frac", caption="_y_ $x^")
         figure.canvas.draw()
-        assert written(figure) == ["$5 \\frac", "_y_ $x^"]
+        assert " ".join(written(figure)) == f"$5 \\frac {what}; _y_ $x^"
         assert not any(text.get_parse_math() for text in figure.texts)
 
 
 def test_without_title_and_caption_the_key_is_at_the_top():
-    figure = draw_gradnorm(falling(12))
+    curve = Curve("a key", np.arange(12.0), np.arange(12.0), MAIN)
+    labels = {"x_label": "x", "y_label": "y", "title": "", "caption": ""}
+    figure = draw_lines([curve], logarithmic=False, last=11, **labels)
     assert not figure.texts
     assert max(box.y1 for _, box in boxes(figure)) > 0.95 * figure.canvas.get_width_height()[1]
 

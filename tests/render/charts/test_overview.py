@@ -8,7 +8,7 @@ from PIL import Image
 
 from depthprobe.errors import RunError
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.kit.presets import PRESETS, drawn_for
+from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
 from depthprobe.render.report.plates import overview_plates
 from support.legibility import check_print
@@ -25,7 +25,7 @@ def findings(request, tmp_path_factory):
     return findings_in(write_model(tmp_path_factory.mktemp("runs"), request.param, ("mmlu", "wikitext")))
 
 
-@pytest.mark.parametrize("style", PRESETS)
+@pytest.mark.parametrize("style", PAGE_SIZES)
 def test_no_text_is_clipped_or_overlaps(findings, style):
     with drawn_for(style):
         check_print(draw_overview(findings, title=LONG, caption=DATA))

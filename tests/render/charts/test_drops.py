@@ -11,15 +11,21 @@ from depthprobe.findings.drops import relevance
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.words import spans, spoken
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.render.charts import drops as charts
-from depthprobe.render.charts.drops import BAR, CUT_GAP, MOST_PANELS, cut_rows
+from depthprobe.render.charts import drops as drops_chart
+from depthprobe.render.charts.drops import MOST_PANELS
 from depthprobe.render.charts.figures import draw_run
+from depthprobe.render.charts.kit.looks import BAR
+from depthprobe.render.charts.kit.scales import CUT_GAP, cut_rows
 from depthprobe.render.charts.kit.style import INK
 from depthprobe.render.terminal import drops as tables
 from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run, reserve, save
 from support.legibility import check_text, printed
 from support.readings import sweep_findings
+
+
+def draw_drops(frame, options=None, layers=None, **words):
+    return drops_chart.draw(sweep_findings(frame, options, layers), **words)
 
 
 def drops_of(frame, task, options=None):
@@ -36,10 +42,6 @@ def drop_reading(frame, task, options=None):
 
 def drop_table(frame, task, options=None, model=""):
     return tables.drop_table(drops_of(frame, task, options), model)
-
-
-def draw_drops(frame, options=None, layers=None, **words):
-    return charts.draw_drops(sweep_findings(frame, options, layers), **words)
 
 
 NAMES = (
@@ -515,7 +517,7 @@ def test_drops_are_not_rescaled(saved):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(), normalize="row")
     assert str(caught.value) == (
-        "--normalize is 'row', and drops are only drawn as measured. Leave --normalize out."
+        "--normalize is 'row', and prune-sweep is only drawn as measured. Leave --normalize out."
     )
 
 

@@ -14,15 +14,33 @@ from typer.testing import CliRunner
 from depthprobe.commands import options
 from depthprobe.commands.app import app
 from depthprobe.errors import OptionError
-from depthprobe.render.charts.angular import draw_angular
+from depthprobe.render.charts import angular as angular_chart
+from depthprobe.render.charts import gradnorm as gradnorm_chart
+from depthprobe.render.charts import training as training_chart
+from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.encoding import render_bytes
-from depthprobe.render.charts.kit.presets import PRESETS, drawn_for, here
-from depthprobe.render.charts.profiles import draw_gradnorm, draw_variance
-from depthprobe.render.charts.training import draw_training
+from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, current_size, drawn_for
 from support import profile_frames as frames
 from support.gallery_runs import GALLERY
 from support.legibility import check_text
 from support.readings import angular_findings, gradnorm_findings, variance_findings
+
+
+def draw_angular(frame, **options):
+    return angular_chart.draw(angular_findings(frame), **options)
+
+
+def draw_gradnorm(frame, **options):
+    return gradnorm_chart.draw(gradnorm_findings(frame), **options)
+
+
+def draw_variance(frame, **options):
+    return variance_chart.draw(variance_findings(frame), **options)
+
+
+def draw_training(layers, losses, **options):
+    return training_chart.draw({"training": layers, "loss": losses}, **options)
+
 
 WIDTHS_IN = {"paper-single": 3.25, "paper-double": 6.75, "slides": 13.33}
 NAME = "an-organisation-with-a-long-name/a-model-with-an-even-longer-name-7b-instruct-v0.3"
@@ -37,17 +55,10 @@ def angular(layers):
     return pd.DataFrame(rows, columns=["layer", "n", "distance", "std", "samples"])
 
 
-WORDS = {"title": NAME, "caption": "data, 12 samples"}
 DRAWINGS = {
-    "angular": lambda layers: draw_angular(
-        angular_findings(angular(layers)), title=NAME, caption="data, 12 samples"
-    ),
-    "gradnorm": lambda layers: draw_gradnorm(
-        gradnorm_findings(frames.falling(layers)), title=NAME, caption="data, 12 samples"
-    ),
-    "variance": lambda layers: draw_variance(
-        variance_findings(frames.rising(layers)), title=NAME, caption="data, 12 samples"
-    ),
+    "angular": lambda layers: draw_angular(angular(layers), title=NAME, caption="data, 12 samples"),
+    "gradnorm": lambda layers: draw_gradnorm(frames.falling(layers), title=NAME, caption="data, 12 samples"),
+    "variance": lambda layers: draw_variance(frames.rising(layers), title=NAME, caption="data, 12 samples"),
 }
 
 
@@ -92,13 +103,13 @@ def test_a_figure_has_the_width_of_its_page_in_every_format_and_its_text_has_roo
 def test_on_a_slide_everything_grows_by_one_factor_so_that_labels_have_18_points():
     frame = frames.falling(32)
     with drawn_for("slides"):
-        figure = draw_gradnorm(gradnorm_findings(frame))
+        figure = draw_gradnorm(frame)
         width, _ = pdf_size_in(render_bytes(figure, "pdf"))
     factor = width / figure.get_size_inches()[0]
     assert factor * figure.axes[0].xaxis.label.get_size() == pytest.approx(18, abs=0.1)
 
 
-@pytest.mark.parametrize("style", PRESETS)
+@pytest.mark.parametrize("style", PAGE_SIZES)
 def test_a_pdf_embeds_its_fonts_as_type_42_and_has_the_same_bytes_again(style):
     with drawn_for(style):
         figure = DRAWINGS["gradnorm"](12)
@@ -122,12 +133,12 @@ def test_no_preset_outlives_its_body_and_none_changes_the_users_matplotlib():
     with pytest.raises(RuntimeError), drawn_for("slides"):
         render_bytes(DRAWINGS["gradnorm"](12), "pdf")
         raise RuntimeError
-    assert here() is PRESETS["auto"]
+    assert current_size() is PAGE_SIZES["auto"]
     assert dict(matplotlib.rcParams) == before
 
 
-def test_the_command_line_knows_the_presets_without_importing_them():
-    assert options.STYLES == tuple(PRESETS)
+def test_the_command_line_knows_the_page_sizes_without_importing_them():
+    assert options.STYLES == tuple(PAGE_SIZES)
 
 
 def test_plot_draws_in_a_style_and_refuses_an_unknown_one(tmp_path):
