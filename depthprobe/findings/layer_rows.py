@@ -81,33 +81,33 @@ def read(
         probe: The declared probe.
         tables: By stem; the first that the probe declares counts.
         facts: Nothing of them is needed.
-        layers: How many layers the model has; by default as many as the table tells of.
+        layers: How many layers the model has; as many as the table tells of if these are more.
 
     Raises:
-        RunError: if columns or rows are missing, a number is NaN or infinite, a layer is negative or not
-            there in the model, or one stands there twice.
+        RunError: if columns or rows are missing, a number is NaN or infinite, or a layer stands
+            there twice.
     """
     declared = probe.tables[0]
     frame, what = tables[declared.stem], declared.stem
     check_table(frame, what, ("layer", *declared.keys, declared.quantity), ("layer", declared.quantity))
     if declared.varying is not None:
         frame = frame[~frame[declared.varying].isin(declared.outside)]
-    if frame.empty or frame["layer"].min() < 0:
-        raise RunError(f"The table of {what} has {'no layer' if frame.empty else 'a layer below 0'}.")
+    # What stands before the first layer is none.
+    frame = frame[frame["layer"] >= 0]
+    if frame.empty:
+        raise RunError(f"The table of {what} has no row of a layer.")
     twice = frame.duplicated(["layer", *declared.keys])
     if twice.any():
         raise RunError(f"The table of {what} has layer {frame[twice].iloc[0]['layer']} twice.")
     rows = frame.sort_values("layer", kind="stable").reset_index(drop=True)
-    there = int(rows["layer"].max()) + 1
-    if layers is not None and there > layers:
-        raise RunError(f"The table of {what} has a layer {there - 1}; its model has {layers} layers.")
+    count = max(layers or 0, int(rows["layer"].max()) + 1)
     lines = {}
     groups = rows.groupby(list(declared.keys), sort=False) if declared.keys else [((), rows)]
     for values, mine in groups:
-        line = np.full(layers or there, np.nan)
+        line = np.full(count, np.nan)
         line[mine["layer"].to_numpy()] = mine[declared.quantity]
         lines[", ".join(map(str, values)) or declared.quantity] = line
-    return LayerRows(probe, rows, lines, layers or there)
+    return LayerRows(probe, rows, lines, count)
 
 
 def _extremes(words: str, values: NDArray[np.float64]) -> str:

@@ -192,7 +192,7 @@ def test_an_option_of_the_figure_is_the_charts_and_names_the_file(known, tmp_pat
 
     drawn = []
 
-    def draw(tables, facts, *, layers=None, title="", caption="", scale="even"):
+    def draw(findings, *, title="", caption="", scale="even"):
         drawn.append(scale)
         return figure_of(measured(plain, by_layer(6)))
 
