@@ -48,7 +48,7 @@ MAY_IMPORT = {
         "provenance",
     },
     "api": {"pipeline", "models", "texts", "results", "render"},
-    "comparing": {"metrics", "results", "provenance"},
+    "comparing": {"findings", "metrics", "results", "provenance"},
     "commands": {
         "pipeline",
         "comparing",

@@ -45,6 +45,11 @@ class GradNorms:
     facts: Mapping[str, Any]
 
     @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return len(self.norm)
+
+    @property
     def varies(self) -> bool:
         """Whether the norms are means over batches that differ."""
         return bool(np.nansum(self.std))

@@ -10,7 +10,7 @@ from typing import Any
 
 from depthprobe.findings.captions import data_words, model_words, task_words
 from depthprobe.findings.findings import Findings
-from depthprobe.render.report.plates import Plate, overview_plates, run_plates, trust_plates
+from depthprobe.render.report.figures import ReportFigure, overview_figures, run_figures, trust_figures
 from depthprobe.render.report.snippets import Snippet, snippets_of
 from depthprobe.render.report.tables import ReportTable, tables_of, trust_tables
 from depthprobe.results.runs import Run
@@ -34,7 +34,7 @@ class Section:
     heading: str
     sentences: Sequence[str] = ()
     tables: Sequence[ReportTable] = ()
-    figures: Sequence[Plate] = ()
+    figures: Sequence[ReportFigure] = ()
     snippets: Sequence[Snippet] = ()
     runs: Sequence[tuple[str, dict[str, str]]] = ()
 
@@ -66,7 +66,7 @@ class Report:
         return [table for section in self.sections for table in section.tables]
 
     @property
-    def figures(self) -> list[Plate]:
+    def figures(self) -> list[ReportFigure]:
         """Every figure, in the order of the page."""
         return [figure for section in self.sections for figure in section.figures]
 
@@ -75,14 +75,14 @@ def report_of(findings: Findings) -> Report:
     """Return the report of what a model's runs say; no figure is drawn yet, all are laid out."""
     study, trust, snippets = findings.study, findings.trust, snippets_of(findings)
     sections = [
-        Section("verdict", "Verdict", findings.verdict, figures=overview_plates(findings)),
-        Section("figures", "Figures", figures=list(run_plates(findings))),
+        Section("verdict", "Verdict", findings.verdict, figures=overview_figures(findings)),
+        Section("figures", "Figures", figures=list(run_figures(findings))),
         Section(
             "trust",
             "How far the cheap measurements can be trusted",
             trust.sentences,
             trust_tables(findings),
-            trust_plates(findings),
+            trust_figures(findings),
         ),
         Section("lists", "Lists to copy", snippets=[snippet for snippet in snippets if snippet.shown]),
         Section("tables", "Tables", tables=tables_of(findings)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from depthprobe.render.report.contents import NUMBERING, Report, Section
 from depthprobe.render.report.escapes import in_code, in_markdown
-from depthprobe.render.report.plates import Plate
+from depthprobe.render.report.figures import ReportFigure
 from depthprobe.render.report.snippets import Snippet
 from depthprobe.render.report.tables import ReportTable
 
@@ -35,9 +35,9 @@ def _list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {in_markdown(sentence)}" for sentence in sentences)
 
 
-def _figure(plate: Plate) -> str:
-    heading = in_markdown(plate.heading)
-    return f"### {heading}\n\n![{heading}](figures/{plate.name}.png)\n\n{in_markdown(plate.caption)}"
+def _figure(figure: ReportFigure) -> str:
+    heading = in_markdown(figure.heading)
+    return f"### {heading}\n\n![{heading}](figures/{figure.name}.png)\n\n{in_markdown(figure.caption)}"
 
 
 def _table(table: ReportTable) -> str:

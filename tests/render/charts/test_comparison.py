@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthprobe.comparing.sides import find_sides, probes_to_compare
-from depthprobe.comparing.story import compare
+from depthprobe.comparing.compare import compare
+from depthprobe.comparing.subjects import find_subjects, probes_to_compare
 from depthprobe.errors import OptionError
 from depthprobe.findings.comparison import read_comparison
 from depthprobe.render.charts.comparison import COMPARISONS
@@ -31,8 +31,8 @@ def compared(tmp_path_factory):
                 for probe in PROBES:
                     compared_runs.save_run(root, model, probe, layers, seed)
             names = [str(root / model.replace("/", "--")) for model, _ in models]
-            sides = find_sides(names, None)
-            made[models] = compare(sides, probes_to_compare(sides, None), output=root / "out", name="c")
+            subjects = find_subjects(names, None)
+            made[models] = compare(subjects, probes_to_compare(subjects, None), output=root / "out", name="c")
         return made[models]
 
     return make
@@ -92,8 +92,8 @@ def test_a_saved_comparison_is_drawn_again_from_its_csv(compared, tmp_path):
 def test_what_is_not_rescaled_is_refused(tmp_path):
     for seed in range(2):
         compared_runs.save_run(tmp_path, f"org/m{seed}", "variance", seed=seed)
-    sides = find_sides([str(tmp_path / f"org--m{seed}") for seed in range(2)], None)
-    run = compare(sides, ["variance"], output=tmp_path)
+    subjects = find_subjects([str(tmp_path / f"org--m{seed}") for seed in range(2)], None)
+    run = compare(subjects, ["variance"], output=tmp_path)
     with pytest.raises(OptionError, match="compares nothing that is rescaled"):
         draw_run(run, normalize="row", output=tmp_path)
 
@@ -122,11 +122,11 @@ def test_models_of_other_depth_have_no_rows_by_layer(compared):
 def test_of_other_depths_it_is_said_once_how_each_figure_shows_them(compared, tmp_path):
     models = (("a/four", 4), ("b/six", 6))
     runs = compared(*models).directory.parents[1]
-    sides = find_sides([str(runs / name) for name in ("a--four", "b--six")], None)
+    subjects = find_subjects([str(runs / name) for name in ("a--four", "b--six")], None)
     depth, maps = "over the relative depth l/L", "each map of angular distances over its own model's layers"
     expected = {"angular": (False, True), "variance": (True, False)}
     for probe, (relative, own) in expected.items():
-        said = " ".join(read_comparison(compare(sides, [probe], output=tmp_path, name=probe)).sentences)
+        said = " ".join(read_comparison(compare(subjects, [probe], output=tmp_path, name=probe)).sentences)
         assert said.count("The depths differ (a/four 4, b/six 6 layers)") == 1
         assert (depth in said, maps in said) == (relative, own)
     said = " ".join(read_comparison(compared(*models)).sentences)

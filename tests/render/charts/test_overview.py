@@ -10,7 +10,7 @@ from depthprobe.errors import RunError
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
-from depthprobe.render.report.plates import overview_plates
+from depthprobe.render.report.figures import overview_figures
 from support.legibility import check_print
 from support.made_up_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
 from support.readings import findings_in
@@ -154,4 +154,4 @@ def test_where_nothing_was_measured_of_single_layers_there_is_no_overview(tmp_pa
     findings = findings_in(write_sweep(tmp_path, 6, block=4, frame=rows))
     with pytest.raises(RunError, match="Nothing was measured of single layers"):
         draw_overview(findings)
-    assert overview_plates(findings) == []
+    assert overview_figures(findings) == []

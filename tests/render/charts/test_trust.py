@@ -6,7 +6,7 @@ import pytest
 from depthprobe.errors import RunError
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
-from depthprobe.render.report.plates import trust_plates
+from depthprobe.render.report.figures import trust_figures
 from support.legibility import check_print
 from support.made_up_runs import sweep_rows, write_angular, write_model, write_sweep
 from support.readings import findings_in
@@ -124,9 +124,9 @@ def test_nothing_is_called_best_that_orders_the_layers_wrongly(tmp_path, highest
     said = [text.get_text() for text in draw_trust_scatter(findings, "mmlu").texts]
     words = ("Best: ", "Worst: ", "Highest correlation: ", "Lowest: ")
     assert [word for text in said for word in words if word in text] == heads
-    plate = next(plate for plate in trust_plates(findings) if plate.name == "trust-mmlu")
-    assert ("best" in (plate.heading + plate.caption).lower()) == (highest > 0)
-    assert ("none above 0" in plate.caption) == (highest <= 0)
+    figure = next(figure for figure in trust_figures(findings) if figure.name == "trust-mmlu")
+    assert ("best" in (figure.heading + figure.caption).lower()) == (highest > 0)
+    assert ("none above 0" in figure.caption) == (highest <= 0)
 
 
 def test_a_sweep_of_some_layers_shows_those(tmp_path):

@@ -23,7 +23,7 @@ _SAME = 1e-9
 
 
 @dataclass(frozen=True)
-class Items:
+class ItemScores:
     """What a run keeps of single items: ``scores`` [variant, doc] by number, its ``docs``, removed layers."""
 
     layers: tuple[int, ...]
@@ -41,7 +41,7 @@ class Items:
         return without - whole if same else None
 
 
-def read_items(run: Run) -> Items | None:
+def read_item_scores(run: Run) -> ItemScores | None:
     """Return the single items of a sweep; None where the run keeps none.
 
     Raises:
@@ -58,7 +58,7 @@ def read_items(run: Run) -> Items | None:
         raise RunError(
             f"{path} cannot be read: {error}.", "Run the sweep again, or remove the file."
         ) from error
-    return Items(
+    return ItemScores(
         layers,
         {name.removesuffix(".docs"): value for name, value in arrays.items() if name.endswith(".docs")},
         {name.removesuffix(".scores"): value for name, value in arrays.items() if name.endswith(".scores")},
@@ -83,7 +83,7 @@ def drop_differences(first: Run, other: Run, rows: pd.DataFrame, theirs: pd.Data
     Source: the combined interval is that of Zou and Donner, Statistics in Medicine 27 (2008), 1693-1702.
     """
     same = _same_items(first, other)
-    ours, their_items = read_items(first), read_items(other)
+    ours, their_items = read_item_scores(first), read_item_scores(other)
     found = []
     for mine, its in zip(rows.itertuples(), theirs.itertuples(), strict=True):
         number = f"{mine.task}/{mine.metric}/{mine.filter}"

@@ -22,7 +22,7 @@ from depthprobe.render.report.names import unique_names
 
 
 @dataclass(frozen=True)
-class Plate:
+class ReportFigure:
     """One figure of a report.
 
     Args:
@@ -44,7 +44,7 @@ _ROWS = (
 )
 
 
-def run_plates(findings: Findings) -> Iterator[Plate]:
+def run_figures(findings: Findings) -> Iterator[ReportFigure]:
     """Yield the figures of single runs, in the order of the page."""
     study = findings.study
     runs, found = study.runs, study.found
@@ -56,8 +56,8 @@ def run_plates(findings: Findings) -> Iterator[Plate]:
             "distance at each block size n. Layers are 0-based."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("angular", "Angular distance", shown, partial(figure_of, run, findings=says))
-        yield Plate(
+        yield ReportFigure("angular", "Angular distance", shown, partial(figure_of, run, findings=says))
+        yield ReportFigure(
             "angular-row",
             "Angular distance, rescaled row by row",
             caption(what, [run], rescaled=_ROWS),
@@ -68,7 +68,7 @@ def run_plates(findings: Findings) -> Iterator[Plate]:
             "the smallest distance) and the median over all blocks of that size; below, the layers of the "
             "best block, 0-based. The whole model is left out."
         )
-        yield Plate(
+        yield ReportFigure(
             "best-blocks",
             "Best block of each size",
             caption(shown, [run], rescaled="nothing"),
@@ -77,7 +77,7 @@ def run_plates(findings: Findings) -> Iterator[Plate]:
     names = unique_names(f"drops-{'-'.join(sweep.names[:3])}" for sweep in study.swept)
     for run, sweep, name in zip(study.sweeps, study.swept, names, strict=True):
         tasks = task_words(run).partition(";")[0]
-        yield Plate(
+        yield ReportFigure(
             "drops" if len(names) == 1 else name,
             f"Measured drops: {tasks}" if tasks else "Measured drops",
             caption(_drops_shown(sweep), [run], rescaled="nothing"),
@@ -90,7 +90,7 @@ def run_plates(findings: Findings) -> Iterator[Plate]:
             "blocks and their parts. Layers are 0-based."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("gradnorm", "Gradient norms", shown, partial(figure_of, run, findings=says))
+        yield ReportFigure("gradnorm", "Gradient norms", shown, partial(figure_of, run, findings=says))
     if VARIANCE.name in runs:
         run, says = runs[VARIANCE.name], found[VARIANCE.name]
         what = (
@@ -99,16 +99,18 @@ def run_plates(findings: Findings) -> Iterator[Plate]:
             "are least squares of log variance over x^1 and later."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("variance", "Variance of the stream", shown, partial(figure_of, run, findings=says))
+        yield ReportFigure(
+            "variance", "Variance of the stream", shown, partial(figure_of, run, findings=says)
+        )
     for probe, says in found.items():
         if isinstance(says, LayerRows):
             shown = caption(f"{says.meaning} Layers are 0-based.", [runs[probe]], rescaled="nothing")
-            yield Plate(
+            yield ReportFigure(
                 says.probe.stem, capital(says.words), shown, partial(figure_of, runs[probe], findings=says)
             )
 
 
-def overview_plates(findings: Findings) -> list[Plate]:
+def overview_figures(findings: Findings) -> list[ReportFigure]:
     """Return the page with every quantity on one axis of layers; none where none was measured of them."""
     if len(findings.by_layer.columns) < 2:
         return []
@@ -126,14 +128,14 @@ def overview_plates(findings: Findings) -> list[Plate]:
         )
     shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
     draw = partial(draw_overview, findings, title=study.model)
-    return [Plate("overview", "All quantities by layer", shown, draw)]
+    return [ReportFigure("overview", "All quantities by layer", shown, draw)]
 
 
-def trust_plates(findings: Findings) -> list[Plate]:
+def trust_figures(findings: Findings) -> list[ReportFigure]:
     """Return for every task the proxies that order the layers best and worst, against the measured drop."""
     trust = findings.trust
     names = unique_names(f"trust-{task}" for task in trust.tasks)
-    plates = []
+    figures = []
     for task, name in zip(trust.tasks, names, strict=True):
         heading = "Best and worst cheap measurement"
         which = "that order the layers best and worst, by Spearman's"
@@ -149,8 +151,8 @@ def trust_plates(findings: Findings) -> list[Plate]:
         )
         shown = caption(what, findings.study.all_runs, rescaled="nothing")
         draw = partial(draw_trust_scatter, findings, task, title=findings.model)
-        plates.append(Plate(name, f"{heading}: {plain(task)}", shown, draw))
-    return plates
+        figures.append(ReportFigure(name, f"{heading}: {plain(task)}", shown, draw))
+    return figures
 
 
 def _drops_shown(sweep: SweepFindings) -> str:

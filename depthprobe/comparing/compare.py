@@ -1,4 +1,4 @@
-"""The whole way of a comparison: sides -> do they agree -> tables -> reserve a place -> save."""
+"""The whole way of a comparison: subjects -> do they agree -> tables -> reserve a place -> save."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from depthprobe.catalogue import PRUNE_SWEEP
 from depthprobe.comparing.agreement import check_agreement
-from depthprobe.comparing.sides import Side, labelled
+from depthprobe.comparing.subjects import Subject, labelled
 from depthprobe.comparing.tables import comparison_tables, layers_of
 from depthprobe.measurement import Measurement
 from depthprobe.provenance import versions
@@ -33,7 +34,7 @@ VERSION = 1
 
 
 def compare(
-    sides: Sequence[Side],
+    subjects: Sequence[Subject],
     probes: Sequence[str],
     *,
     output: Path = Path("reports"),
@@ -43,7 +44,7 @@ def compare(
     """Return the saved comparison of finished runs, or the one that is already there.
 
     Args:
-        sides: What is compared, each with a run of every probe; the first is what the others differ from.
+        subjects: What is compared, each with a run of every probe; the first is what the others differ from.
         probes: The probes compared.
         output: Where ``compare-NAMES/`` goes.
         name: Its name instead of that.
@@ -52,13 +53,17 @@ def compare(
     Raises:
         RunError: if the runs were not measured alike, or lack a table.
     """
-    sides = labelled(sides)
-    for note in check_agreement(sides, probes):
+    subjects = labelled(subjects)
+    for note in check_agreement(subjects, probes):
         say(note)
     # Made before the place is reserved: what cannot be compared leaves nothing behind.
-    tables = tuple(table for probe in probes for table in comparison_tables(sides, probe))
+    tables = tuple(table for probe in probes for table in comparison_tables(subjects, probe))
     place = reserve(
-        output, None, name or comparison_name([side.label for side in sides]), _settings(sides, probes), name
+        output,
+        None,
+        name or comparison_name([subject.label for subject in subjects]),
+        _settings(subjects, probes),
+        name,
     )
     if place.finished is not None:
         say(f"Already compared: {place.finished.directory} (--name compares again).")
@@ -67,43 +72,50 @@ def compare(
         say(place.note)
     try:
         measurement = Measurement("compare", tables, {})
-        return save(place, measurement, _manifest(sides, probes))
+        return save(place, measurement, _manifest(subjects, probes))
     except BaseException:
         place.abandon()
         raise
 
 
-def _settings(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
+def _settings(subjects: Sequence[Subject], probes: Sequence[str]) -> dict[str, Any]:
     """What decides the tables: the tables of the runs, in their order."""
     runs = [
         {
-            "model": side.label,
+            "model": subject.label,
             **{
-                probe: {stem: file.get("sha256") for stem, file in side.runs[probe].manifest["files"].items()}
+                probe: {
+                    stem: file.get("sha256") for stem, file in subject.runs[probe].manifest["files"].items()
+                }
                 for probe in probes
             },
         }
-        for side in sides
+        for subject in subjects
     ]
     return {"probes": list(probes), "runs": runs, "probe_version": VERSION}
 
 
-def _manifest(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
+def _hashes(run: Run) -> dict[str, str | None]:
+    """The hash of each of a run's tables, by stem."""
+    return {stem: file.get("sha256") for stem, file in run.manifest["files"].items()}
+
+
+def _manifest(subjects: Sequence[Subject], probes: Sequence[str]) -> dict[str, Any]:
     compared = []
-    for side in sides:
+    for subject in subjects:
         runs = {}
         for probe in probes:
-            run = side.runs[probe]
+            run = subject.runs[probe]
             options = run.facts
-            kept = _SWEEP_FACTS if probe == "prune-sweep" else tuple(options)
+            kept = _SWEEP_FACTS if probe == PRUNE_SWEEP.name else tuple(options)
             runs[probe] = {
                 "run": run.directory.name,
                 "data": run.manifest.get("data") or {},
                 "options": {key: options[key] for key in kept if key in options},
             }
-        model = next(iter(side.runs.values())).manifest.get("model") or {}
-        layers = layers_of(next(iter(side.runs.values())))
-        compared.append({"label": side.label, "model": {**model, "layers": layers}, "runs": runs})
+        model = next(iter(subject.runs.values())).manifest.get("model") or {}
+        layers = layers_of(next(iter(subject.runs.values())))
+        compared.append({"label": subject.label, "model": {**model, "layers": layers}, "runs": runs})
     return {
         "compared": compared,
         "options": {"probes": list(probes)},

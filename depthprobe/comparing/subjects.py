@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from depthprobe.catalogue import ANGULAR, PROBES, VARIANCE
 from depthprobe.errors import OptionError, RunError
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.naming import flat
 from depthprobe.results.runs import Run, read_run
 
-# The probes whose runs can be compared, in the order in which they are shown.
-COMPARED = ("angular", "variance", "gradnorm", "prune-sweep")
 _MODEL_FILES = ("config.json", "params.json", "adapter_config.json")
 # What may tell two runs of one model apart, with the word that is put before its value.
 _TELLING = {
@@ -27,7 +26,7 @@ _TELLING = {
 
 
 @dataclass(frozen=True)
-class Side:
+class Subject:
     """One of the things compared.
 
     Args:
@@ -46,7 +45,12 @@ class Side:
         return not self.runs
 
 
-def find_sides(arguments: Sequence[str], probes: Sequence[str] | None) -> list[Side]:
+def compared_probes() -> list[str]:
+    """Return the probes whose runs can be compared, in the order in which they are shown."""
+    return [probe.name for probe in PROBES.values() if any(table.compared for table in probe.tables)]
+
+
+def find_subjects(arguments: Sequence[str], probes: Sequence[str] | None) -> list[Subject]:
     """Return what each argument stands for: a run, a directory of a model's runs, or else a model.
 
     Args:
@@ -64,22 +68,22 @@ def find_sides(arguments: Sequence[str], probes: Sequence[str] | None) -> list[S
     twice = next((name for name, count in Counter(places).items() if count > 1), None)
     if twice is not None:
         raise OptionError(f"{arguments[places.index(twice)]} is named twice.", "Name each model or run once.")
-    return [_side(name, probes) for name in arguments]
+    return [_subject(name, probes) for name in arguments]
 
 
-def _side(argument: str, probes: Sequence[str] | None) -> Side:
+def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
     path = Path(argument)
     if not path.is_dir() or any((path / name).exists() for name in _MODEL_FILES) or any(path.glob("*.gguf")):
-        return Side(argument)
+        return Subject(argument)
     if (path / MANIFEST_NAME).is_file():
         run = read_run(path)
         probe = str(run.manifest["probe"])
-        if probe not in COMPARED:
+        if probe not in compared_probes():
             raise RunError(
                 f"{argument} is a run of {probe!r}, which cannot be compared.",
-                f"Give runs of {', '.join(COMPARED)}, or models.",
+                f"Give runs of {', '.join(compared_probes())}, or models.",
             )
-        return Side(argument, {probe: run})
+        return Subject(argument, {probe: run})
     runs: dict[str, Run] = {}
     others: set[str] = set()
     for manifest in sorted(path.glob(f"*/{MANIFEST_NAME}")):
@@ -87,7 +91,7 @@ def _side(argument: str, probes: Sequence[str] | None) -> Side:
             continue
         run = read_run(manifest.parent)
         probe = str(run.manifest["probe"])
-        if probe not in COMPARED or (probes and probe not in probes):
+        if probe not in compared_probes() or (probes and probe not in probes):
             others.add(probe)
             continue
         if probe in runs and runs[probe].directory.name == probe:
@@ -102,7 +106,7 @@ def _side(argument: str, probes: Sequence[str] | None) -> Side:
     if not runs and others:
         raise RunError(
             f"{argument} holds runs of {', '.join(sorted(others))}, and none of "
-            f"{', '.join(probes or COMPARED)}.",
+            f"{', '.join(probes or compared_probes())}.",
             "Measure it first, or choose others with --probe.",
         )
     if not runs:
@@ -110,45 +114,45 @@ def _side(argument: str, probes: Sequence[str] | None) -> Side:
             f"{argument} is neither a run, nor a directory of runs, nor a model.",
             "Give a run such as reports/MODEL/angular, a directory such as reports/MODEL, or a model.",
         )
-    return Side(argument, runs)
+    return Subject(argument, runs)
 
 
-def probes_to_compare(sides: Sequence[Side], asked: Sequence[str] | None) -> list[str]:
-    """Return the probes to compare: those asked for, else those that all finished sides share.
+def probes_to_compare(subjects: Sequence[Subject], asked: Sequence[str] | None) -> list[str]:
+    """Return the probes to compare: those asked for, else those that all finished subjects share.
 
     Where all are models, these are angular and variance.
 
     Raises:
         OptionError: if a probe is unknown.
-        RunError: if a finished side lacks a probe, or they share none.
+        RunError: if a finished subject lacks a probe, or they share none.
     """
-    finished = [side for side in sides if not side.is_model]
+    finished = [subject for subject in subjects if not subject.is_model]
     if asked is None:
         if not finished:
-            return ["angular", "variance"]
-        shared = [probe for probe in COMPARED if all(probe in side.runs for side in finished)]
+            return [ANGULAR.name, VARIANCE.name]
+        shared = [probe for probe in compared_probes() if all(probe in subject.runs for subject in finished)]
         if not shared:
-            held = "; ".join(f"{side.argument} holds {', '.join(side.runs)}" for side in finished)
+            held = "; ".join(f"{subject.argument} holds {', '.join(subject.runs)}" for subject in finished)
             raise RunError(f"The runs share no probe: {held}.", "Give runs of one probe.")
         return shared
-    unknown = [probe for probe in asked if probe not in COMPARED]
+    unknown = [probe for probe in asked if probe not in compared_probes()]
     if unknown or not asked:
         named = ", ".join(unknown) or "nothing"
-        raise OptionError(f"--probe is {named}.", f"Use some of {', '.join(COMPARED)}.")
-    for side in finished:
-        lacking = [probe for probe in asked if probe not in side.runs]
+        raise OptionError(f"--probe is {named}.", f"Use some of {', '.join(compared_probes())}.")
+    for subject in finished:
+        lacking = [probe for probe in asked if probe not in subject.runs]
         if lacking:
             raise RunError(
-                f"{side.argument} holds no run of {', '.join(lacking)}.",
+                f"{subject.argument} holds no run of {', '.join(lacking)}.",
                 "Measure it first, or leave it out of --probe.",
             )
-    return [probe for probe in COMPARED if probe in asked]
+    return [probe for probe in compared_probes() if probe in asked]
 
 
-def labelled(sides: Sequence[Side]) -> list[Side]:
-    """Return the sides with a label each: the model's id, and what tells it apart where ids are equal."""
-    manifests = [next(iter(side.runs.values())).manifest for side in sides]
-    names = [_model_name(manifest, side) for manifest, side in zip(manifests, sides, strict=True)]
+def labelled(subjects: Sequence[Subject]) -> list[Subject]:
+    """Return the subjects with a label each: the model's id, and what tells it apart where ids are equal."""
+    manifests = [next(iter(subject.runs.values())).manifest for subject in subjects]
+    names = [_model_name(manifest, subject) for manifest, subject in zip(manifests, subjects, strict=True)]
     labels = list(names)
     for name in {name for name in names if names.count(name) > 1}:
         same = [index for index, other in enumerate(names) if other == name]
@@ -156,12 +160,12 @@ def labelled(sides: Sequence[Side]) -> list[Side]:
         differing = [key for key in _TELLING if len({words.get(key, "") for words in told}) > 1]
         words = [", ".join(filter(None, (each.get(key, "") for key in differing))) for each in told]
         if len(set(words)) < len(same):
-            words = _endings([sides[index].argument for index in same])
+            words = _endings([subjects[index].argument for index in same])
         for index, word in zip(same, words, strict=True):
             labels[index] = f"{name} ({word})" if word else name
     if len(set(labels)) < len(labels):
         labels = [f"{label} #{number}" for number, label in enumerate(labels, start=1)]
-    return [replace(side, label=label) for side, label in zip(sides, labels, strict=True)]
+    return [replace(subject, label=label) for subject, label in zip(subjects, labels, strict=True)]
 
 
 def _endings(paths: Sequence[str]) -> list[str]:
@@ -176,9 +180,9 @@ def _endings(paths: Sequence[str]) -> list[str]:
     return endings
 
 
-def _model_name(manifest: dict[str, Any], side: Side) -> str:
+def _model_name(manifest: dict[str, Any], subject: Subject) -> str:
     """The id of the model that was measured; of a local one the name of its directory."""
-    name = str((manifest.get("model") or {}).get("id") or side.argument)
+    name = str((manifest.get("model") or {}).get("id") or subject.argument)
     path = Path(name)
     return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name
 
