@@ -11,6 +11,7 @@ from depthprobe.declaring import Probe, Score, TableOf
 from depthprobe.findings.comparison import read_comparison
 from depthprobe.findings.study import read_study
 from depthprobe.measurement import Column
+from depthprobe.render.charts.figures import draw_run, figure_of
 from depthprobe.render.report.write import write_report
 from depthprobe.render.terminal.comparison import comparison_tables
 from depthprobe.render.terminal.listing import lines_of
@@ -97,3 +98,6 @@ def test_a_comparison_has_its_values_and_differences(probe, tmp_path):
     summary, by_layer = map(printed, comparison_tables(read_comparison(read_run(run.directory))))
     assert "spare rank" in summary and "org/m1" in summary
     assert "spare rank of each layer" in by_layer and by_layer.count("+0.250") == LAYERS
+    (figure,) = draw_run(run, formats=["svg"])
+    assert figure.name == "compare_spare_rank.svg" and figure.stat().st_size > 1000
+    assert len(figure_of(run).axes) == 2

@@ -8,7 +8,7 @@ run over the layers of their own model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from depthprobe.declaring import TableOf
 from depthprobe.errors import RunError
 from depthprobe.findings.comparison import Compared, compared_of, shared_tasks
 from depthprobe.findings.drops import CALIBRATION, Drops
@@ -34,6 +35,7 @@ from depthprobe.render.charts.angular import (
     draw_map,
     mark_look,
 )
+from depthprobe.render.charts.default import axis_label
 from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
 from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup, PanelText, columns_for, panel_width
 from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve
@@ -108,17 +110,33 @@ def draw_variances(run: Run, *, title: str = "") -> Figure:
     return _profiles(run, "variance", "point", "variance", names, "Boundary $l$", "Variance", title)
 
 
+def draw_layer_rows(table: TableOf, run: Run, *, title: str = "") -> Figure:
+    """Return the quantity of a probe without a figure of its own, every model in a panel, on a common axis.
+
+    Args:
+        table: As it is declared, with one row a layer.
+        run: A comparison with that table.
+        title: Above the figure, nothing if empty.
+    """
+    names = {None: (table.quantity.replace("_", " "), 0.0)}
+    label = "\n".join(axis_label(table, _PROFILE_IN))
+    return _profiles(run, table.stem, None, table.quantity, names, "Layer index $l$", label, title)
+
+
 def _profiles(
     run: Run,
     stem: str,
-    kind: str,
+    kind: str | None,
     quantity: str,
-    names: dict[str, tuple[str, float]],
+    names: Mapping[str | None, tuple[str, float]],
     x_label: str,
     y_label: str,
     title: str,
 ) -> Figure:
-    """Return panels of curves: ``names`` gives a kind of row its key, and where in its layer it stands."""
+    """Return panels of curves: ``names`` gives a kind of row its key, and where in its layer it stands.
+
+    Without ``kind``, the column that tells kinds apart, all rows are of one.
+    """
     sides = compared_of(run, stem)
     relative = len({side.layers for side in sides}) > 1
     panels = [_curves(side, kind, quantity, names, relative) for side in sides]
@@ -159,12 +177,17 @@ def _profiles(
 
 
 def _curves(
-    side: Compared, kind: str, quantity: str, names: dict[str, tuple[str, float]], relative: bool
+    side: Compared,
+    kind: str | None,
+    quantity: str,
+    names: Mapping[str | None, tuple[str, float]],
+    relative: bool,
 ) -> list[Curve]:
     """Return the curves of one model, the main one first; NaN where a layer has no such row."""
     curves = []
     for value, (key, shift) in names.items():
-        rows = side.frame[side.frame[kind] == value].sort_values("layer", kind="stable")
+        rows = side.frame if kind is None else side.frame[side.frame[kind] == value]
+        rows = rows.sort_values("layer", kind="stable")
         if rows.empty:
             continue
         y = np.full(int(rows["layer"].max()) + 1, np.nan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from depthprobe.findings.captions import data_caption, model_title
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.measurement import Measurement
 from depthprobe.render.charts import default, training
-from depthprobe.render.charts.comparison import COMPARISONS
+from depthprobe.render.charts.comparison import COMPARISONS, draw_layer_rows
 from depthprobe.render.charts.kit.encoding import FORMATS, render_bytes
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.results.files import replace_file
@@ -111,14 +112,20 @@ def _comparison(run: Run, title: str | None, options: Mapping[str, Any]) -> dict
 
     Raises:
         OptionError: if an option is given that shapes none of them.
+        RunError: if none of its tables has a figure.
     """
     given = {name: value for name, value in options.items() if not _is_default(name, value)}
     figures = {}
     for probe in PROBES.values():
         taken = _taken(probe.name, options)
         stem = f"{COMPARE}_{probe.stem}"
-        if stem in COMPARISONS and stem in run.tables and given.keys() <= taken.keys():
-            figures[stem] = COMPARISONS[stem](run, title=title or "", **taken)
+        draw = COMPARISONS.get(stem)
+        if draw is None and not probe.tables[0].keys:
+            draw = partial(draw_layer_rows, probe.tables[0])
+        if draw is not None and stem in run.tables and given.keys() <= taken.keys():
+            figures[stem] = draw(run, title=title or "", **taken)
+    if not figures and not given:
+        raise RunError(f"{run.directory} compares nothing that has a figure.", "Its tables hold the numbers.")
     if not figures:
         name, value = next(iter(given.items()), ("", ""))
         flag = f"--{name.replace('_', '-')}"
