@@ -9,7 +9,9 @@ documentation are loops over it. ``commands`` parse and show; ``pipeline`` is th
 saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
 model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
 model; ``results`` keeps runs on disk, and ``render`` draws them; ``comparing`` puts models side by side;
-``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships.
+``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
+``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
+nothing elsewhere.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -31,7 +33,6 @@ import importlib
 from typing import Any
 
 from depthprobe.catalogue import PROBES
-from depthprobe.registration import register_with_transformers
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _PUBLIC = {
     "describe_anatomy": "depthprobe.models.anatomy",
     "draw": "depthprobe.api",
     "measure": "depthprobe.api",
+    "register_with_transformers": "depthprobe.registration",
     "LayerLog": "depthprobe.lab.layer_log",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",
@@ -64,6 +66,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-register_with_transformers()

@@ -102,7 +102,7 @@ def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
 
 
 def _told(probe: Probe) -> Iterator[Any]:
-    from depthprobe.texts import TextOptions
+    from depthprobe.texts.options import TextOptions
 
     own = [field for field in fields_of(probe.options) if field.option.role != "figure"]
     named = {field.name for field in own}
@@ -114,7 +114,8 @@ def _told(probe: Probe) -> Iterator[Any]:
 def _text_of(probe: Probe, options: Options, model: str, tokens: Any, given: dict[str, Any]) -> Any:
     """Take the text's options out of those given; return the text, None where the probe goes without."""
     from depthprobe.pipeline.request import text_for
-    from depthprobe.texts import TextOptions, TokenText
+    from depthprobe.texts.options import TextOptions
+    from depthprobe.texts.samples import TokenText
 
     names = {field.name for field in fields_of(TextOptions)} - {"samples"}
     fields = {key: given.pop(key) for key in names & given.keys()}
@@ -182,5 +183,5 @@ def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -
 
     figure = figure_of(what, title=title, **options)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
-    figure._repr_png_ = partial(render_bytes, figure, "png")  # type: ignore[attr-defined]
+    figure._repr_png_ = partial(render_bytes, figure, "png")
     return figure

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Annotated
 
 import typer
 
 import depthprobe
 from depthprobe.catalogue import PROBES
-from depthprobe.commands import arguments, compare, convert, measuring, plot, pretrain, report
+from depthprobe.commands import arguments, compare, convert, docs, measuring, plot, pretrain, report
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -50,7 +51,7 @@ for probe in PROBES.values():
         probe.name,
         probe.help,
         measuring.groups_of(probe),
-        lambda asked, probe=probe: measuring.measure(probe, asked),
+        partial(measuring.measure, probe),
     )
 for name, module in (
     ("compare", compare),
@@ -62,5 +63,6 @@ for name, command in (
     ("convert", convert.command),
     ("plot", plot.command),
     ("pretrain", pretrain.command),
+    ("docs", docs.command),
 ):
     app.command(name, help=_paragraphs(command.__doc__ or ""))(command)

@@ -130,7 +130,9 @@ def _asked(parameters: Sequence[_Parameter], values: Mapping[str, Any]) -> Asked
         if value != _default(field):
             given.append((field.flags[0], each.group, field.name))
         if value is not None:
-            found.setdefault(each.group, {})[field.name] = _parsed(field, value)
+            value = _parsed(field, value)
+            field.check(value)
+            found.setdefault(each.group, {})[field.name] = value
     return Asked(found, tuple(given))
 
 
@@ -161,7 +163,8 @@ def _is_listed(field: Field) -> bool:
 def _annotation(field: Field) -> Any:
     """Return what typer reads of a field: the type of what is typed, and its description."""
     option = field.option
-    words = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
+    words: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
+    kind: Any
     shown = option.default or (field.default not in (None, (), ""))
     if option.positional:
         kind = list[str] if _is_listed(field) else str

@@ -16,7 +16,7 @@ from depthprobe.declaring import Option, Probe
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.options import TaskOptions, listed
 from depthprobe.models.options import LoadOptions
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
     from depthprobe.comparing.subjects import Subject

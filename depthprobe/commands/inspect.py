@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 from depthprobe.commands import options as shared
@@ -259,7 +259,7 @@ def regular_spans(layers: Sequence[int]) -> str:
     """Return ``0-3, 7`` for ``[0, 1, 2, 3, 7]`` and ``0, 2 .. 24`` for every second layer up to 24."""
     from depthprobe.findings.words import spans
 
-    steps = {b - a for a, b in itertools.pairwise(layers)}
+    steps = {b - a for a, b in pairwise(layers)}
     if len(layers) > 3 and len(steps) == 1 and steps != {1}:
         return f"{layers[0]}, {layers[1]} .. {layers[-1]}"
     return spans(layers)

@@ -24,7 +24,7 @@ from depthprobe.declaring import Option, Options, Probe, fields_of
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.options import TaskOptions
 from depthprobe.models.options import LoadOptions
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
     from depthprobe.pipeline.again import Again
@@ -55,7 +55,7 @@ def _groups_of_text(probe: Probe) -> list[Group]:
     if count == "samples":
         return [shared.OF_TEXT]
     flag = (f"--{count.replace('_', '-')}",)
-    told = Option("Samples of calibration text.", flags=flag, default=str(probe.text.samples))
+    told = Option("Samples of calibration text.", at_least=0, flags=flag, default=str(probe.text.samples))
     groups = [Group(TextOptions, TEXT, other={"samples": told})]
     if probe.text.optional:
         flag = (f"--{probe.text.optional.replace('_', '-')}",)
@@ -155,7 +155,8 @@ def text_asked(probe: Probe, options: Options, asked: Asked, embedded: bool) -> 
 
     fields = asked.values(TextOptions)
     count = fields.pop("samples", None)
-    if asked.options(shared.WithoutText).without or count == 0:
+    assert probe.text is not None, "its options would not be offered"
+    if asked.options(shared.WithoutText).without or (count == 0 and probe.text.optional):
         described = next(
             (
                 flag
@@ -166,8 +167,7 @@ def text_asked(probe: Probe, options: Options, asked: Asked, embedded: bool) -> 
         )
         if described is not None:
             value = count if "samples" in described else fields[_name_of(described)]
-            assert probe.text is not None and probe.text.optional is not None
-            without = probe.text.optional.replace("_", "-")
+            without = str(probe.text.optional).replace("_", "-")
             raise OptionError(
                 f"{described} {value} describes the calibration text, which --{without} leaves out.",
                 "Leave out one of them.",

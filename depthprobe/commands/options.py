@@ -12,7 +12,7 @@ from depthprobe.commands.arguments import MODEL, OUTPUT, TERMINAL, TEXT, Group
 from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError
 from depthprobe.models.options import LoadOptions
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 
 FORMATS = ("png", "pdf", "svg")
 # As depthprobe.render.charts.kit.page_sizes has them, which imports matplotlib; a test holds them together.

@@ -11,7 +11,7 @@ from depthprobe.commands.options import BatchOptions
 from depthprobe.errors import DepthprobeError, OptionError, RunError
 from depthprobe.evaluation.options import TaskOptions
 from depthprobe.models.options import LoadOptions
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 
 # What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
 _OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")

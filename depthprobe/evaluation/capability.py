@@ -28,7 +28,7 @@ from depthprobe.models.anatomy import Anatomy
 SHORT_WINDOW = 5
 
 
-def find_ways(model: nn.Module, anatomy: Anatomy, device: torch.device, context: int | None) -> Ways:
+def find_ways(model: Any, anatomy: Anatomy, device: torch.device, context: int | None) -> Ways:
     """Return the ways that come out right.
 
     Args:
@@ -57,7 +57,7 @@ def find_ways(model: nn.Module, anatomy: Anatomy, device: torch.device, context:
     return replace(ways, depth_limit=ways.depth_limit or limit)
 
 
-def mask_for(model: nn.Module, ways: Ways) -> MakeMask | None:
+def mask_for(model: Any, ways: Ways) -> MakeMask | None:
     """Return what makes the masks of packed rows; None where the ways need none."""
     config = model.config.get_text_config()
     return mask_of(ways.pack, config, window_of(config), model.dtype) if ways.pack else None
@@ -76,7 +76,7 @@ def _shared(trial: Trial, config: Any, alone: torch.Tensor) -> Ways | None:
         config: The text configuration.
         alone: x^L ``[token, hidden]`` of the short text, run by itself.
     """
-    truth = {(): trial.true_vectors(())}
+    truth: dict[Variant, torch.Tensor] = {(): trial.true_vectors(())}
     if not trial.near(alone, truth[()][0, : len(alone)]):  # it begins the first text
         return None  # other rows or later tokens are felt
     removed = _sure_layer(trial)

@@ -38,6 +38,7 @@ from depthprobe.evaluation.requests import (
 from depthprobe.evaluation.scores import ScoreRequest
 from depthprobe.evaluation.tasks import Tasks, find_tasks
 from depthprobe.models.loading import LoadedModel
+from depthprobe.private_names import lm_answering_with
 
 __all__ = [
     "DEFAULT_SEEDS",
@@ -146,13 +147,9 @@ class Work:
     def _generate(self, requests: list[Instance], model: torch.nn.Module | None = None) -> list[str]:
         if not requests:
             return []
-        own, seed = self._lm._model, self.tasks.options.seeds[2]
-        try:
-            self._lm._model = own if model is None else model
-            with quiet(), torch_seeded(seed, self._lm.device):
-                return self._lm.generate_until(requests, disable_tqdm=True)
-        finally:
-            self._lm._model = own
+        seeded = torch_seeded(self.tasks.options.seeds[2], self._lm.device)
+        with lm_answering_with(self._lm, model), quiet(), seeded:
+            return self._lm.generate_until(requests, disable_tqdm=True)
 
     def results(
         self,

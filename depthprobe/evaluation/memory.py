@@ -20,6 +20,7 @@ import torch
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.passes import Ways
 from depthprobe.evaluation.scores import Variant
+from depthprobe.private_names import attention_kernel
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import canonical
 
@@ -92,7 +93,7 @@ def _facts_of(model: LoadedModel) -> dict[str, Any]:
         "initial_seed": model.initial_seed,
         "class": type(net).__name__,
         "config": hashlib.sha256(config.encode()).hexdigest(),
-        "attention": getattr(net.config.get_text_config(), "_attn_implementation", None),
+        "attention": attention_kernel(net.config.get_text_config()),
         "dtype": str(net.dtype),
         "device": [device.type, gpu],
         "libraries": {name: version(name) for name in LIBRARIES},

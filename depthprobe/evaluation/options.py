@@ -223,6 +223,10 @@ class TaskOptions(Options):
             "seeds": list(self.seeds),
         }
 
+    def text_seed(self) -> int | None:
+        """Return the seed of the calibration text: that of Python's random."""
+        return self.seeds[0] or 0
+
 
 def is_json(gen_kwargs: str) -> bool:
     """Whether generation settings are written as a JSON object, not as ``NAME=VALUE``."""
@@ -290,7 +294,3 @@ class SweepOptions(TaskOptions):
         """Return the directories of task files of one's own."""
         own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]
         return list(map(str, [*self.include_path, *own]))
-
-    def text_seed(self) -> int | None:
-        """Return the seed of the calibration text: that of Python's random."""
-        return self.seeds[0] or 0

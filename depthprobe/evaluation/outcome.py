@@ -201,7 +201,7 @@ def _sample_row(
 
 def _collect_group(name: str, group: Group, reported: Mapping[str, Any], outcome: Outcome) -> None:
     """Add a group's numbers: lm-eval's own aggregate, and the weights that it gave each leaf task."""
-    numbers = group.aggregate(reported)  # type: ignore[arg-type]
+    numbers = group.aggregate(reported)
     leaves = list(dict.fromkeys(task.task_name for task in group.get_all_tasks()))
     for setting in group.aggregate_metric_list or []:
         filters = {f for task, metric, f in outcome.aggregate if metric == setting.metric and task in leaves}

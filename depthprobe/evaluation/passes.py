@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,8 @@ def collate(rows: Sequence[Row], device: torch.device) -> Batch:
         requests += row.request
     none = [np.empty(0, dtype=np.int64)]
     flat, position = np.unique(np.concatenate(places or none), return_inverse=True)
-    return Batch(
-        *(torch.from_numpy(array).to(device) for array in (ids, depths, until)),
+    return Batch(  # type: ignore[call-arg]  # mypy does not count what a generator gives
+        *(torch.from_numpy(array).to(device) for array in (ids, depths, until)),  # type: ignore[arg-type]
         all(row.is_chain for row in rows),
         *(torch.from_numpy(array).to(device) for array in np.divmod(flat, length)),
         position,
@@ -120,7 +121,8 @@ class Passes:
     def __init__(
         self, model: nn.Module, anatomy: Anatomy, device: torch.device, ways: Ways, mask: MakeMask | None
     ) -> None:
-        self.model, self.anatomy, self.device, self.ways, self.mask = model, anatomy, device, ways, mask
+        self.model: Any = model
+        self.anatomy, self.device, self.ways, self.mask = anatomy, device, ways, mask
         self.accepts = inspect.signature(anatomy.backbone.forward).parameters
         self.no_cache = without_cache(model)
         self.logit_bytes = CPU_LOGIT_BYTES if device.type == "cpu" else LOGIT_BYTES
@@ -232,7 +234,7 @@ class Passes:
         cache = None if prefix is None else PrefixCache()
         every = batches if prefix is None else [prefix, *batches]
         for number, batch in enumerate(every):
-            stream = None
+            stream: Any = None
             if start is not None:
                 boundary, through, keep = start
                 stream = stored[number, boundary] if keep else stored.pop((number, boundary))
@@ -264,7 +266,7 @@ class Passes:
                 length = 0 if prefix is None or batch is prefix else prefix.ids.shape[1]
                 self._forward(batch, cache, length)
             stored.update({(number, boundary): stream for boundary, stream in kept.items()})
-            if prefix is not None and batch is prefix:
+            if cache is not None and prefix is not None and batch is prefix:
                 cache.freeze(layers, prefix.ids.shape[1])
         return torch.cat([vectors.to(self.device) for vectors in found])
 
@@ -373,12 +375,12 @@ def without_cache(module: nn.Module) -> dict[str, bool]:
 def _positions(every: Sequence[Batch]) -> np.ndarray:
     """Return where each answer's scored position stands among those of all batches."""
     starts = np.cumsum([0, *(len(batch.row) for batch in every)])
-    return np.concatenate([start + batch.position for start, batch in zip(starts, every, strict=False)])
+    return np.concatenate([start + batch.position for start, batch in zip(starts[:-1], every, strict=True)])
 
 
 def _run_of(variant: Variant) -> int:
     """Return the last layer of the run of consecutive layers that a variant begins with."""
     return next(
-        (layer for layer, beyond in zip(variant, variant[1:], strict=False) if beyond != layer + 1),
+        (layer for layer, beyond in pairwise(variant) if beyond != layer + 1),
         variant[-1],
     )

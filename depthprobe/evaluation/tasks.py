@@ -164,7 +164,7 @@ def _is_yaml(name: str) -> bool:
 def _leaves(names: list[str], index: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Yield the leaf tasks under names of lm-eval's index with what their YAML says; None if not indexed."""
     for name in names:
-        entry = index.get(name)
+        entry: Any = index.get(name)
         kind = "TASK" if entry is None else entry.kind.name
         if kind == "TAG":
             yield from _leaves(sorted(entry.tags), index)
@@ -184,7 +184,7 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
         with _data_errors_told():
-            return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])  # type: ignore[return-value]
+            return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise
     except ImportError as error:
@@ -223,7 +223,7 @@ def _data_error(task: Task, error: BaseException) -> DepthprobeError:
     if full is not None:
         return full
     # A task written as a class loads its data before it is told its name.
-    name = getattr(getattr(task, "_config", None), "task", None) or type(task).__name__
+    name = getattr(getattr(task, "config", None), "task", None) or type(task).__name__
     config = f" ({task.DATASET_NAME})" if task.DATASET_NAME else ""
     what = f"data set {task.DATASET_PATH}{config}" if task.DATASET_PATH else "data"
     return TextError(f"The {what} of the task {name} cannot be read: {first_line(error)}.", LOCAL_COPY)

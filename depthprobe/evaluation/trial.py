@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from depthprobe.errors import MeasureError
 from depthprobe.evaluation.masks import MakeMask
@@ -52,7 +51,7 @@ class Trial:
         context: The most tokens the model reads; None if nothing limits it.
     """
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, device: torch.device, context: int | None) -> None:
+    def __init__(self, model: Any, anatomy: Anatomy, device: torch.device, context: int | None) -> None:
         self.model, self.anatomy, self.device = model, anatomy, device
         self.texts, self.requests, self._places = _texts(
             model.config.get_text_config().vocab_size, min(LENGTH, context or LENGTH)

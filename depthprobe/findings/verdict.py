@@ -56,7 +56,7 @@ def _pattern(layers: int, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> 
         signs["angular distance"] = _sign(found)
     for drops in measured:
         harm = _harm_by_layer(layers, drops)
-        found = [compared_thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
+        found = [None] if harm is None else [compared_thirds(harm, ends=ends) for ends in (True, False)]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         what = "calibration loss" if drops.task == CALIBRATION else drops.task
         signs[f"measured harm on {what}"] = _sign(found)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
-from transformers import LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from depthprobe.lab.configuration import LLAMA_FIELDS, DepthprobeConfig
 from depthprobe.lab.decoder import DepthprobeForCausalLM, PreBlock
+from depthprobe.private_names import attention_kernel
 
 # Norm of a Pre-LN block -> its name in Llama, which calls the second by what stands before it.
 LLAMA_NAMES = {
@@ -56,9 +57,8 @@ def fold_lns(model: DepthprobeForCausalLM) -> LlamaForCausalLM:
     fields = {name: copy.deepcopy(getattr(model.config, name)) for name in LLAMA_FIELDS}
     # What is drawn here is overwritten: on the CPU, so that no generator moves.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        llama = LlamaForCausalLM._from_config(
-            LlamaConfig(**fields), dtype=model.dtype, attn_implementation=model.config._attn_implementation
-        )
+        kinds = {"dtype": model.dtype, "attn_implementation": attention_kernel(model.config)}
+        llama: LlamaForCausalLM = AutoModelForCausalLM.from_config(LlamaConfig(**fields), **kinds)
     weights = model.state_dict()
     for number, block in enumerate(model.model.layers):
         for ours, theirs in LLAMA_NAMES.items():

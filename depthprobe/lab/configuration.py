@@ -1,16 +1,14 @@
 """The configuration of the lab's models: Llama's fields, and where each block's norms stand.
 
-It does not inherit from ``LlamaConfig``: it is registered while transformers is being imported (see
-:mod:`depthprobe.registration`), and importing Llama's there would be circular and cost a second.
+It does not inherit from ``LlamaConfig``, so that nothing takes one of these models for a Llama: its blocks
+compute something else. :mod:`depthprobe.lab.decoder` registers it with its models.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.models.auto.configuration_auto import AutoConfig
 
 from depthprobe.lab.norms import (
     INITIALISATIONS,
@@ -82,14 +80,12 @@ class DepthprobeConfig(PreTrainedConfig):
     ) -> None:
         for name, default in LLAMA_FIELDS.items():
             setattr(self, name, kwargs.pop(name, default))
-        if self.num_key_value_heads is None:
+        if self.num_key_value_heads is None:  # type: ignore[has-type]  # set by name above
             self.num_key_value_heads = self.num_attention_heads
-        if self.head_dim is None:
+        if self.head_dim is None:  # type: ignore[has-type]
             self.head_dim = self.hidden_size // self.num_attention_heads
         self._settle(norm, initialisation, block_norms, norm_factors, residual_alpha, final_norm)
         super().__init__(**kwargs)
-        # transformers finds a model's class by its configuration's, so whoever holds one needs both known.
-        importlib.import_module("depthprobe.lab.decoder")
 
     def _settle(
         self,
@@ -119,6 +115,3 @@ class DepthprobeConfig(PreTrainedConfig):
         unknown = sorted(set(self.block_norms) - {"pre", "post", "sandwich"})
         if unknown:
             raise ValueError(f"block_norms holds {unknown[0]!r}, which is none of pre, post, sandwich.")
-
-
-AutoConfig.register(DepthprobeConfig.model_type, DepthprobeConfig, exist_ok=True)

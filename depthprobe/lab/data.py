@@ -22,8 +22,9 @@ from depthprobe.errors import LoadError, TextError
 from depthprobe.lab.bigram import bigram_loss
 from depthprobe.lab.recipe import Recipe
 from depthprobe.models.checkpoint import open_checkpoint
-from depthprobe.rows import open_rows, text_column
-from depthprobe.texts import BUILTIN, read_text
+from depthprobe.texts.options import BUILTIN
+from depthprobe.texts.rows import open_rows, text_column
+from depthprobe.texts.samples import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

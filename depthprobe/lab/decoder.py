@@ -15,7 +15,7 @@ import torch
 # below is in its place. Without this line they would be asked of the unfinished one.
 import transformers  # noqa: F401
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.llama.modeling_llama import (
@@ -63,7 +63,7 @@ class Block(GradientCheckpointingLayer):
         self.self_attn = LlamaAttention(config=config, layer_idx=layer)
         self.mlp = LlamaMLP(config)
         for linear, std in _own_deviations(self, config):
-            linear.initial_std = std
+            linear.initial_std = std  # type: ignore[assignment]  # torch types tensors and modules only
 
     def attend(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Return what attention gives, without its weights."""
@@ -204,5 +204,6 @@ class DepthprobeForCausalLM(_Lab, LlamaForCausalLM):
         self.post_init()
 
 
+AutoConfig.register(DepthprobeConfig.model_type, DepthprobeConfig, exist_ok=True)
 AutoModel.register(DepthprobeConfig, DepthprobeModel, exist_ok=True)
 AutoModelForCausalLM.register(DepthprobeConfig, DepthprobeForCausalLM, exist_ok=True)

@@ -28,10 +28,11 @@ from depthprobe.lab.divergence import broken_weight
 from depthprobe.measurement import Column, Table
 from depthprobe.models.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading import LoadedModel, already_loaded
+from depthprobe.private_names import unwrapped_forward
 from depthprobe.probes import gradnorm, variance
 from depthprobe.provenance import versions
 from depthprobe.results.growing import known_run, write_run
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
@@ -278,13 +279,13 @@ def _without_autocast(model: torch.nn.Module) -> Iterator[None]:
 
     Otherwise the whole model would compute in half precision, its inner stack by itself in full.
     """
-    if "_original_forward" not in model.__dict__:
+    own = unwrapped_forward(model)
+    if own is None:
         yield
         return
-    # Not by accelerate's own way out: that takes transformers' decorators off the forward pass, too.
     wrapped = model.forward
     try:
-        model.forward = model.__dict__["_original_forward"]
+        model.forward = own
         yield
     finally:
         model.forward = wrapped

@@ -27,6 +27,7 @@ from depthprobe.lab.divergence import DivergenceStop, broken_weight
 from depthprobe.lab.layer_log import LayerLog
 from depthprobe.lab.recipe import Recipe
 from depthprobe.models.weights import weight_files
+from depthprobe.private_names import use_one_gpu
 from depthprobe.provenance import versions
 from depthprobe.results.files import replace_file
 
@@ -211,7 +212,7 @@ def _arguments(
     if arguments.n_gpu > 1:
         # The Trainer would hand each GPU that a single process sees a micro-batch of its own, which makes
         # another step of it. Several GPUs are for several processes.
-        arguments._n_gpu = 1
+        use_one_gpu(arguments)
     return arguments
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from depthprobe.texts import BUILTIN
+from depthprobe.texts.options import BUILTIN
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
@@ -16,7 +16,7 @@ class Recipe:
     """Everything that decides a training run, in the order in which it is used.
 
     ``norm`` and ``initialisation`` are keys of :data:`depthprobe.lab.norms.NORMS` and ``INITIALISATIONS``.
-    ``dataset``, ``config``, ``split`` and ``column`` are those of :class:`depthprobe.texts.TextOptions`;
+    ``dataset``, ``config``, ``split`` and ``column`` are those of ``TextOptions``;
     ``tokenizer`` is a hub id or directory, None trains one of ``vocab_size`` entries on the data. Sizes are
     counts; ``learning_rate`` is the peak, reached after ``warmup_steps`` and decayed by a cosine to
     ``final_learning_rate_share`` of it; one step sees ``batch_samples * context_tokens`` tokens.

@@ -153,7 +153,7 @@ def block_lists(model: nn.Module, tower: str | None = None) -> list[tuple[str, t
     """
     if tower is None and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         tower = "decoder"
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text = (
         config.get_text_config(**{tower or "decoder": True}) if hasattr(config, "get_text_config") else config
     )

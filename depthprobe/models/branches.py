@@ -64,7 +64,7 @@ def look_inside(backbone: nn.Module, sites: Sequence[Site], ids: torch.Tensor) -
     The stream is taken as the model lays it out, with all its places, so that what the modules inside give
     can be held against it.
     """
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     scales = list(_scales(text, len(sites)))
     whole = getattr(config, "model_type", None) in ADD_THE_STREAM_THEMSELVES
@@ -99,9 +99,8 @@ def look_inside(backbone: nn.Module, sites: Sequence[Site], ids: torch.Tensor) -
             if busy[0] or not running or running[0][0] is not block:  # blocks may share modules
                 return
             shape = running[0][1].shape
-            inputs = [
-                _kept(tensor, shape) for _, tensor in leaves(given(args, kwargs)) if _fits(tensor, shape)
-            ]
+            there = [tensor for _, tensor in leaves(given(args, kwargs)) if _fits(tensor, shape)]
+            inputs = [tensor.detach().clone().reshape(shape) for tensor in there]
             residual = _residual(args, kwargs, shape) if whole else None
             call = InnerCall(
                 path, module, inputs, _kept(_output(output, shape), shape), _kept(residual, shape)

@@ -39,6 +39,7 @@ from depthprobe.models.hub_errors import explain_load_error
 from depthprobe.models.options import LoadOptions
 from depthprobe.models.sources import ModelSource, fetch_small_files, original_folder, resolve_model
 from depthprobe.models.stages import Stage, unseen
+from depthprobe.registration import OWN_TYPE, register_with_transformers
 
 # Any file that a tokenizer can be read from; a byte-level one needs none.
 TOKENIZER_FILES = [
@@ -165,7 +166,8 @@ def _own_positions(config: PretrainedConfig) -> int | None:
     if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
         return None
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
-    towers = [getattr(config, f"max_{tower}_position_embeddings", None) for tower in ("encoder", "decoder")]
+    both = (f"max_{tower}_position_embeddings" for tower in ("encoder", "decoder"))
+    towers: list[Any] = [getattr(config, name, None) for name in both]
     if all(isinstance(limit, int) and limit > 0 for limit in towers):  # LED's name for both
         return min(towers)
     limits = (getattr(config, name, None) for name in names)
@@ -196,6 +198,8 @@ def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[Pretra
     except (ValueError, AttributeError, OSError) as error:
         problem = f"config.json of {name} is not valid JSON ({first_line(error)})."
         raise LoadError(problem, "Download the file again.") from error
+    if model_type == OWN_TYPE:
+        register_with_transformers()
     known = model_type in CONFIG_MAPPING
     files = ", ".join(sorted({_code_file(entry) for entry in _flat(code.values())}))
     if not known and not code:
@@ -297,7 +301,8 @@ def _read_tokenizer(
     source: ModelSource, folder: Path, trust: bool, config: PretrainedConfig | None = None
 ) -> PreTrainedTokenizerBase:
     has_files = any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern))
-    kind, inside = AutoTokenizer, {"trust_remote_code": trust}
+    kind: Any = AutoTokenizer
+    inside: dict[str, Any] = {"trust_remote_code": trust}
     if source.gguf_file is not None:
         kind, inside = _gguf_tokenizer_class(config, folder), {"gguf_file": source.gguf_file}
     hint = "Put tokenizer.json or tokenizer.model beside its config.json."

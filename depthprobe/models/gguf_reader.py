@@ -84,12 +84,12 @@ def lent(
         lending.tensors = count.watch(lending.tensors)
         return lending
 
-    gguf.GGUFReader = lend  # type: ignore[assignment,misc]
+    gguf.GGUFReader = lend
     try:
         yield
         count.end()
     finally:
-        gguf.GGUFReader = original  # type: ignore[misc]
+        gguf.GGUFReader = original
 
 
 class _Count:
@@ -107,7 +107,7 @@ class _Count:
 
         class Counted(ReaderTensor):
             @property
-            def data(self) -> np.ndarray:  # type: ignore[override]
+            def data(self) -> np.ndarray:
                 begin(int(self.n_elements))
                 return super().data
 

@@ -19,6 +19,7 @@ from depthprobe.models.anatomy import Anatomy
 from depthprobe.models.parameters import Holding
 from depthprobe.models.sites import Forward, Site, wrapping
 from depthprobe.models.stream import given, pick, put
+from depthprobe.private_names import own_parameters
 
 # (place in the list of holdings, name of the parameter in it)
 Key = tuple[int, str]
@@ -130,10 +131,11 @@ def _seeing(block: nn.Module, aliases: dict[int, torch.Tensor], forward: Forward
     def run(*args: Any, **kwargs: Any) -> Any:
         with ExitStack() as stack:
             for module in block.modules():
-                for name, parameter in module._parameters.items():
+                parameters = own_parameters(module)
+                for name, parameter in parameters.items():
                     if parameter is not None and id(parameter) in aliases:
-                        stack.callback(module._parameters.__setitem__, name, parameter)
-                        module._parameters[name] = aliases[id(parameter)]  # type: ignore[assignment]
+                        stack.callback(parameters.__setitem__, name, parameter)
+                        parameters[name] = aliases[id(parameter)]
             return forward(*args, **kwargs)
 
     return run

@@ -45,6 +45,7 @@ from depthprobe.models.quantisation import Quantisation, check_quantisation
 from depthprobe.models.sources import ModelSource, fetch_weights, original_folder, resolve_model
 from depthprobe.models.stages import Stage, unseen
 from depthprobe.models.weights import weight_files
+from depthprobe.private_names import attention_kernel, input_device
 
 __all__ = [
     "Checkpoint",
@@ -139,7 +140,7 @@ class LoadedModel:
             "device": str(self.device),
             "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None,
             "device_map": {path: str(place) for path, place in placement.items()} if is_split else None,
-            "attention": getattr(config.get_text_config(), "_attn_implementation", None),
+            "attention": attention_kernel(config.get_text_config()),
             "context_tokens": context_limit(self.model),
         }
 
@@ -217,7 +218,7 @@ def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
     name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
     source = ModelSource(name, "in memory", revision=None, fingerprint=None, layout="transformers")
     device = next(model.parameters()).device
-    return LoadedModel(model, tokenizer, source, device)  # type: ignore[arg-type]
+    return LoadedModel(model, tokenizer, source, device)
 
 
 def context_limit(model: PreTrainedModel) -> int | None:
@@ -283,7 +284,7 @@ def _build_model(
         )
         dtype, notes = choose_dtype(wanted, stored, device)
         weights = float(checkpoint.gguf.elements * dtype.itemsize)
-        quantisation = f"gguf {checkpoint.gguf.file_type}"
+        quantisation: str | None = f"gguf {checkpoint.gguf.file_type}"
     else:
         packed, more = check_quantisation(source.name, config, device), {}
         quantisation = None if packed is None else str(packed)
@@ -370,5 +371,4 @@ def _input_device(source: ModelSource, model: PreTrainedModel) -> torch.device:
     except NotImplementedError as error:
         problem = f"{source.name} ({model.config.model_type}) has no token embedding."
         raise LoadError(problem, "Choose a language model.") from error
-    hook_device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
-    return torch.device(hook_device) if hook_device is not None else next(embedding.parameters()).device
+    return input_device(embedding)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from depthprobe.errors import first_line
 from depthprobe.models.sites import set_for_now
 from depthprobe.models.stream import Path, given, inputs_of, leaves
 from depthprobe.models.trace import BATCH, FORWARD_EXCEPTIONS, TOKENS, may_be_stream, why_not_in_order
+from depthprobe.private_names import share_storage
 
 NORM = re.compile(r"[Nn]orm|LN")
 ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
@@ -156,7 +158,7 @@ def _follow(
     if refusal is not None:
         return MetaPass(refusal=refusal)
     links: list[tuple[Path, Path]] = []
-    for layer, (call, following) in enumerate(zip(calls, calls[1:], strict=False)):
+    for layer, (call, following) in enumerate(pairwise(calls)):
         matches = [
             (target, source)
             for source, received in following.given.items()
@@ -218,7 +220,7 @@ def _same(a: Any, b: Any) -> bool:
     if a is b or not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
         return a is b
     return (
-        a.untyped_storage()._cdata == b.untyped_storage()._cdata
+        share_storage(a, b)
         and (a.shape, a.stride(), a.storage_offset()) == (b.shape, b.stride(), b.storage_offset())
         and a.dtype == b.dtype
     )

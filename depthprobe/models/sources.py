@@ -198,8 +198,8 @@ def _resolve_directory(
     ggufs = gguf.model_files(names)
     if gguf_file is not None or (ggufs and not has_weights and original is None):
         file = gguf.choose_file(name, ggufs, gguf_file)
-        mark, notes = fingerprint_of([folder / file, *small]), (gguf.conversion_note(name),)
-        return ModelSource(name, str(folder), None, mark, "gguf", notes, gguf_file=file)
+        mark, note = fingerprint_of([folder / file, *small]), gguf.conversion_note(name)
+        return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file)
     if ADAPTER_CONFIG in names and not has_weights:
         raise _adapter_named_as_model(name, folder / ADAPTER_CONFIG)
     layout: Layout = "transformers"

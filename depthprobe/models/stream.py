@@ -34,7 +34,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, torch.Tensor]]:
 
 def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
     """Return a call's arguments as one mapping that paths lead into, positional ones first."""
-    return {**dict(enumerate(args)), **kwargs}
+    return dict[Any, Any](enumerate(args)) | kwargs
 
 
 def pick(value: Any, path: Path) -> Any:

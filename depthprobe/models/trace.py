@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
     that is called several times in a row stands for as many layers.
     """
     ids = probe_ids(backbone)
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     try:
         calls, after = _record(backbone, blocks, ids)
         links = _links(calls, blocks, getattr(config, "model_type", None) in CARRY_MORE_THAN_THE_STREAM)
@@ -92,7 +93,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
 def probe_ids(backbone: nn.Module) -> torch.Tensor:
     """Return ``[BATCH, TOKENS]`` ids past the first ones, which are special tokens in most vocabularies."""
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
     size = getattr(text, "vocab_size", None)
     size = size if isinstance(size, int) and size > 1 else 64
@@ -151,7 +152,7 @@ def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) ->
     if refusal is not None:
         raise NoChain(refusal)
     pairs = []
-    for layer, (call, following) in enumerate(zip(calls, calls[1:], strict=False)):
+    for layer, (call, following) in enumerate(pairwise(calls)):
         matches = [
             (target, source)
             for source, received in following.given.items()
@@ -264,7 +265,7 @@ class _Enough(Exception):
 
 def _refuse_wide(backbone: nn.Module, hidden: int) -> None:
     """Raise if the stream is several hidden sizes wide: then it is as many streams side by side."""
-    config = getattr(backbone, "config", None)
+    config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
     size = getattr(text, "hidden_size", None)
     if isinstance(size, int) and hidden > size and hidden % size == 0:

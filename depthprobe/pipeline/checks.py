@@ -14,7 +14,7 @@ from depthprobe.models.options import LoadOptions
 from depthprobe.models.placement import choose_device, parse_dtype
 from depthprobe.models.sources import ModelSource
 from depthprobe.results.naming import checked_name
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 
 # What config.json calls the number of blocks; other names are understood when transformers has read it.
 _BLOCKS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")

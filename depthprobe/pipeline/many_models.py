@@ -19,7 +19,8 @@ from depthprobe.pipeline.run import run
 from depthprobe.pipeline.session import Session
 from depthprobe.pipeline.watch import Watcher
 from depthprobe.probes.preparation import prepare
-from depthprobe.texts import TextOptions, default_options, open_text
+from depthprobe.texts.options import TextOptions, default_options
+from depthprobe.texts.samples import open_text
 
 
 def shared_text(subjects: Sequence[Subject], probe: str, given: Mapping[str, Any]) -> TextOptions:

@@ -15,7 +15,7 @@ from depthprobe.errors import OptionError
 from depthprobe.interruption import NOTHING
 from depthprobe.models.options import LoadOptions
 from depthprobe.results.naming import run_directory_name
-from depthprobe.texts import TextOptions, default_options
+from depthprobe.texts.options import TextOptions, default_options
 
 if TYPE_CHECKING:
     from depthprobe.models.sources import ModelSource

@@ -29,7 +29,7 @@ from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
-from depthprobe.texts import NO_SAMPLES, Samples
+from depthprobe.texts.samples import NO_SAMPLES, Samples
 
 
 def run(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Run | None:
@@ -211,10 +211,8 @@ class _Way:
         """Return the run, measured and saved in its place; None in all processes but the first."""
         checkpoint, samples = self.read(source)
         unfinished, settings = self.place_of_journal(place, samples)
-        total: list[int | None] = [None]
-        with interruption.told(lambda: self.kept(unfinished, total[0])):
-            ready = self.ready(checkpoint, samples)
-            total[0] = ready.work.pieces
+        ready = self.ready(checkpoint, samples)
+        with interruption.told(lambda: self.kept(unfinished, ready.work.pieces)):
             with self.journal(unfinished, settings, self.processes) as journal:
                 self.say([continued(journal, ready.work.pieces)])
                 self.answer(ready.work, journal)

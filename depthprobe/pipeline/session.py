@@ -20,8 +20,9 @@ from depthprobe.models.loading import (
 from depthprobe.models.sources import fetch_weights, original_folder
 from depthprobe.models.stages import Stage, unseen
 from depthprobe.models.weights import hash_of
-from depthprobe.rows import Rows
-from depthprobe.texts import Samples, TextOptions, TokenText, open_text, read_samples
+from depthprobe.texts.options import TextOptions
+from depthprobe.texts.rows import Rows
+from depthprobe.texts.samples import Samples, TokenText, open_text, read_samples
 
 Thing = TypeVar("Thing")
 

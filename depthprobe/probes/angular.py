@@ -32,7 +32,7 @@ from depthprobe.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.texts.samples import Samples
 
 COLUMNS = ANGULAR.tables[0].columns
 

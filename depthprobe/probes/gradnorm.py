@@ -49,7 +49,7 @@ from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.texts.samples import Samples
 
 ALL = "all"
 

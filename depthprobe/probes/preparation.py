@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
     from depthprobe.models.stages import Stage
     from depthprobe.results.journal import Journal
-    from depthprobe.texts import Samples
+    from depthprobe.texts.samples import Samples
 
 
 class Work:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from depthprobe.models.checkpoint import Checkpoint
     from depthprobe.models.loading import LoadedModel
     from depthprobe.models.stages import Stage
-    from depthprobe.texts import Samples
+    from depthprobe.texts.samples import Samples
 
 GENERATE_TOGETHER = 8
 
@@ -281,15 +281,18 @@ class _Sweeping(Work):
         self._sweep, self._processes, self._log_samples = sweep, processes, log_samples
         self.total, self.pieces, self.notes = sweep.answers(processes), sweep.pieces, sweep.work.notes
 
-    def already(self, journal: Journal) -> int:
+    # A sweep always keeps a journal.
+    def already(self, journal: Journal) -> int:  # type: ignore[override]
         """Return how many answers of this process's part the journal holds."""
         return self._sweep.answered(journal, self._processes)
 
-    def answer(self, journal: Journal, advance: Callable[[float], None]) -> None:
+    def answer(  # type: ignore[override]
+        self, journal: Journal, advance: Callable[[float], None]
+    ) -> None:
         """Answer this process's part of the requests."""
         answer(self._sweep, journal, self._processes, advance)
 
-    def result(self, journal: Journal) -> Measurement:
+    def result(self, journal: Journal) -> Measurement:  # type: ignore[override]
         """Return the drops, by the answers of all processes."""
         return measure(self._sweep, journal, self._log_samples)
 

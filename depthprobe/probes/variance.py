@@ -17,7 +17,7 @@ Influence, ShortGPT (2403.03853) eq. 1. Unlike published scripts, x^L is read be
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -42,7 +42,7 @@ from depthprobe.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.texts.samples import Samples
 
 STREAM, ATTENTION, FEEDFORWARD = "stream", "attention", "feedforward"
 
@@ -191,7 +191,7 @@ class _Watch:
 
 def _size(*added: torch.Tensor) -> torch.Tensor:
     """Return variance and rms of a sum of vectors, float64 ``[token, 2]``."""
-    x = sum(part.double() for part in added)
+    x: Any = sum(part.double() for part in added)
     return torch.stack([hidden_variance(x), root_mean_square(x)], dim=-1)
 
 

@@ -128,7 +128,7 @@ class Journal:
         """Read all logs anew, with what the other writers of the run have finished meanwhile."""
         for log in sorted(self.directory.glob("pieces*.log")):
             with log.open("rb") as file:
-                self._places |= {piece: (log, *place) for piece, *place in records(file)}
+                self._places |= {piece: (log, start, size) for piece, start, size in records(file)}
 
     @property
     def pieces(self) -> tuple[str, ...]:

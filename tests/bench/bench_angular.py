@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from depthprobe.batches import pad_batch, plan_batches, token_budget
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.probes import angular
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 
 class LiveBytes(TorchDispatchMode):

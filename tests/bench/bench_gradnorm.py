@@ -34,7 +34,7 @@ from depthprobe.models.gradient_plan import gradient_bytes, plan_gradients
 from depthprobe.models.objective import NOT_PREDICTED, next_token_examples
 from depthprobe.models.parameters import holdings_of
 from depthprobe.probes import gradnorm
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 
 def plain(model, examples, batches):

@@ -36,7 +36,7 @@ from depthprobe.models.intervene import delete_blocks
 from depthprobe.models.loading import LoadedModel, load_model
 from depthprobe.probes import prune_sweep
 from depthprobe.results.journal import Journal
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 
 def words(generator, count):

@@ -3,13 +3,10 @@
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 from support import model_types, tiny
-
-README = Path(__file__).parent.parent.parent / "README.md"
 
 
 def inspect(*arguments):
@@ -157,15 +154,3 @@ def test_metas_layout_needs_its_weights(tmp_path):
 def test_a_directory_has_no_revision(bare):
     done = inspect(bare, "--revision", "main")
     assert done.exit_code == 2 and "has no revision 'main'. Leave out --revision." in done.stderr
-
-
-def test_the_readme_shows_what_is_printed():
-    found = re.search(
-        r"<!-- output of: depthprobe inspect -->\n```text\n(.*?)```",
-        README.read_text(encoding="utf-8"),
-        re.DOTALL,
-    )
-    free = re.compile(r"Free on cpu: .*")
-    want = [free.sub("", line.rstrip()) for line in found[1].splitlines()]
-    have = [free.sub("", line.rstrip()) for line in inspect().stdout.splitlines()]
-    assert have == want

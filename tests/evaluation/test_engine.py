@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_any_plan_batch_and_layout_gives_the_same_numbers(order, cuts, tokens, p
         ENGINE._prices, pair=pair, copy=copies, call=call, packs=packs, keeps=keeps
     )
     edges = sorted({0, *cuts, len(order)})
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         chunk = order[first:last]
         assert_equal(engine.score(REQUESTS, chunk, list(TRUTH)), TRUTH, np.array(chunk))
 

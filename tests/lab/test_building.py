@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def variances(model):
 def test_at_the_start_the_stream_of_lns_grows_slower_than_that_of_pre_ln():
     pre, lns = variances(start("pre")), variances(start("lns"))
     assert lns[:2] == pre[:2]  # the first block's factor is 1
-    growth = [(b - a, d - c) for a, b, c, d in zip(pre[1:], pre[2:], lns[1:], lns[2:], strict=False)]
+    growth = [(b - a, d - c) for (a, b), (c, d) in zip(pairwise(pre[1:]), pairwise(lns[1:]), strict=True)]
     assert all(ours < plain for plain, ours in growth)
     assert lns[-1] - lns[0] < 0.5 * (pre[-1] - pre[0])
 

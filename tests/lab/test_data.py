@@ -10,7 +10,7 @@ import pytest
 from depthprobe.errors import TextError
 from depthprobe.lab.data import HELDOUT_WINDOWS, read_training_data, windows
 from depthprobe.lab.recipe import PRESETS, Recipe
-from depthprobe.rows import Rows
+from depthprobe.texts.rows import Rows
 from support import tiny
 
 SMALL = replace(Recipe(), vocab_size=300, context_tokens=16)

@@ -178,6 +178,7 @@ READ = """
 import sys, torch
 import depthprobe
 from transformers import AutoModel, AutoModelForCausalLM
+depthprobe.register_with_transformers()
 found = {}
 for folder in sys.argv[2:]:
     model = AutoModelForCausalLM.from_pretrained(folder)

@@ -1,5 +1,7 @@
 """Which gradients are taken together, by what is free."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -46,7 +48,7 @@ def test_every_holding_is_in_one_group_and_groups_shrink_with_the_memory(power):
     assert len(found.groups) >= len(plan(free=1 << (power + 1)).groups)
     assert found.tokens & (found.tokens - 1) == 0 and 1 <= found.tokens <= 2048
     ends = [[HOLDINGS[place].layer for place in group] for group in found.groups]
-    assert all(min(deep) >= max(shallow) for deep, shallow in zip(ends, ends[1:], strict=False))
+    assert all(min(deep) >= max(shallow) for deep, shallow in pairwise(ends))
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])

@@ -16,7 +16,7 @@ from depthprobe.evaluation.options import SweepOptions
 from depthprobe.models.options import LoadOptions
 from depthprobe.pipeline.again import FILE, mark_of
 from depthprobe.pipeline.request import Request
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 from support import tiny
 
 HEAVY = ("torch", "transformers", "lm_eval", "datasets", "pandas", "matplotlib", "huggingface_hub")

@@ -5,7 +5,7 @@ import pytest
 from depthprobe import interruption
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.run import run
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 from support import tiny
 
 

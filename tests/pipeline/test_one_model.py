@@ -11,7 +11,7 @@ from depthprobe.pipeline.one_model import measure_all
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.run import run
 from depthprobe.pipeline.watch import Silent
-from depthprobe.texts import TextOptions
+from depthprobe.texts.options import TextOptions
 
 
 class Told(Silent):

@@ -68,7 +68,7 @@ def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, t
     from depthprobe.evaluation.options import SweepOptions
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.run import run as run_sweep
-    from depthprobe.texts import TextOptions
+    from depthprobe.texts.options import TextOptions
 
     tiny.save(tmp_path / family, family)
     (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(40)))
@@ -100,7 +100,8 @@ def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
     from depthprobe.evaluation.options import SweepOptions
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.run import run as run_sweep
-    from depthprobe.texts import TextOptions, read_samples
+    from depthprobe.texts.options import TextOptions
+    from depthprobe.texts.samples import read_samples
 
     tiny.save(tmp_path / "llama")
     (tmp_path / "text.txt").write_text(" ".join(tiny.sentences(40)))
@@ -180,7 +181,9 @@ def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(task
     monkeypatch.setattr("depthprobe.pipeline.session.load_model", lambda *_, **__: interrupted(None, None))
     with pytest.raises(KeyboardInterrupt) as caught:
         run_sweep(request)
-    said = f"Interrupted: 3 pieces are on disk in {unfinished}; the same command continues."
+    said = (
+        f"Interrupted before anything new was measured; what an earlier start has done stays in {unfinished}."
+    )
     assert interruption.sentence(caught.value) == said
 
 
@@ -396,7 +399,7 @@ def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.processes import Processes
-    from depthprobe.texts import default_options
+    from depthprobe.texts.options import default_options
 
     monkeypatch.setattr(Processes, "here", classmethod(lambda cls: cls(rank=0, count=2)))
     load = LoadOptions(device_map="auto")

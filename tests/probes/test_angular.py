@@ -10,7 +10,7 @@ import torch
 from depthprobe.errors import MeasureError, OptionError
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.probes import angular
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 from support import tiny
 
 PATHS = {

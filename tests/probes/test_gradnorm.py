@@ -18,7 +18,7 @@ from depthprobe.errors import MeasureError, OptionError
 from depthprobe.models.anatomy import describe_anatomy
 from depthprobe.models.objective import masked_examples, next_token_examples
 from depthprobe.probes import gradnorm
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 from support import tiny
 
 # family -> where its blocks are, and what of a parameter's name says attention and feed-forward

@@ -34,7 +34,7 @@ def test_no_text_is_clipped_or_overlaps(findings, style):
 def test_every_panel_holds_the_numbers_of_the_layer_table(findings):
     frame, figure = findings.by_layer, draw_overview(findings)
     assert len(figure.axes) == len(CURVES) + 1 + 3
-    for axes, column in zip(figure.axes, CURVES, strict=False):
+    for axes, column in zip(figure.axes[: len(CURVES)], CURVES, strict=True):
         assert axes.lines[0].get_ydata().tolist() == frame[column].tolist()
         assert axes.lines[0].get_xdata().tolist() == list(range(findings.layers))
     growth = figure.axes[len(CURVES)].lines[0].get_ydata()

@@ -39,7 +39,7 @@ def curves(figure):
     (axes,), (legend,) = figure.axes, figure.legends
     keys = [text.get_text() for text in legend.get_texts()]
     assert len(keys) == len(axes.lines) + len(axes.collections)
-    return dict(zip(keys, axes.lines, strict=False))
+    return dict(zip(keys[: len(axes.lines)], axes.lines, strict=True))
 
 
 def written(figure):

@@ -5,8 +5,8 @@ from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
-from depthprobe import rows
 from depthprobe.errors import MachineError, TextError
+from depthprobe.texts import rows
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 
 from depthprobe.builtin import corpus
 from depthprobe.errors import OptionError, TextError
-from depthprobe.texts import TextOptions, default_options, read_samples
+from depthprobe.texts.options import TextOptions, default_options
+from depthprobe.texts.samples import read_samples
 from support import tiny
 
 
@@ -129,7 +130,11 @@ def test_a_text_file_of_other_bytes_or_none_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"samples": 0}, "--samples 0"), ({"seq_len": 1}, "--seq-len 1"), ({"split": "dev"}, "no split 'dev'")],
+    [
+        ({"samples": 0}, "--samples must be at least 1, got 0"),
+        ({"seq_len": 1}, "--seq-len must be at least 2, got 1"),
+        ({"split": "dev"}, "no split 'dev'"),
+    ],
 )
 def test_options_that_leave_nothing_are_refused_before_anything_is_read(given, message):
     with pytest.raises(OptionError, match=message):
@@ -166,7 +171,7 @@ def test_a_long_text_is_cut_in_pieces_and_loses_no_token(tmp_path, monkeypatch):
     text = "\n".join(tiny.sentences(50))
     (tmp_path / "a.txt").write_text(text)
     options = TextOptions(str(tmp_path / "a.txt"), seq_len=16)
-    monkeypatch.setattr("depthprobe.texts.PIECE_CHARACTERS", 300)
+    monkeypatch.setattr("depthprobe.texts.samples.PIECE_CHARACTERS", 300)
     found = [t for sample in read_samples(options, tiny.tokenizer()).tokens for t in sample[1:]]
     whole = tiny.tokenizer()(text, add_special_tokens=False)["input_ids"]
     assert (

@@ -12,16 +12,12 @@ from typing import Any
 
 from depthprobe.errors import DepthprobeError, TextError, first_line
 from depthprobe.machine.connection import NETWORK_EXCEPTIONS, explain_connection, explain_full_disk
+from depthprobe.texts.options import FILE_FORMATS, OF_A_PATH
 
 # A few thousand C4 documents are tens of megabytes: enough to mix, little enough to stream.
 SHUFFLE_ROWS = 10_000
 
 ROWS_LOOKED_AT = 100
-
-FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-
-# No id of the hub begins like this.
-OF_A_PATH = ("/", "./", "../", "~")
 
 # Text nobody trained the model on is preferred.
 SPLIT_PREFERENCE = ("validation", "test", "train")
