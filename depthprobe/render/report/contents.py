@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from depthprobe.findings.captions import data_words, model_words, task_words
-from depthprobe.render.report.plates import Plate
+from depthprobe.render.report.figures import ReportFigure
 from depthprobe.render.report.sheets import Sheet
 from depthprobe.results.runs import Run
 
@@ -39,14 +39,14 @@ class Figures:
         trust: Of the cheap measurements against the measured drops.
     """
 
-    overview: list[Plate]
-    single: list[Plate]
-    trust: list[Plate]
+    overview: list[ReportFigure]
+    single: list[ReportFigure]
+    trust: list[ReportFigure]
 
     @property
-    def longest_first(self) -> list[Plate]:
-        """All of them; those that take longest to draw first, so that no core ends long after another."""
-        return [*self.overview, *self.trust, *self.single]
+    def all(self) -> list[ReportFigure]:
+        """Every one of them, in the order of the page."""
+        return [*self.overview, *self.single, *self.trust]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from depthprobe.render.report.contents import NUMBERING, Report, Snippet
 from depthprobe.render.report.escapes import in_code, in_markdown
-from depthprobe.render.report.plates import Plate
+from depthprobe.render.report.figures import ReportFigure
 from depthprobe.render.report.sheets import Sheet
 
 
@@ -40,7 +40,7 @@ def _list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {in_markdown(sentence)}" for sentence in sentences)
 
 
-def _figure(plate: Plate) -> str:
+def _figure(plate: ReportFigure) -> str:
     heading = in_markdown(plate.heading)
     return f"### {heading}\n\n![{heading}](figures/{plate.name}.png)\n\n{in_markdown(plate.caption)}"
 

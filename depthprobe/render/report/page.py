@@ -15,8 +15,8 @@ import pandas as pd
 
 from depthprobe.render.report.contents import NUMBERING, Report, Snippet
 from depthprobe.render.report.escapes import block_in_html, in_html
+from depthprobe.render.report.figures import ReportFigure
 from depthprobe.render.report.inlining import inline_svg, width_pt
-from depthprobe.render.report.plates import Plate
 from depthprobe.render.report.sheets import Sheet
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -121,14 +121,14 @@ def _sentences(sentences: Sequence[str]) -> str:
     return f'<ul class="verdict">\n{items}\n</ul>\n'
 
 
-def _figures(plates: Sequence[Plate], svgs: Mapping[str, bytes]) -> str:
+def _figures(plates: Sequence[ReportFigure], svgs: Mapping[str, bytes]) -> str:
     if not plates:
         return ""
     drawn = "\n".join(_figure(plate, svgs[plate.name]) for plate in plates)
     return f'<div class="figures">\n{drawn}\n</div>'
 
 
-def _figure(plate: Plate, svg: bytes) -> str:
+def _figure(plate: ReportFigure, svg: bytes) -> str:
     wide = width_pt(svg) > _WIDE_PT
     files = " ".join(
         f'<a href="figures/{plate.name}.{kind}">{kind.upper()}</a>' for kind in ("pdf", "png", "svg")

@@ -11,13 +11,13 @@ from depthprobe.findings.captions import model_words
 from depthprobe.findings.study import Study
 from depthprobe.findings.trust import trust_frame, trust_reading
 from depthprobe.findings.verdict import verdict
+from depthprobe.render.charts.kit.encoding import render_all
 from depthprobe.render.charts.kit.page_sizes import drawn_for
-from depthprobe.render.report.beside import drawing
 from depthprobe.render.report.contents import Figures, Report, provenance
+from depthprobe.render.report.figures import ReportFigure, overview_figures, run_figures, trust_figures
 from depthprobe.render.report.latex import latex_table
 from depthprobe.render.report.markdown import markdown
 from depthprobe.render.report.page import files_named, page
-from depthprobe.render.report.plates import Plate, overview_plates, run_plates, trust_plates
 from depthprobe.render.report.sheets import sheets_of
 from depthprobe.render.report.snippets import snippets_of
 from depthprobe.render.report.trust_sheets import trust_sheets
@@ -37,7 +37,7 @@ def figures_of(study: Study, trust: pd.DataFrame) -> Figures:
     Raises:
         RunError: if a table of a run cannot be used.
     """
-    return Figures(overview_plates(study), list(run_plates(study)), trust_plates(study, trust))
+    return Figures(overview_figures(study), list(run_figures(study)), trust_figures(study, trust))
 
 
 def report_of(study: Study, trust: pd.DataFrame, figures: Figures) -> Report:
@@ -86,13 +86,9 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
         check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS), _files_before(folder / PAGE))
         trust = trust_frame(study)
         figures = figures_of(study, trust)
-        plates = figures.longest_first
-        # What is said is put together while other processes draw.
-        with drawing([plate.draw for plate in plates]) as drawn:
-            report = report_of(study, trust, figures)
-            files = _said(report)
-            files |= _drawn(plates, drawn())
-        svgs = {plate.name: files[f"{FIGURES}/{plate.name}.svg"] for plate in plates}
+        report = report_of(study, trust, figures)
+        files = _said(report) | _drawn(figures.all)
+        svgs = {figure.name: files[f"{FIGURES}/{figure.name}.svg"] for figure in figures.all}
         names = sorted([*files, PAGE])
         replace_folder(folder, files | {PAGE: _utf8(page(report, svgs, names))})
     return report
@@ -119,13 +115,13 @@ def _said(report: Report) -> dict[str, bytes]:
     return files
 
 
-def _drawn(plates: Sequence[Plate], drawings: Sequence[dict[str, bytes]]) -> dict[str, bytes]:
+def _drawn(figures: Sequence[ReportFigure]) -> dict[str, bytes]:
     """The files of figures, each with its caption, by their path in the report's folder."""
     files: dict[str, bytes] = {}
-    for plate, drawing_of in zip(plates, drawings, strict=True):
-        for kind, content in drawing_of.items():
-            files[f"{FIGURES}/{plate.name}.{kind}"] = content
-        files[f"{FIGURES}/{plate.name}.txt"] = _utf8(f"{plate.caption}\n")
+    for figure in figures:
+        for kind, content in render_all(figure.draw()).items():
+            files[f"{FIGURES}/{figure.name}.{kind}"] = content
+        files[f"{FIGURES}/{figure.name}.txt"] = _utf8(f"{figure.caption}\n")
     return files
 
 

@@ -14,7 +14,7 @@ from depthprobe.findings.study import read_study
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
-from depthprobe.render.report.plates import overview_plates
+from depthprobe.render.report.figures import overview_figures
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
@@ -155,4 +155,4 @@ def test_where_nothing_was_measured_of_single_layers_there_is_no_overview(tmp_pa
     study = read_study([write_sweep(tmp_path, 6, block=4, frame=rows)])
     with pytest.raises(RunError, match="Nothing was measured of single layers"):
         draw_overview(study)
-    assert overview_plates(study) == []
+    assert overview_figures(study) == []

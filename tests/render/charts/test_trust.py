@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from drawn import check_print
+from matplotlib.collections import PathCollection
 from study_runs import sweep_rows, write_angular, write_model, write_sweep
 
 from depthprobe.errors import RunError
@@ -10,7 +11,7 @@ from depthprobe.findings.study import read_study
 from depthprobe.findings.trust import trust_frame
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
-from depthprobe.render.report.plates import trust_plates
+from depthprobe.render.report.figures import trust_figures
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
@@ -22,16 +23,18 @@ def study(request, tmp_path_factory):
 
 
 def dots_of(axes):
-    """By place on the axes what marks are drawn, in data."""
+    """What marks are drawn, in the order of the layers: what kind, its place in data, its face."""
     to_data = axes.transData.inverted().transform
-    marks = [
-        line
-        for line in axes.lines
-        if line.get_transform() == axes.transAxes and line.get_marker() not in ("None", None)
-    ]
-    return [
-        (line.get_marker(), to_data(axes.transAxes.transform(line.get_xydata()[0])), line) for line in marks
-    ]
+    (dots,) = (artist for artist in axes.collections if isinstance(artist, PathCollection))
+    places = to_data(axes.transAxes.transform(dots.get_offsets()))
+    # A circle has many corners; a triangle that points somewhere is named by where its tip lies.
+    marks = ["o" if len(path) > 10 else pointing(path.vertices[:3]) for path in dots.get_paths()]
+    return list(zip(marks, places, dots.get_facecolors(), strict=True))
+
+
+def pointing(corners):
+    (across, up) = corners[0] - corners[1:].mean(axis=0)
+    return ("<" if across < 0 else ">") if abs(across) > abs(up) else ("v" if up < 0 else "^")
 
 
 @pytest.mark.parametrize("style", ["auto", "slides"])
@@ -53,7 +56,9 @@ def test_dots_stand_at_the_proxy_and_the_drop_of_their_layer(study, task):
         assert len(dots) == study.layers
         for layer, (mark, place, _) in enumerate(dots):
             if mark == "o":
-                assert place == pytest.approx([values[layer], frame[f"drop_{task}"][layer]], rel=1e-6)
+                assert place.tolist() == pytest.approx(
+                    [values[layer], frame[f"drop_{task}"][layer]], rel=1e-6
+                )
 
 
 def test_downward_is_harm_for_accuracy_and_for_loss(study):
@@ -79,7 +84,7 @@ def test_names_cover_no_dot(study):
     figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
     figure.canvas.draw()
     for axes in figure.axes[:2]:
-        middles = np.array([axes.transAxes.transform(line.get_xydata()[0]) for _, _, line in dots_of(axes)])
+        middles = axes.transData.transform([place for _, place, _ in dots_of(axes)])
         for text in axes.texts:
             box = text.get_window_extent().padded(-0.5)
             assert not (((box.min < middles) & (middles < box.max)).all(axis=1)).any(), text.get_text()
@@ -93,7 +98,7 @@ def test_hollow_dots_are_drops_that_are_not_detectable(tmp_path):
     study = read_study([directory.parent])
     figure = draw_trust_scatter(study, trust_frame(study), "mmlu")
     assert len(figure.axes) == 2  # one proxy, and what its colours mean
-    hollow = [line.get_markerfacecolor() == "white" for _, _, line in dots_of(figure.axes[0])]
+    hollow = [bool((face == 1).all()) for _, _, face in dots_of(figure.axes[0])]
     assert hollow == [False] * 4 + [True] * 4
     check_print(figure)
 
@@ -126,7 +131,7 @@ def test_nothing_is_called_best_that_orders_the_layers_wrongly(tmp_path, highest
     said = [text.get_text() for text in draw_trust_scatter(study, trust, "mmlu").texts]
     words = ("Best: ", "Worst: ", "Highest correlation: ", "Lowest: ")
     assert [word for text in said for word in words if word in text] == heads
-    plate = next(plate for plate in trust_plates(study, trust) if plate.name == "trust-mmlu")
+    plate = next(plate for plate in trust_figures(study, trust) if plate.name == "trust-mmlu")
     assert ("best" in (plate.heading + plate.caption).lower()) == (highest > 0)
     assert ("none above 0" in plate.caption) == (highest <= 0)
 

@@ -24,14 +24,14 @@ from depthprobe.results.runs import Run
 
 
 @dataclass(frozen=True)
-class Plate:
+class ReportFigure:
     """One figure of a report.
 
     Args:
         name: Of its files, without an ending.
         heading: Above it on a page, a few words.
         caption: What a paper has to say below it.
-        draw: Draws it. Not drawn before it is wanted: several are drawn at the same time.
+        draw: Draws it, once it is wanted.
     """
 
     name: str
@@ -46,7 +46,7 @@ _ROWS = (
 )
 
 
-def run_plates(study: Study) -> Iterator[Plate]:
+def run_figures(study: Study) -> Iterator[ReportFigure]:
     """The figures of single runs.
 
     Raises:
@@ -60,8 +60,8 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "distance at each block size n. Layers are 0-based."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("angular", "Angular distance", shown, partial(figure_of, run))
-        yield Plate(
+        yield ReportFigure("angular", "Angular distance", shown, partial(figure_of, run))
+        yield ReportFigure(
             "angular-row",
             "Angular distance, rescaled row by row",
             caption(what, [run], rescaled=_ROWS),
@@ -72,7 +72,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "the smallest distance) and the median over all blocks of that size; below, the layers of the "
             "best block, 0-based. The whole model is left out."
         )
-        yield Plate(
+        yield ReportFigure(
             "best-blocks",
             "Best block of each size",
             caption(shown, [run], rescaled="nothing"),
@@ -81,7 +81,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
     names = unique_names(f"drops-{'-'.join(headline_tasks(run)[:3])}" for run in study.sweeps)
     for run, name in zip(study.sweeps, names, strict=True):
         tasks = task_words(run).partition(";")[0]
-        yield Plate(
+        yield ReportFigure(
             "drops" if len(names) == 1 else name,
             f"Measured drops: {tasks}" if tasks else "Measured drops",
             caption(_drops_shown(run), [run], rescaled="nothing"),
@@ -95,7 +95,7 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "blocks and their parts. Layers are 0-based."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("gradnorm", "Gradient norms", shown, partial(figure_of, run))
+        yield ReportFigure("gradnorm", "Gradient norms", shown, partial(figure_of, run))
     if VARIANCE in study.runs:
         run = study.runs[VARIANCE]
         what = (
@@ -104,10 +104,10 @@ def run_plates(study: Study) -> Iterator[Plate]:
             "are least squares of log variance over x^1 and later."
         )
         shown = caption(what, [run], rescaled="nothing")
-        yield Plate("variance", "Variance of the stream", shown, partial(figure_of, run))
+        yield ReportFigure("variance", "Variance of the stream", shown, partial(figure_of, run))
 
 
-def overview_plates(study: Study) -> list[Plate]:
+def overview_figures(study: Study) -> list[ReportFigure]:
     """The page with every quantity on one axis of layers; none where none was measured of single layers.
 
     Raises:
@@ -128,10 +128,10 @@ def overview_plates(study: Study) -> list[Plate]:
         )
     shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
     draw = partial(draw_overview, study, title=study.model)
-    return [Plate("overview", "All quantities by layer", shown, draw)]
+    return [ReportFigure("overview", "All quantities by layer", shown, draw)]
 
 
-def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
+def trust_figures(study: Study, trust: pd.DataFrame) -> list[ReportFigure]:
     """For every task the proxies that order the layers best and worst, against the measured drop.
 
     Args:
@@ -143,7 +143,7 @@ def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
     """
     tasks = list(dict.fromkeys(trust["task"]))
     names = unique_names(f"trust-{task}" for task in tasks)
-    plates = []
+    figures = []
     for task, name in zip(tasks, names, strict=True):
         heading = "Best and worst cheap measurement"
         which = "that order the layers best and worst, by Spearman's"
@@ -159,8 +159,8 @@ def trust_plates(study: Study, trust: pd.DataFrame) -> list[Plate]:
         )
         shown = caption(what, study.all_runs, rescaled="nothing")
         draw = partial(draw_trust_scatter, study, trust, task, title=study.model)
-        plates.append(Plate(name, f"{heading}: {plain(task)}", shown, draw))
-    return plates
+        figures.append(ReportFigure(name, f"{heading}: {plain(task)}", shown, draw))
+    return figures
 
 
 def _drops_shown(run: Run) -> str:
