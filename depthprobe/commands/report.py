@@ -98,7 +98,7 @@ def command(asked: Asked) -> None:
         if output is not None:
             home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
         untouched = f"Interrupted: the runs are as they were, and so is {home / FOLDER}."
-        with interruption.told(untouched):  # no stage: its thread would be forked with the drawing processes
+        with interruption.told(untouched):
             report = write_report(study, home / FOLDER, style)
     console = result_console()
     findings = report.findings

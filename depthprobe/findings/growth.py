@@ -32,8 +32,8 @@ LIKELIHOOD_RATIO, ERROR_RATIO = 20.0, 0.8
 _CONFIDENCE = 0.95
 # In log v: below these, differences and errors are those of the arithmetic.
 _SAME, _EXACT = 1e-9, 1e-8
-# An odd number, so that a level line is among those tried; and enough halvings for all of float64's digits.
-_GRID, _HALVINGS = 1001, 60
+# An odd number, so that a level line is among those tried.
+_GRID = 1001
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def growth_of(variances: Sequence[float] | NDArray[np.float64]) -> Growth | None
     logs = logs - level
     layers = np.arange(1, len(values) + 1, dtype="float64")
 
-    rate, error = _regression(layers, logs)
+    (rate, _), spread = np.polyfit(layers, logs, 1, cov=True)
+    rate, error = float(rate), math.sqrt(spread[0, 0])
     curved = rate * (layers - layers.mean())
     straight = _straight(logs)
     margin = _t_quantile(len(values)) * error
@@ -114,18 +115,9 @@ def growth_of(variances: Sequence[float] | NDArray[np.float64]) -> Growth | None
     )
 
 
-def _regression(layers: NDArray[np.float64], logs: NDArray[np.float64]) -> tuple[float, float]:
-    """The slope of an ordinary regression of log v, whose mean is 0, on the layer, and its standard error."""
-    centred = layers - layers.mean()
-    spread = float((centred**2).sum())
-    slope = float((centred * logs).sum()) / spread
-    left = float(((logs - slope * centred) ** 2).sum())
-    return slope, math.sqrt(left / (len(logs) - 2) / spread)
-
-
 def _t_quantile(layers: int) -> float:
     """How many standard errors a 95% interval reaches to either side, for two fitted parameters."""
-    from scipy import special  # a tenth of a second that other processes can draw in
+    from scipy import special  # a tenth of a second, and not every command fits
 
     return float(special.stdtrit(layers - 2, (1 + _CONFIDENCE) / 2))
 
@@ -135,11 +127,13 @@ def _straight(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 
     A line above 0 is a scale and a ratio of its ends, any number above 0. Of every ratio the best scale is
     known, the one that leaves errors in log v of mean 0, so that only the ratio has to be sought. There can
-    be more than one valley: a grid finds the deepest, and a bisection of the slope its ground.
+    be more than one valley: a grid finds the deepest, and scipy its ground.
 
     Args:
         logs: [layer 1 .. L] log v.
     """
+    from scipy import optimize  # as above
+
     layers = len(logs)
     with np.errstate(divide="ignore"):
         to_first = np.log(np.linspace(1, 0, layers))
@@ -153,24 +147,17 @@ def _straight(logs: NDArray[np.float64]) -> NDArray[np.float64]:
         lines = shape(ratios)
         return logs - logs.mean() - lines + lines.mean(axis=1, keepdims=True)
 
-    def rises(ratio: float) -> bool:
-        """Whether a larger ratio is worse."""
-        one = np.array([ratio])
-        return float((errors(one) * np.exp(ratio + to_last - shape(one))).sum()) < 0
+    def squares(ratio: float) -> float:
+        return float((errors(np.array([ratio])) ** 2).sum())
 
     # Beyond, the end that is nearly 0 alone is further off than all of a level line.
     far = (math.sqrt(layers) + 1) * np.ptp(logs) + math.log(layers) + 1
     grid = np.linspace(-far, far, _GRID) * layers / (layers - 1)
     best = int((errors(grid) ** 2).sum(axis=1).argmin())
-    low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])
-    if rises(float(grid[best])):
-        high = float(grid[best])
-    else:
-        low = float(grid[best])
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rises(middle) else (middle, high)
-    return logs - errors(np.array([(low + high) / 2]))[0]
+    around = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])
+    found = optimize.minimize_scalar(squares, bounds=around, method="bounded", options={"xatol": 1e-12})
+    ratio = min(float(found.x), float(grid[best]), key=squares)
+    return logs - errors(np.array([ratio]))[0]
 
 
 def _fit(

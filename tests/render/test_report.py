@@ -16,7 +16,7 @@ import yaml
 from depthprobe.errors import OptionError, RunError
 from depthprobe.findings import angular, checks, drops, variance
 from depthprobe.findings.study import read_study
-from depthprobe.render.report import write
+from depthprobe.render.charts.kit import encoding
 from depthprobe.render.report.write import write_report
 from support.gallery_runs import GALLERY, Page, copied
 
@@ -201,7 +201,7 @@ def test_a_disk_that_fails_leaves_the_report_before(tmp_path, report, monkeypatc
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_path, report, monkeypatch):
-    monkeypatch.setattr(write, "FORMATS", ("svg",))  # the others say nothing about escaping, and cost most
+    monkeypatch.setattr(encoding, "FORMATS", ("svg",))  # the others say nothing about escaping, and cost most
     runs = copied(tmp_path / "runs", model=name, dataset=name, task=name)
     folder = tmp_path / "deep" / "down" / "report"
     write_report(read_study([runs]), folder)

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from depthprobe.findings.angular import AngularFindings
+from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.page import Page
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
 from depthprobe.render.charts.kit.style import FAINT, INK, TICK_PT, style
@@ -115,7 +116,7 @@ def draw_map(
     normalize: str,
     limits: tuple[float, float],
     cell_pt: float,
-) -> QuadMesh:
+) -> PolyCollection:
     """Draw a map on the axes, with its best blocks; return what a colour bar explains.
 
     Args:
@@ -130,15 +131,13 @@ def draw_map(
     shown = matrix
     if normalize == "row":
         shown, limits = rescale_rows(matrix), (0.0, 1.0)
-    mesh = draw_cells(axes, shown, limits, cell_pt)
+    mesh = draw_cells(axes, shown, limits, COLOUR_MAP, cell_pt)
     if count > 1:  # of one cell there is nothing to choose
         best = findings.best
         axes.plot(best["layer"], best["n"], clip_on=False, label=MARK_LABEL, **mark_look(cell_pt))
-    axes.set(xlim=(-0.5, count - 0.5), ylim=(0.5, count + 0.5))
     axes.set_xticks(ticks(0, count - 1))
     axes.set_yticks(ticks(1, count))
     axes.set_xlabel("Layer index $l$")
-    axes.spines[:].set_visible(False)
     return mesh
 
 
@@ -171,7 +170,7 @@ def explain_mark(axes: Axes, layers: int, cell_pt: float) -> None:
     )
 
 
-def add_distance_bar(page: Page, axes: Axes, mesh: QuadMesh, normalize: str) -> None:
+def add_distance_bar(page: Page, axes: Axes, mesh: PolyCollection, normalize: str) -> None:
     """Add the colour bar of a map right of it."""
     # Of the rescaled ones the label is longer than a single-column map is high in the size of other labels.
     words = {"label": RAW_LABEL} if normalize == "none" else {"label": ROW_LABEL, "size": TICK_PT}
@@ -187,29 +186,3 @@ def colour_limits(matrices: Sequence[np.ma.MaskedArray]) -> tuple[float, float]:
         middle = (low + high) / 2
         return max(0.0, middle - _NARROWEST_SCALE / 2), min(1.0, middle + _NARROWEST_SCALE / 2)
     return low, high
-
-
-def draw_cells(
-    axes: Axes, values: np.ma.MaskedArray, limits: tuple[float, float], cell_pt: float
-) -> QuadMesh:
-    """Draw cells with thin white edges; neither colour nor edge where there is no value.
-
-    Args:
-        axes: Where; a cell is 1 wide and high, the first one at 0 across and 1 up.
-        values: [row, layer], the rows from below.
-        limits: The ends of the colour scale.
-        cell_pt: The smaller side of a cell in points.
-    """
-    rows, layers = values.shape
-    mesh = axes.pcolormesh(
-        np.arange(layers + 1) - 0.5,
-        np.arange(rows + 1) + 0.5,
-        values,
-        cmap=COLOUR_MAP,
-        vmin=limits[0],
-        vmax=limits[1],
-        linewidth=float(np.clip(cell_pt * 0.05, 0.15, 0.6)),
-    )
-    inside = ~np.ma.getmaskarray(values).ravel()
-    mesh.set_edgecolor([(1.0, 1.0, 1.0, 1.0 if shown else 0.0) for shown in inside])
-    return mesh

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from depthprobe.declaring import TableOf
 from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.lines import HEIGHT as LINES_HEIGHT
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, with_zeros
 from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN, Look
@@ -154,11 +153,12 @@ def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption:
         for matrix, head in zip(matrices, heads, strict=True):
             top = page.write(left, top, head, TICK_PT, weight="bold") + GAP
             axes = page.add_axes(left, top, inside, height)
-            cells = _draw_cells(axes, matrix, limits)
+            cell_pt = min(inside / layers, height / len(order)) * 72
+            cells = draw_cells(axes, matrix, *_colours(limits), cell_pt)
             kept = sparser([float(number) for number in range(len(order))], int(height / TICK_LABEL_IN))
-            axes.set_yticks([number + 0.5 for number in kept], labels=[names[number] for number in kept])
+            axes.set_yticks([number + 1 for number in kept], labels=[names[number] for number in kept])
             label_vertical(axes, _shortened(across.replace("_", " ").capitalize(), LABEL_PT, height), left)
-            axes.set_xticks([place + 0.5 for place in ticks(0, layers - 1)], labels=[])
+            axes.set_xticks(ticks(0, layers - 1), labels=[])
             bar = page.add_colour_bar(axes, cells, label="\n".join(bar_label))
             bar.locator = MaxNLocator(max(2, int(height / (2 * TICK_LABEL_IN))), steps=[1, 2, 2.5, 5, 10])
             bar.update_ticks()
@@ -168,13 +168,11 @@ def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption:
     return page.figure
 
 
-def _draw_cells(axes: Axes, matrix: np.ma.MaskedArray, limits: tuple[float, float]) -> QuadMesh:
-    """Draw the cells of a map, row 0 lowest; nothing where there is no value."""
+def _colours(limits: tuple[float, float]) -> tuple[tuple[float, float], str]:
+    """Return the ends of a colour scale and its map: where values lie on both sides of 0, white is 0."""
     low, high = limits
-    spread = {"vmin": low, "vmax": high if high > low else low + (abs(low) or 1.0) / 10}
-    # Where values lie on both sides of 0, white is 0.
     if low < 0 < high:
         far = max(-low, high)
-        spread = {"vmin": -far, "vmax": far}
-    axes.spines[:].set_visible(False)
-    return axes.pcolormesh(matrix, cmap="RdBu_r" if low < 0 < high else "viridis", **spread)
+        return (-far, far), "RdBu_r"
+    # Equal values would leave the colour bar without a scale.
+    return (low, high if high > low else low + (abs(low) or 1.0) / 10), "viridis"

@@ -14,8 +14,10 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
@@ -228,29 +230,35 @@ def _draw(
     axes.axhline(0, color=INK, linewidth=0.6, zorder=1)
     points_to_axes = 1 / np.array(size)
     rows = drop.rows.set_index("layer").loc[scatter.layers]
-    places = scatter.places * points_to_axes
-    for place, layer, mark, name, detected in zip(
-        places, scatter.layers, scatter.beyond, scatter.names, (rows["p_adjusted"] < ALPHA), strict=True
-    ):
-        color = colours.to_rgba(layer)
-        if not mark:
-            ends = rows.loc[layer, ["ci_low", "ci_high"]].to_numpy(dtype="float64")
-            axes.vlines(score.values[layer], *ends, color=color, linewidth=0.6, alpha=0.7, zorder=2)
-        axes.plot(
-            *place,
-            marker=mark or "o",
-            markersize=dot_pt,
-            markerfacecolor=color if detected else "white",
-            markeredgecolor=color,
-            markeredgewidth=0.8,
-            transform=axes.transAxes,
-            clip_on=False,
-            zorder=4,
-        )
+    colors = colours.to_rgba(scatter.layers)
+    on_axes = np.array([not mark for mark in scatter.beyond])
+    axes.vlines(
+        score.values[scatter.layers][on_axes],
+        *(rows.loc[on_axes, name].to_numpy(dtype="float64") for name in ("ci_low", "ci_high")),
+        colors=colors[on_axes],
+        linewidth=0.6,
+        alpha=0.7,
+        zorder=2,
+    )
+    dots = axes.scatter(
+        *(scatter.places * points_to_axes).T,
+        s=dot_pt**2,
+        facecolors=np.where((rows["p_adjusted"] < ALPHA).to_numpy()[:, None], colors, 1.0),
+        edgecolors=colors,
+        linewidths=0.8,
+        transform=axes.transAxes,
+        clip_on=False,
+        zorder=4,
+    )
+    marks = [MarkerStyle(mark or "o") for mark in scatter.beyond]
+    dots.set_paths([mark.get_path().transformed(mark.get_transform()) for mark in marks])
+    leads = []
+    for place, layer, name in zip(scatter.places, scatter.layers, scatter.names, strict=True):
         if name is None:
             continue
+        middle = np.array([name.x, name.y])
         axes.text(
-            *(np.array([name.x, name.y]) * points_to_axes),
+            *(middle * points_to_axes),
             str(layer),
             size=_NAME_PT,
             color=INK,
@@ -261,10 +269,10 @@ def _draw(
         )
         if name.led:
             half = np.array([width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT]) / 2
-            middle = np.array([name.x, name.y])
-            end = lead(place / points_to_axes, np.concatenate([middle - half, middle + half]))
-            line = np.array([place, end * points_to_axes])
-            axes.plot(*line.T, color=FAINT, linewidth=0.4, transform=axes.transAxes, zorder=3)
+            end = lead(place, np.concatenate([middle - half, middle + half]))
+            leads.append(np.array([place, end]) * points_to_axes)
+    look = {"colors": FAINT, "linewidths": 0.4, "transform": axes.transAxes, "zorder": 3}
+    axes.add_collection(LineCollection(leads, **look), autolim=False)
 
 
 def _signs() -> list[Artist]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from depthprobe.findings.findings import read_findings
 from depthprobe.findings.study import Study
-from depthprobe.render.charts.kit.encoding import FORMATS, render_bytes
+from depthprobe.render.charts.kit.encoding import render_all
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.report.contents import Report, report_of
 from depthprobe.render.report.latex import latex_table
@@ -70,9 +70,8 @@ def _drawn(report: Report) -> dict[str, bytes]:
     """The files of figures, each with its caption, by their path in the report's folder."""
     files: dict[str, bytes] = {}
     for each in report.figures:
-        figure = each.draw()
-        for kind in FORMATS:
-            files[f"{FIGURES}/{each.name}.{kind}"] = render_bytes(figure, kind)
+        for kind, content in render_all(each.draw()).items():
+            files[f"{FIGURES}/{each.name}.{kind}"] = content
         files[f"{FIGURES}/{each.name}.txt"] = _utf8(f"{each.caption}\n")
     return files
 

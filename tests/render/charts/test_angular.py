@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import PolyCollection
 from PIL import Image
 
 from depthprobe.errors import OptionError
@@ -28,7 +28,7 @@ SIZES = (1, 2, 3, 6, 12, 24, 32, 40, 80, 126)
 def parts(figure):
     """The map's axes, the colour bar's axes and the mesh of cells."""
     axes, bar = figure.axes
-    (mesh,) = (artist for artist in axes.collections if isinstance(artist, QuadMesh))
+    (mesh,) = (artist for artist in axes.collections if isinstance(artist, PolyCollection))
     return axes, bar, mesh
 
 
@@ -55,11 +55,15 @@ def boxes(figure):
 def test_a_cell_lies_at_its_layer_and_size_and_shows_its_distance(make_frame):
     frame = make_frame(5)
     axes, _, mesh = parts(draw_angular(frame))
-    values, corners = mesh.get_array(), mesh.get_coordinates()
+    cells = {
+        tuple(path.vertices.min(axis=0)): path.vertices.max(axis=0).tolist() for path in mesh.get_paths()
+    }
+    values = dict(zip(cells, mesh.get_array(), strict=True))
+    assert len(cells) == len(frame)
     for row in frame.itertuples():
-        assert values[row.n - 1, row.layer] == row.distance
-        assert corners[row.n - 1, row.layer].tolist() == [row.layer - 0.5, row.n - 0.5]
-        assert corners[row.n, row.layer + 1].tolist() == [row.layer + 0.5, row.n + 0.5]
+        corner = row.layer - 0.5, row.n - 0.5
+        assert values[corner] == row.distance
+        assert cells[corner] == [row.layer + 0.5, row.n + 0.5]
     low, high = axes.get_ylim()
     assert low < high  # n grows upward
 
@@ -68,10 +72,9 @@ def test_the_triangle_outside_has_neither_colour_nor_edge(make_frame):
     figure = draw_angular(make_frame(6))
     _, _, mesh = parts(figure)
     figure.canvas.draw()
-    inside = np.array([[layer + n <= 6 for layer in range(6)] for n in range(1, 7)]).ravel()
-    assert (mesh.get_facecolor().reshape(-1, 4)[:, 3] == inside).all()
-    assert (mesh.get_edgecolor()[:, 3] == inside).all()
-    assert (mesh.get_edgecolor()[:, :3] == 1).all()
+    corners = [path.vertices.min(axis=0) + 0.5 for path in mesh.get_paths()]
+    assert len(corners) == 21 and all(layer + n <= 6 for layer, n in corners)
+    assert (mesh.get_edgecolor() == 1).all()
 
 
 def test_near_is_yellow_and_far_is_purple(make_frame):
@@ -236,7 +239,7 @@ def test_marks_can_be_told_from_their_cell_in_grey_too(make_frame, layers):
     def grey(colour):
         return float(np.dot(matplotlib.colors.to_rgb(colour), [0.299, 0.587, 0.114]))
 
-    for value in mesh.get_array().compressed():
+    for value in mesh.get_array():
         cell = grey(mesh.cmap(mesh.norm(value)))
         inside, outside = grey(marks.get_markerfacecolor()), grey(marks.get_markeredgecolor())
         assert max(abs(cell - inside), abs(cell - outside)) > 0.4

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 
 from depthprobe.errors import RunError
 from depthprobe.render.charts.kit.page_sizes import drawn_for
@@ -21,16 +22,18 @@ def findings(request, tmp_path_factory):
 
 
 def dots_of(axes):
-    """By place on the axes what marks are drawn, in data."""
+    """What marks are drawn, in the order of the layers: what kind, its place in data, its face."""
     to_data = axes.transData.inverted().transform
-    marks = [
-        line
-        for line in axes.lines
-        if line.get_transform() == axes.transAxes and line.get_marker() not in ("None", None)
-    ]
-    return [
-        (line.get_marker(), to_data(axes.transAxes.transform(line.get_xydata()[0])), line) for line in marks
-    ]
+    (dots,) = (artist for artist in axes.collections if isinstance(artist, PathCollection))
+    places = to_data(axes.transAxes.transform(dots.get_offsets()))
+    # A circle has many corners; a triangle that points somewhere is named by where its tip lies.
+    marks = ["o" if len(path) > 10 else pointing(path.vertices[:3]) for path in dots.get_paths()]
+    return list(zip(marks, places, dots.get_facecolors(), strict=True))
+
+
+def pointing(corners):
+    (across, up) = corners[0] - corners[1:].mean(axis=0)
+    return ("<" if across < 0 else ">") if abs(across) > abs(up) else ("v" if up < 0 else "^")
 
 
 @pytest.mark.parametrize("style", ["auto", "slides"])
@@ -52,7 +55,9 @@ def test_dots_stand_at_the_proxy_and_the_drop_of_their_layer(findings, task):
         assert len(dots) == findings.layers
         for layer, (mark, place, _) in enumerate(dots):
             if mark == "o":
-                assert place == pytest.approx([values[layer], frame[f"drop_{task}"][layer]], rel=1e-6)
+                assert place.tolist() == pytest.approx(
+                    [values[layer], frame[f"drop_{task}"][layer]], rel=1e-6
+                )
 
 
 def test_downward_is_harm_for_accuracy_and_for_loss(findings):
@@ -77,7 +82,7 @@ def test_names_cover_no_dot(findings):
     figure = draw_trust_scatter(findings, "mmlu")
     figure.canvas.draw()
     for axes in figure.axes[:2]:
-        middles = np.array([axes.transAxes.transform(line.get_xydata()[0]) for _, _, line in dots_of(axes)])
+        middles = axes.transData.transform([place for _, place, _ in dots_of(axes)])
         for text in axes.texts:
             box = text.get_window_extent().padded(-0.5)
             assert not (((box.min < middles) & (middles < box.max)).all(axis=1)).any(), text.get_text()
@@ -91,7 +96,7 @@ def test_hollow_dots_are_drops_that_are_not_detectable(tmp_path):
     findings = findings_in(directory.parent)
     figure = draw_trust_scatter(findings, "mmlu")
     assert len(figure.axes) == 2  # one proxy, and what its colours mean
-    hollow = [line.get_markerfacecolor() == "white" for _, _, line in dots_of(figure.axes[0])]
+    hollow = [bool((face == 1).all()) for _, _, face in dots_of(figure.axes[0])]
     assert hollow == [False] * 4 + [True] * 4
     check_print(figure)
 
