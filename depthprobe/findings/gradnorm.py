@@ -109,12 +109,13 @@ def read(
         return values
 
     measured = set(frame["part"])
-    ends_by_part = frame[frame["part"].isin(OUTSIDE)].set_index("part")[["grad_norm", "std"]]
+    outside = [part for part in OUTSIDE if part in measured]
+    ends = frame[frame["part"].isin(OUTSIDE)].set_index("part")
     return GradNorms(
         norm=by_layer(WHOLE, "grad_norm"),
         std=by_layer(WHOLE, "std"),
         parts={part: by_layer(part, "grad_norm") for part in PARTS if part in measured},
-        outside={part: tuple(map(float, ends_by_part.loc[part])) for part in OUTSIDE if part in measured},
+        outside={part: (float(ends["grad_norm"][part]), float(ends["std"][part])) for part in outside},
         facts=facts or {},
     )
 

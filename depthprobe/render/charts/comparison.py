@@ -8,7 +8,7 @@ run over the layers of their own model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +57,10 @@ _PROFILE_IN, _DROPS_IN = 1.35, 1.15
 _MAP = Margins(left=0.46, right=0.72, between=0.46, below=0.36)
 
 
+# A kind of row, or None where all are of one -> its key, and where in its layer it stands.
+_Names = dict[str | None, tuple[str, float]]
+
+
 def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
     """Return the maps of angular distances side by side, one colour bar for all.
 
@@ -99,13 +103,13 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
 
 def draw_gradnorms(run: Run, *, title: str = "") -> Figure:
     """Return the gradient norms of every model in a panel of its own, on a common axis."""
-    names = {WHOLE: ("whole block", 0.0), **{part: (words, 0.0) for part, words in PARTS.items()}}
+    names: _Names = {WHOLE: ("whole block", 0.0), **{part: (words, 0.0) for part, words in PARTS.items()}}
     return _profiles(run, "gradnorm", "part", "grad_norm", names, "Layer index $l$", GRADNORM_LABEL, title)
 
 
 def draw_variances(run: Run, *, title: str = "") -> Figure:
     """Return the variance of every model's stream in a panel of its own, on a common axis."""
-    names = {STREAM: ("stream $x^l$", 0.0)}
+    names: _Names = {STREAM: ("stream $x^l$", 0.0)}
     names |= {branch: (f"added by {words}", 0.5) for branch, words in BRANCHES.items()}
     return _profiles(run, "variance", "point", "variance", names, "Boundary $l$", "Variance", title)
 
@@ -118,7 +122,7 @@ def draw_layer_rows(table: TableOf, run: Run, *, title: str = "") -> Figure:
         run: A comparison with that table.
         title: Above the figure, nothing if empty.
     """
-    names = {None: (table.quantity.replace("_", " "), 0.0)}
+    names: _Names = {None: (table.quantity.replace("_", " "), 0.0)}
     label = "\n".join(axis_label(table, _PROFILE_IN))
     return _profiles(run, table.stem, None, table.quantity, names, "Layer index $l$", label, title)
 
@@ -128,7 +132,7 @@ def _profiles(
     stem: str,
     kind: str | None,
     quantity: str,
-    names: Mapping[str | None, tuple[str, float]],
+    names: _Names,
     x_label: str,
     y_label: str,
     title: str,
@@ -180,7 +184,7 @@ def _curves(
     side: Compared,
     kind: str | None,
     quantity: str,
-    names: Mapping[str | None, tuple[str, float]],
+    names: _Names,
     relative: bool,
 ) -> list[Curve]:
     """Return the curves of one model, the main one first; NaN where a layer has no such row."""
@@ -193,7 +197,7 @@ def _curves(
         y = np.full(int(rows["layer"].max()) + 1, np.nan)
         y[rows["layer"].to_numpy()] = rows[quantity]
         x = np.arange(len(y), dtype="float64") + shift
-        curves.append(Curve(key, x / side.layers if relative else x, y, BRANCH_LOOKS.get(value, MAIN)))
+        curves.append(Curve(key, x / side.layers if relative else x, y, BRANCH_LOOKS.get(value or "", MAIN)))
     if not curves:
         raise RunError(f"The table of {side.label} has no rows to draw.")
     return curves
