@@ -8,7 +8,8 @@ The package is a path, one folder a stage:
 documentation are loops over it. ``commands`` parse and show; ``pipeline`` is the way from a request to a
 saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
 model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
-model; ``results`` keeps runs on disk, and ``render`` draws them; ``comparing`` puts models side by side;
+model; ``results`` keeps runs on disk, ``findings`` says what they hold, and ``render`` shows it;
+``comparing`` puts models side by side;
 ``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
 ``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
 nothing elsewhere.
@@ -38,12 +39,12 @@ __version__ = "0.1.0"
 
 # Public name -> where it lives; loaded on first use, so that importing depthprobe costs nothing.
 _PUBLIC = {
-    "load_model": "depthprobe.models.loading",
-    "describe_anatomy": "depthprobe.models.anatomy",
+    "load_model": "depthprobe.models.loading.loading",
+    "describe_anatomy": "depthprobe.models.anatomy.anatomy",
     "draw": "depthprobe.api",
     "measure": "depthprobe.api",
-    "register_with_transformers": "depthprobe.registration",
-    "LayerLog": "depthprobe.lab.layer_log",
+    "register_with_transformers": "depthprobe.models.own.registration",
+    "LayerLog": "depthprobe.training.layer_log",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",
 }

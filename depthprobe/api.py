@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from depthprobe.models.loading import LoadedModel
+    from depthprobe.models.loading.loading import LoadedModel
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.session import Session
     from depthprobe.results.runs import Run
@@ -148,7 +148,7 @@ def _session_of(
 
     An ``nn.Module`` is put into evaluation mode meanwhile, so that nothing is dropped out.
     """
-    from depthprobe.models.options import LoadOptions
+    from depthprobe.models.loading.options import LoadOptions
     from depthprobe.pipeline.session import Session
 
     if isinstance(model, str):
@@ -156,7 +156,7 @@ def _session_of(
         load = LoadOptions(**{key: options.pop(key) for key in names & options.keys()})
         yield Session(), model, load
         return
-    from depthprobe.models.loading import LoadedModel, already_loaded
+    from depthprobe.models.loading.loading import LoadedModel, already_loaded
 
     loaded = model if isinstance(model, LoadedModel) else already_loaded(model, tokenizer)
     training = [module for module in loaded.model.modules() if module.training]

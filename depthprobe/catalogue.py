@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from depthprobe.declaring import Option, Options, Probe, Score, TableOf, Text, Working
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.options import SweepOptions
+from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.measurement import Column
 
 # 4,096 tokens: enough to rank layers, and on real models, whose heads are large, less than the tasks cost.

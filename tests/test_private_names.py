@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
 import depthprobe
 from depthprobe import private_names
-from depthprobe.lab.layer_log import _without_autocast
+from depthprobe.training.layer_log import _without_autocast
 from support import tiny
 
 PACKAGE = Path(depthprobe.__file__).parent

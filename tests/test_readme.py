@@ -211,9 +211,9 @@ def test_the_table_of_the_embedded_models_is_that_of_the_committed_runs():
 
 def test_the_embedded_model_still_has_the_loss_it_was_published_with():
     from depthprobe.builtin import corpus, embedded_models
-    from depthprobe.lab.data import windows
-    from depthprobe.lab.pretraining import mean_loss
-    from depthprobe.models.loading import load_model
+    from depthprobe.models.loading.loading import load_model
+    from depthprobe.training.data import windows
+    from depthprobe.training.pretraining import mean_loss
 
     model = load_model("builtin:pre-ln", device="cpu")
     record = json.loads((embedded_models()["builtin:pre-ln"] / "training.json").read_text())

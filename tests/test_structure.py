@@ -11,75 +11,105 @@ import depthprobe
 
 PACKAGE = Path(depthprobe.__file__).parent
 
-LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue", ""}
-LEAVES |= {"private_names"}
+# What every room may use: it imports nothing but leaves itself. The catalogue alone reads the options of
+# lm-eval's tasks, a module without weight.
+LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue"}
+LEAVES |= {"private_names", "docs", ""}
 
-# room -> the rooms of depthprobe it may import from (its own and the leaves always)
+# room -> the rooms of depthprobe it may import from, beside its own and the leaves. In the order of the path:
+# commands -> pipeline -> probes -> evaluation, models; machine, texts, metrics, results stand beside them.
 MAY_IMPORT = {
-    "errors": set(),
-    "interruption": set(),
-    "redaction": set(),
-    "private_names": set(),
-    "builtin": set(),
-    "docs": set(),
-    "measurement": set(),
-    "declaring": set(),
-    "catalogue": {"evaluation"},  # the options of lm-eval's tasks, which need nothing heavy
-    "metrics": set(),
-    "provenance": set(),
     "machine": set(),
-    "texts": {"machine"},
-    "batches": set(),
-    "processes": set(),
-    "models": {"machine", "registration"},
-    "evaluation": {"machine", "models", "metrics", "texts", "batches", "processes", "results"},
-    "probes": {"evaluation", "models", "metrics", "texts", "batches", "processes", "results"},
+    "metrics": set(),
     "results": set(),
-    "findings": {"results", "metrics"},  # of metrics what needs no torch
-    "render": {"findings", "results"},
-    "lab": {"probes", "models", "texts", "results", "provenance"},
+    "texts": {"machine"},
+    "models/own": set(),
+    "models/loading": {"models/own", "machine"},
+    "models/anatomy": set(),
+    "models/sizing": {"models/anatomy", "models/loading"},
+    "models/gradients": {"models/anatomy", "models/loading", "models/sizing"},
+    "models/saving": {"models/loading", "models/sizing"},
+    "models": {"models/anatomy"},
+    "evaluation/harness": {"evaluation", "models/loading", "machine"},
+    "evaluation/scoring": {"evaluation", "models", "models/anatomy", "models/loading", "machine", "results"},
+    "evaluation": {
+        "evaluation/harness",
+        "evaluation/scoring",
+        "models",
+        "models/anatomy",
+        "machine",
+        "metrics",
+        "results",
+    },
+    "probes": {
+        "evaluation",
+        "evaluation/harness",
+        "evaluation/scoring",
+        "models",
+        "models/anatomy",
+        "models/gradients",
+        "models/loading",
+        "models/sizing",
+        "machine",
+        "metrics",
+        "results",
+        "texts",
+    },
+    "training": {"probes", "models/anatomy", "models/loading", "models/own", "machine", "results", "texts"},
+    "findings": {"metrics", "results"},
+    "render/charts": {"findings", "results"},
+    "render/terminal": {"findings", "results"},
+    "render/report": {"findings", "render/charts", "results"},
+    "render": set(),
+    "comparing": {"findings", "machine", "metrics", "results"},
     "pipeline": {
         "probes",
-        "evaluation",
+        "evaluation/harness",
         "models",
-        "texts",
+        "models/anatomy",
+        "models/loading",
         "comparing",
+        "machine",
         "results",
-        "processes",
-        "provenance",
+        "texts",
     },
-    "api": {"pipeline", "models", "texts", "results", "render"},
-    "comparing": {"findings", "metrics", "results", "provenance"},
+    "api": {"pipeline", "models/loading", "render/charts", "results", "texts"},
     "commands": {
-        "docs",
         "pipeline",
-        "comparing",
-        "evaluation",
         "probes",
-        "models",
-        "texts",
-        "batches",
-        "results",
+        "training",
+        "evaluation/harness",
+        "models/anatomy",
+        "models/loading",
+        "models/own",
+        "models/saving",
+        "models/sizing",
+        "comparing",
         "findings",
-        "render",
-        "lab",
+        "render/charts",
+        "render/report",
+        "render/terminal",
+        "machine",
+        "results",
+        "texts",
     },
-    "registration": {"lab"},
     "__main__": {"commands"},
+    **{leaf: set() for leaf in LEAVES if leaf},
+    "catalogue": {"evaluation/harness"},
     "__init__": set(),
 }
 
-# foreign library -> the rooms that are its door
+# foreign library -> the rooms that are its door: folders, with all that stands in them
 DOORS = {
-    "transformers": {"models", "lab"} | {"texts", "api"},  # texts and api: the tokenizer's type only
+    "transformers": {"models", "training"} | {"texts", "api"},  # texts and api: the tokenizer's type only
     "datasets": {"texts"},
     "huggingface_hub": {"machine", "models", "texts"},
     "matplotlib": {"render", "api"},  # api: the figure's type only
     "typer": {"commands"},
     "rich": {"commands", "render"},
-    "lm_eval": {"evaluation"},
+    "lm_eval": {"evaluation/harness"},
     "safetensors": {"models"},
-    "accelerate": {"models", "batches"},
+    "accelerate": {"models", "machine"},
     "peft": {"models"},
     "gguf": {"models"},
     "torch": {
@@ -87,18 +117,19 @@ DOORS = {
         "metrics",
         "probes",
         "evaluation",
-        "lab",
-        "batches",
-        "provenance",
-        "processes",
+        "training",
+        "machine",
         "api",  # a type only
         "private_names",  # types, and a device
     },
 }
 
 
-def room_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def room_of(parts):
+    """The room of a module by the parts of its name: its second folder, where it stands in one."""
+    if len(parts) > 1 and (PACKAGE / parts[0] / parts[1]).is_dir():
+        return "/".join(parts[:2])
+    return parts[0].removesuffix(".py")
 
 
 def imports_of(path):
@@ -118,19 +149,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_one_way_and_foreign_libraries_have_one_door(path):
-    room = room_of(path)
+    room = room_of(path.relative_to(PACKAGE).parts)
     for name in imports_of(path):
         top, _, rest = name.partition(".")
         if top == "depthprobe":
-            target = rest.partition(".")[0]
+            target = room_of(rest.split("."))
             known = target if target in MAY_IMPORT else ""  # a name of depthprobe/__init__.py itself
             assert known in MAY_IMPORT[room] | LEAVES | {room}, f"{room} must not import {name}"
         elif top in DOORS:
-            assert room in DOORS[top], f"{room} must not import {top}"
+            assert {room, room.partition("/")[0]} & DOORS[top], f"{room} must not import {top}"
 
 
 def test_every_room_of_the_package_stands_in_the_table():
-    assert {room_of(path) for path in FILES} == set(MAY_IMPORT)
+    assert {room_of(path.relative_to(PACKAGE).parts) for path in FILES} == set(MAY_IMPORT)
 
 
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "numpy", "lm_eval", "huggingface_hub")

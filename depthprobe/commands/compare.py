@@ -14,8 +14,8 @@ from depthprobe.commands.measuring import drawn, options_for
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option, Probe
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.options import TaskOptions, listed
-from depthprobe.models.options import LoadOptions
+from depthprobe.evaluation.harness.options import TaskOptions, listed
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _measured(
     """Return the subjects with a run of every probe; None where another process has them."""
     load = asked.options(LoadOptions)
     with importing():
-        from depthprobe.batches import parse_batch_size
+        from depthprobe.machine.batches import parse_batch_size
         from depthprobe.pipeline.many_models import check_asked, check_models, measure_subjects, shared_text
         from depthprobe.pipeline.request import Request
 

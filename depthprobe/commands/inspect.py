@@ -8,22 +8,24 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
+from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
 from depthprobe.commands.arguments import Asked, Group
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option
-from depthprobe.errors import AnatomyError, DepthprobeError, LoadError
-from depthprobe.models.options import LoadOptions
+from depthprobe.errors import AnatomyError, DepthprobeError, LoadError, OptionError
+from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from depthprobe.models.anatomy import Anatomy
-    from depthprobe.models.blueprint import Blueprint
-    from depthprobe.models.checkpoint import Checkpoint
-    from depthprobe.models.footprint import Footprint
-    from depthprobe.models.loading import LoadedModel
+    from depthprobe.models.anatomy.anatomy import Anatomy
+    from depthprobe.models.loading.checkpoint import Checkpoint
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.models.sizing.blueprint import Blueprint
+    from depthprobe.models.sizing.footprint import Footprint
 
 HINT = "--check loads the weights and verifies it."
 
@@ -51,9 +53,9 @@ def command(asked: Asked) -> None:
     watch.say(f"Model: {chosen} ({why}).")
 
     with importing():
-        from depthprobe.models.blueprint import open_without_weights
-        from depthprobe.models.footprint import declared_dtype
-        from depthprobe.models.loading import load_model, open_checkpoint
+        from depthprobe.models.loading.loading import load_model, open_checkpoint
+        from depthprobe.models.sizing.blueprint import open_without_weights
+        from depthprobe.models.sizing.footprint import declared_dtype
 
     load = replace(asked.options(LoadOptions), adapter=None)
     if "adapter" in asked.values(LoadOptions):
@@ -95,12 +97,13 @@ class _Found:
 
 
 def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None, stored: Any) -> _Found:
-    from depthprobe.models import footprint as memory
-    from depthprobe.models.anatomy import describe_anatomy
-    from depthprobe.models.blueprint import build_on_meta, describe_blueprint, verified
-    from depthprobe.models.checkpoint import declared_positions
-    from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
-    from depthprobe.models.quantisation import check_quantisation
+    from depthprobe.models.anatomy.anatomy import describe_anatomy
+    from depthprobe.models.loading.checkpoint import declared_positions
+    from depthprobe.models.loading.initial import build_on_meta
+    from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
+    from depthprobe.models.loading.quantisation import check_quantisation
+    from depthprobe.models.sizing import footprint as memory
+    from depthprobe.models.sizing.blueprint import describe_blueprint, verified
 
     config, name = copy.deepcopy(checkpoint.config), checkpoint.source.name
     assert config is not None, "told by open_without_weights"
@@ -138,9 +141,10 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     reasons = {}
     for needed in footprints:
         reason = unloadable or refusal
-        if needed.command == "prune-sweep":
-            reason = reason or _why_no_sweep(checkpoint)
-        if needed.command == "gradnorm" and blueprint is not None and not blueprint.head_path:
+        probe = PROBES[needed.command]
+        if issubclass(probe.options, TaskOptions):
+            reason = reason or _why_no_tasks(checkpoint)
+        elif probe.needs_loss and blueprint is not None and not blueprint.head_path:
             reason = (
                 reason or f"{name} has no language-model head, so there is no loss to take a gradient of."
             )
@@ -175,18 +179,14 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     return _Found(rows, blueprint, footprints, reasons, sentences, followed)
 
 
-def _why_no_sweep(checkpoint: Checkpoint) -> str:
-    """Return the sentence with which prune-sweep refuses a model before its weights are read, or nothing."""
-    from depthprobe.evaluation.options import TaskOptions
-    from depthprobe.evaluation.requests import check_checkpoint
+def _why_no_tasks(checkpoint: Checkpoint) -> str:
+    """Return the sentence with which a sweep refuses a model before its weights are read, or nothing."""
+    from depthprobe.probes.preparation import prepare
 
-    if checkpoint.tower is not None:
-        return (
-            f"{checkpoint.source.name} is an encoder-decoder model, which prune-sweep does not support: "
-            "lm-eval scores decoder-only models here. Choose a decoder-only model."
-        )
     try:
-        check_checkpoint(TaskOptions(("stdlib_mc",)), checkpoint)
+        prepare("prune-sweep", SweepOptions()).check_checkpoint(checkpoint)
+    except OptionError:
+        return ""  # about what is removed, which nobody has said yet
     except DepthprobeError as error:
         return str(error)
     return ""
@@ -269,7 +269,7 @@ def _commands(found: _Found) -> Table:
     from rich import box
     from rich.table import Table
 
-    from depthprobe.models.footprint import gib
+    from depthprobe.models.sizing.footprint import gib
 
     table = Table(box=box.HORIZONTALS)
     table.add_column("command", style="bold")

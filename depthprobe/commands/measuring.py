@@ -22,8 +22,8 @@ from depthprobe.commands.show import (
 )
 from depthprobe.declaring import Option, Options, Probe, fields_of
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.options import TaskOptions
-from depthprobe.models.options import LoadOptions
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def wanted_of(probe: Probe, asked: Asked) -> Wanted:
     watch = Watch(**asked.values(shared.TerminalOptions))
     watch.say(f"Model: {chosen} ({why}).")
 
-    from depthprobe.batches import parse_batch_size
+    from depthprobe.machine.batches import parse_batch_size
     from depthprobe.pipeline.request import Request
 
     initial = asked.values(shared.InitialOptions).get("initial", False)

@@ -11,7 +11,7 @@ import typer
 from depthprobe.commands.arguments import MODEL, OUTPUT, TERMINAL, TEXT, Group
 from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError
-from depthprobe.models.options import LoadOptions
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
 FORMATS = ("png", "pdf", "svg")

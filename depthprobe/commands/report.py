@@ -14,8 +14,8 @@ from depthprobe.commands.choice import choose_model
 from depthprobe.commands.measuring import requests_for
 from depthprobe.commands.show import Watch, importing, result_console, uncollected
 from depthprobe.declaring import Option
-from depthprobe.evaluation.options import TaskOptions
-from depthprobe.models.options import LoadOptions
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 
 
 @dataclass(frozen=True)

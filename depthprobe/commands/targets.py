@@ -9,8 +9,8 @@ from depthprobe.catalogue import PROBES
 from depthprobe.commands.arguments import Asked
 from depthprobe.commands.options import BatchOptions
 from depthprobe.errors import DepthprobeError, OptionError, RunError
-from depthprobe.evaluation.options import TaskOptions
-from depthprobe.models.options import LoadOptions
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
 # What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.

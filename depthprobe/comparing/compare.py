@@ -11,8 +11,8 @@ from depthprobe.catalogue import PRUNE_SWEEP
 from depthprobe.comparing.agreement import check_agreement
 from depthprobe.comparing.subjects import Subject, labelled
 from depthprobe.comparing.tables import comparison_tables, layers_of
+from depthprobe.machine.provenance import versions
 from depthprobe.measurement import Measurement
-from depthprobe.provenance import versions
 from depthprobe.results.naming import comparison_name
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from depthprobe.evaluation.outcome import Key, Outcome
+from depthprobe.evaluation.harness.outcome import Key, Outcome
 from depthprobe.evaluation.scores import Variant
 from depthprobe.metrics.bootstrap import paired_bootstrap
 from depthprobe.metrics.detection import detectable_drop, holm

@@ -25,10 +25,10 @@ import torch
 from torch import nn
 
 from depthprobe.errors import MeasureError
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.architectures import KEEPS_FOR_LATER
-from depthprobe.models.sites import Forward, Site, set_for_now, wrapping
-from depthprobe.models.stream import given, pick, put, run_backbone, sequence_like
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.anatomy.architectures import KEEPS_FOR_LATER
+from depthprobe.models.anatomy.block_sites import Forward, Site, set_for_now, wrapping
+from depthprobe.models.anatomy.stream import given, pick, put, run_backbone, sequence_like
 from depthprobe.private_names import children_replaced, input_device, own_children
 
 # What a module calls its own number among the blocks.

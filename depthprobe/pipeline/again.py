@@ -24,8 +24,8 @@ from typing import Any
 import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
-from depthprobe.evaluation.options import DECISIVE_LIBRARIES
-from depthprobe.models.options import split_name
+from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
+from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import MANIFEST_NAME, canonical

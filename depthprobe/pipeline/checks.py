@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from depthprobe.errors import MachineError, RunError, TextError
-from depthprobe.models import hub
-from depthprobe.models.options import LoadOptions
-from depthprobe.models.placement import choose_device, parse_dtype
-from depthprobe.models.sources import ModelSource
+from depthprobe.models.loading import hub
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.models.loading.placement import choose_device, parse_dtype
+from depthprobe.models.loading.sources import ModelSource
 from depthprobe.results.naming import checked_name
 from depthprobe.texts.options import TextOptions
 

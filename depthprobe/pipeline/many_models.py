@@ -10,9 +10,9 @@ from depthprobe.comparing.agreement import settings_that_differ
 from depthprobe.comparing.subjects import Subject
 from depthprobe.errors import OptionError
 from depthprobe.interruption import several_told
-from depthprobe.models.checkpoint import open_checkpoint
-from depthprobe.models.options import LoadOptions
-from depthprobe.models.sources import resolve_model
+from depthprobe.models.loading.checkpoint import open_checkpoint
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.models.loading.sources import resolve_model
 from depthprobe.pipeline.checks import check_request
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.run import run

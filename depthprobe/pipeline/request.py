@@ -13,12 +13,12 @@ from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Options, Probe
 from depthprobe.errors import OptionError
 from depthprobe.interruption import NOTHING
-from depthprobe.models.options import LoadOptions
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.results.naming import run_directory_name
 from depthprobe.texts.options import TextOptions, default_options
 
 if TYPE_CHECKING:
-    from depthprobe.models.sources import ModelSource
+    from depthprobe.models.loading.sources import ModelSource
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Request:
 
     def settings(self, source: ModelSource) -> dict[str, Any]:
         """Return what decides the numbers: two runs with equal settings are the same run."""
-        from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
+        from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
 
         device = choose_device(self.load.device)
         dtype = parse_dtype(self.load.dtype, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprobe.interruption import NOTHING
-from depthprobe.processes import Processes
+from depthprobe.machine.processes import Processes
 from depthprobe.results.journal import Journal, pieces_in, read_settings
 from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import differences

@@ -14,17 +14,17 @@ from typing import Any
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import OptionError
+from depthprobe.machine.processes import ALONE, Processes
+from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.loading.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
 from depthprobe.pipeline.checks import check_request, declared_layers, text_told
 from depthprobe.pipeline.request import Request, before_measuring
 from depthprobe.pipeline.resuming import ASKED, drop_empty, kept, open_in_turn, unfinished_of
 from depthprobe.pipeline.session import Session
 from depthprobe.pipeline.watch import Silent, Watcher
 from depthprobe.probes.preparation import Preparation, Work, prepare
-from depthprobe.processes import ALONE, Processes
-from depthprobe.provenance import Usage, libraries, versions
 from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run

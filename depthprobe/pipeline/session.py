@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from depthprobe.models.anatomy import Anatomy, describe_anatomy
-from depthprobe.models.loading import (
+from depthprobe.models.anatomy.anatomy import Anatomy, describe_anatomy
+from depthprobe.models.loading.loading import (
     Checkpoint,
     LoadedModel,
     LoadOptions,
@@ -17,9 +17,9 @@ from depthprobe.models.loading import (
     open_checkpoint,
     resolve_model,
 )
-from depthprobe.models.sources import fetch_weights, original_folder
-from depthprobe.models.stages import Stage, unseen
-from depthprobe.models.weights import hash_of
+from depthprobe.models.loading.sources import fetch_weights, original_folder
+from depthprobe.models.loading.stages import Stage, unseen
+from depthprobe.models.loading.weights import hash_of
 from depthprobe.texts.options import TextOptions
 from depthprobe.texts.rows import Rows
 from depthprobe.texts.samples import Samples, TokenText, open_text, read_samples

@@ -21,19 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
 from depthprobe.catalogue import GRADNORM
 from depthprobe.errors import MeasureError, OptionError
+from depthprobe.machine.batches import pad_batch, plan_batches, restarting_smaller
+from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.metrics.gradients import squared_norm
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.gradient_plan import AUTO, GradientPlan, plan_gradients
-from depthprobe.models.gradients import (
-    GradientSums,
-    shared_parameters,
-    summing_gradients,
-)
-from depthprobe.models.objective import (
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.gradients.objective import (
     MASKED_TOKEN,
     NOT_PREDICTED,
     Example,
@@ -43,12 +38,17 @@ from depthprobe.models.objective import (
     objective_of,
     summed_loss,
 )
-from depthprobe.models.parameters import Holding, count, holdings_of, names_in
-from depthprobe.processes import ALONE, Processes
+from depthprobe.models.gradients.parameters import Holding, count, holdings_of, names_in
+from depthprobe.models.gradients.plan import AUTO, GradientPlan, plan_gradients
+from depthprobe.models.gradients.sums import (
+    GradientSums,
+    shared_parameters,
+    summing_gradients,
+)
 from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
-    from depthprobe.models.loading import LoadedModel
+    from depthprobe.models.loading.loading import LoadedModel
     from depthprobe.texts.samples import Samples
 
 ALL = "all"

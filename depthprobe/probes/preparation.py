@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Options, Probe
+from depthprobe.machine.processes import Processes
 from depthprobe.measurement import Measurement
-from depthprobe.processes import Processes
 
 if TYPE_CHECKING:
-    from depthprobe.models.anatomy import Anatomy
-    from depthprobe.models.checkpoint import Checkpoint
-    from depthprobe.models.loading import LoadedModel
-    from depthprobe.models.stages import Stage
+    from depthprobe.models.anatomy.anatomy import Anatomy
+    from depthprobe.models.loading.checkpoint import Checkpoint
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.models.loading.stages import Stage
     from depthprobe.results.journal import Journal
     from depthprobe.texts.samples import Samples
 

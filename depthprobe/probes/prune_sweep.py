@@ -19,16 +19,7 @@ import pandas as pd
 
 from depthprobe.catalogue import PRUNE_SWEEP
 from depthprobe.errors import LoadError, MeasureError, OptionError
-from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
-from depthprobe.evaluation.engine import ScoringEngine
-from depthprobe.evaluation.harness import Outcome, build_work, check_checkpoint, find_tasks
-from depthprobe.evaluation.harness import Work as Requests
-from depthprobe.evaluation.memory import Memory
-from depthprobe.evaluation.options import SweepOptions
-from depthprobe.evaluation.records import items_of, logged
-from depthprobe.evaluation.requests import count_documents
-from depthprobe.evaluation.scores import ScoreRequest, Variant
-from depthprobe.evaluation.sweep import (
+from depthprobe.evaluation.answers import (
     already_answered,
     answer_all,
     gather_answers,
@@ -36,17 +27,26 @@ from depthprobe.evaluation.sweep import (
     score_pieces,
     try_generating,
 )
-from depthprobe.evaluation.tasks import check_names
+from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
+from depthprobe.evaluation.harness.options import SweepOptions
+from depthprobe.evaluation.harness.requests import count_documents
+from depthprobe.evaluation.harness.tasks import check_names
+from depthprobe.evaluation.harness.work import Outcome, build_work, check_checkpoint, find_tasks
+from depthprobe.evaluation.harness.work import Work as Requests
+from depthprobe.evaluation.records import items_of, logged
+from depthprobe.evaluation.scores import ScoreRequest, Variant
+from depthprobe.evaluation.scoring.engine import ScoringEngine
+from depthprobe.evaluation.scoring.remembered import Memory
+from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
-from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.anatomy.anatomy import Anatomy
 from depthprobe.probes.preparation import Preparation, Work
-from depthprobe.processes import ALONE, Processes
 from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
-    from depthprobe.models.checkpoint import Checkpoint
-    from depthprobe.models.loading import LoadedModel
-    from depthprobe.models.stages import Stage
+    from depthprobe.models.loading.checkpoint import Checkpoint
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.models.loading.stages import Stage
     from depthprobe.texts.samples import Samples
 
 GENERATE_TOGETHER = 8

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
 from depthprobe.catalogue import VARIANCE
 from depthprobe.errors import MeasureError, OptionError
+from depthprobe.machine.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement, Table
 from depthprobe.metrics.moments import Moments
 from depthprobe.metrics.variance import (
@@ -33,15 +34,14 @@ from depthprobe.metrics.variance import (
     hidden_variance,
     root_mean_square,
 )
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.branches import identity_holds
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.anatomy.branches import identity_holds
+from depthprobe.models.anatomy.stream import refuse_directionless, run_backbone
 from depthprobe.models.capture import reading_branches, reading_stream
-from depthprobe.models.footprint import bytes_per_token
-from depthprobe.models.stream import refuse_directionless, run_backbone
-from depthprobe.processes import ALONE, Processes
+from depthprobe.models.sizing.footprint import bytes_per_token
 
 if TYPE_CHECKING:
-    from depthprobe.models.loading import LoadedModel
+    from depthprobe.models.loading.loading import LoadedModel
     from depthprobe.texts.samples import Samples
 
 STREAM, ATTENTION, FEEDFORWARD = "stream", "attention", "feedforward"

@@ -27,8 +27,8 @@ import torch
 from bench_angular import matrix_rate, peak_bytes, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from depthprobe.batches import pad_batch, plan_batches, token_budget
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.machine.batches import pad_batch, plan_batches, token_budget
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import variance
 from depthprobe.texts.samples import Samples
 

@@ -85,7 +85,7 @@ def test_a_table_escapes_bars_and_names_options_as_code():
 
 
 def test_the_page_names_the_size_of_a_chunk_as_the_engine_has_it():
-    from depthprobe.evaluation.engine import LARGEST_CPU_CHUNK_TOKENS
+    from depthprobe.evaluation.scoring.engine import LARGEST_CPU_CHUNK_TOKENS
 
     assert f"at most {LARGEST_CPU_CHUNK_TOKENS:,} different tokens" in text_of("prune-sweep")
 

@@ -97,10 +97,10 @@ def test_layers_are_written_as_spans(layers, text):
 
 def test_a_masked_model_is_told_what_prune_sweep_will_say(tmp_path):
     from depthprobe.errors import LoadError
-    from depthprobe.evaluation.options import TaskOptions
-    from depthprobe.evaluation.requests import check_checkpoint
-    from depthprobe.models.blueprint import open_without_weights
-    from depthprobe.models.options import LoadOptions
+    from depthprobe.evaluation.harness.options import TaskOptions
+    from depthprobe.evaluation.harness.requests import check_checkpoint
+    from depthprobe.models.loading.options import LoadOptions
+    from depthprobe.models.sizing.blueprint import open_without_weights
 
     directory = save(tmp_path / "bert", "bert", masked=True)
     out = printed(directory)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.anatomy.stream import run_backbone
 from depthprobe.models.capture import reading_branches, reading_stream
-from depthprobe.models.stream import run_backbone
 from support import model_types, tiny
 
 

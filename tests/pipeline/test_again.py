@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from depthprobe.commands.app import app
-from depthprobe.evaluation.options import SweepOptions
-from depthprobe.models.options import LoadOptions
+from depthprobe.evaluation.harness.options import SweepOptions
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.pipeline.again import FILE, mark_of
 from depthprobe.pipeline.request import Request
 from depthprobe.texts.options import TextOptions

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from depthprobe.errors import LoadError, MachineError, MeasureError, OptionError
-from depthprobe.evaluation.options import SweepOptions
+from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.pipeline import one_model, session
 from depthprobe.pipeline.one_model import measure_all
 from depthprobe.pipeline.request import Request

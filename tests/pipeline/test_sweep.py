@@ -65,7 +65,7 @@ def stock(model, tasks, names):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, tasks, tmp_path):
-    from depthprobe.evaluation.options import SweepOptions
+    from depthprobe.evaluation.harness.options import SweepOptions
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.texts.options import TextOptions
@@ -97,7 +97,7 @@ def test_every_number_is_stock_lm_evals_on_the_model_without_the_block(family, t
 
 
 def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
-    from depthprobe.evaluation.options import SweepOptions
+    from depthprobe.evaluation.harness.options import SweepOptions
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.texts.options import TextOptions
@@ -123,7 +123,7 @@ def test_the_calibration_loss_is_transformers_own(tasks, tmp_path):
 def without_text(place, tasks, names, **more):
     """A request for a sweep of two layers without calibration text."""
 
-    from depthprobe.evaluation.options import SweepOptions
+    from depthprobe.evaluation.harness.options import SweepOptions
     from depthprobe.pipeline.request import Request
 
     tiny.save(place / "llama")
@@ -155,7 +155,7 @@ def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):
 
 def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(tasks, tmp_path, monkeypatch):
     from depthprobe import interruption
-    from depthprobe.evaluation import sweep as answering
+    from depthprobe.evaluation import answers as answering
     from depthprobe.pipeline.run import run as run_sweep
     from depthprobe.results.journal import pieces_in
 
@@ -395,10 +395,10 @@ def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tasks, tmp_pa
 
 def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
     from depthprobe.errors import OptionError
-    from depthprobe.models.options import LoadOptions
+    from depthprobe.machine.processes import Processes
+    from depthprobe.models.loading.options import LoadOptions
     from depthprobe.pipeline.request import Request
     from depthprobe.pipeline.run import run as run_sweep
-    from depthprobe.processes import Processes
     from depthprobe.texts.options import default_options
 
     monkeypatch.setattr(Processes, "here", classmethod(lambda cls: cls(rank=0, count=2)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import angular
 from depthprobe.texts.samples import Samples
 from support import tiny

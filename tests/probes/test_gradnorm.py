@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.models.anatomy import describe_anatomy
-from depthprobe.models.objective import masked_examples, next_token_examples
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.gradients.objective import masked_examples, next_token_examples
 from depthprobe.probes import gradnorm
 from depthprobe.texts.samples import Samples
 from support import tiny
@@ -183,7 +183,7 @@ def test_padding_makes_no_difference(family):
 
 
 def test_groups_take_several_passes_and_hold_one_groups_gradients_at_a_time(monkeypatch):
-    from depthprobe.models import gradients
+    from depthprobe.models.gradients import sums as gradients
 
     held = []
     add = gradients.GradientSums.add
@@ -223,9 +223,9 @@ import numpy as np
 from support import tiny
 import torch
 from test_gradnorm import loaded, make_samples
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import gradnorm
-from depthprobe.processes import Processes
+from depthprobe.machine.processes import Processes
 
 torch.set_num_threads(1)
 processes = Processes.here()

@@ -15,9 +15,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.machine.processes import Processes
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import variance
-from depthprobe.processes import Processes
 from depthprobe.texts.samples import Samples
 from support import tiny
 

@@ -23,7 +23,7 @@ import typer
 from depthprobe.catalogue import PROBES
 from depthprobe.commands.app import app
 from depthprobe.docs import pages
-from depthprobe.lab import layer_log
+from depthprobe.training import layer_log
 
 # The stem of a CSV -> its columns.
 COLUMNS = {table.stem: table.columns for probe in PROBES.values() for table in probe.tables}

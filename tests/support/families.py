@@ -23,11 +23,11 @@ import torch
 import transformers
 
 from depthprobe.errors import AnatomyError, MeasureError
-from depthprobe.evaluation.engine import ScoreRequest, ScoringEngine
-from depthprobe.models.anatomy import describe_anatomy
-from depthprobe.models.checkpoint import is_masked
+from depthprobe.evaluation.scoring.engine import ScoreRequest, ScoringEngine
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.gradients.objective import masked_examples, next_token_examples
 from depthprobe.models.intervene import delete_blocks, discard_blocks, skip_blocks
-from depthprobe.models.objective import masked_examples, next_token_examples
+from depthprobe.models.loading.checkpoint import is_masked
 from depthprobe.probes import angular, gradnorm, variance
 from depthprobe.texts.samples import Samples
 from support import model_types

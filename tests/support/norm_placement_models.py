@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM
 
-from depthprobe.lab.configuration import DepthprobeConfig
-from depthprobe.lab.decoder import DepthprobeForCausalLM
+from depthprobe.models.own.configuration import DepthprobeConfig
+from depthprobe.models.own.decoder import DepthprobeForCausalLM
 from support import norm_placement_reference as reference
 
 IDS = torch.arange(5, 35).view(2, 15)
