@@ -51,7 +51,7 @@ RELATIVE_LABEL = "Relative depth $l/L$"
 
 # In inches.
 _BELOW, _BETWEEN = 0.36, 0.16
-_PROFILE_IN, _DROPS_IN = 1.35, 1.15
+PROFILE_IN, _DROPS_IN = 1.35, 1.15
 _MAP = Margins(left=0.46, right=0.72, between=0.46, below=0.36)
 
 
@@ -78,7 +78,7 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
             height=width,
             margins=_MAP,
             title=title,
-            caption=_caption(sides),
+            caption=data_caption(sides),
             keys=[MARK_LABEL.replace("\n", " ")],
             sign_in=SPOT_SIGN,
         )
@@ -98,47 +98,65 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
 def draw_gradnorms(run: Run, *, title: str = "") -> Figure:
     """Return the gradient norms of every model in a panel of its own, on a common axis."""
     names = {WHOLE: ("whole block", 0.0), **{part: (words, 0.0) for part, words in PARTS.items()}}
-    return _profiles(run, "gradnorm", "part", "grad_norm", names, "Layer index $l$", GRADNORM_LABEL, title)
+    sides = compared_of(run, "gradnorm")
+    panels = [_curves(side, "part", "grad_norm", names) for side in sides]
+    return draw_profiles(sides, panels, "Layer index $l$", GRADNORM_LABEL, title=title)
 
 
 def draw_variances(run: Run, *, title: str = "") -> Figure:
     """Return the variance of every model's stream in a panel of its own, on a common axis."""
     names = {STREAM: ("stream $x^l$", 0.0)}
     names |= {branch: (f"added by {words}", 0.5) for branch, words in BRANCHES.items()}
-    return _profiles(run, "variance", "point", "variance", names, "Boundary $l$", "Variance", title)
+    sides = compared_of(run, "variance")
+    panels = [_curves(side, "point", "variance", names) for side in sides]
+    return draw_profiles(sides, panels, "Boundary $l$", "Variance", title=title, always_logarithmic=True)
 
 
-def _profiles(
-    run: Run,
-    stem: str,
-    kind: str,
-    quantity: str,
-    names: dict[str, tuple[str, float]],
+def draw_profiles(
+    sides: list[Compared],
+    panels: list[list[Curve]],
     x_label: str,
     y_label: str,
+    *,
     title: str,
+    hidden: str = "",
+    always_logarithmic: bool = False,
 ) -> Figure:
-    """Return panels of curves: ``names`` gives a kind of row its key, and where in its layer it stands."""
-    sides = compared_of(run, stem)
+    """Return panels of curves, one a model, on a common axis.
+
+    Args:
+        sides: The models.
+        panels: For each its curves over its layers, the main one first.
+        x_label: What the horizontal axis says where all models have as many layers.
+        y_label: What the vertical one says, in lines.
+        title: Above the figure, nothing if empty.
+        hidden: What is not drawn, for the caption.
+        always_logarithmic: Whether the vertical axis is that also where values span less than a decade.
+    """
     relative = len({side.layers for side in sides}) > 1
-    panels = [_curves(side, kind, quantity, names, relative) for side in sides]
+    if relative:
+        panels = [
+            [replace(curve, x=curve.x / side.layers) for curve in curves]
+            for side, curves in zip(sides, panels, strict=True)
+        ]
     everything = [curve for curves in panels for curve in curves]
     values = [curve.y for curve in everything]
-    logarithmic = (stem == "variance" or spans_a_decade(values)) and any((y > 0).any() for y in values)
+    logarithmic = (always_logarithmic or spans_a_decade(values)) and any((y > 0).any() for y in values)
+    logarithmic = logarithmic and not any((y < 0).any() for y in values)
     scale = scale_of(values, logarithmic=logarithmic)
-    margins = Margins(room_beside(scale.labels), RIGHT, _BETWEEN, _BELOW)
+    margins = Margins(room_beside(scale.labels, 1 + y_label.count("\n")), RIGHT, _BETWEEN, _BELOW)
     last = max(len(curves[0].x) for curves in panels) - 1
     columns = columns_for(len(sides), last + 1, margins)
     layer_pt = panel_width(columns, margins) * 72 / (last + 2 * BESIDE)
-    keys = {curve.key: curve for curve in everything}
+    keys = list(dict.fromkeys(curve.key for curve in everything if curve.key))
     with style():
         grid = Grid(
             [PanelGroup("", tuple(PanelText(side.label) for side in sides))],
             columns=columns,
-            height=_PROFILE_IN,
+            height=PROFILE_IN,
             margins=margins,
             title=title,
-            caption=_caption(sides),
+            caption="; ".join(filter(None, [data_caption(sides), hidden])),
             keys=[*keys, FIRST_KEY],
         )
         grid.open()
@@ -158,10 +176,15 @@ def _profiles(
     return grid.figure
 
 
-def _curves(
-    side: Compared, kind: str, quantity: str, names: dict[str, tuple[str, float]], relative: bool
-) -> list[Curve]:
-    """Return the curves of one model, the main one first; NaN where a layer has no such row."""
+def _curves(side: Compared, kind: str, quantity: str, names: dict[str, tuple[str, float]]) -> list[Curve]:
+    """Return the curves of one model, the main one first; NaN where a layer has no such row.
+
+    Args:
+        side: The model.
+        kind: The column that says what a row is of.
+        quantity: The column with its value.
+        names: For each kind of row its key, and where in its layer it stands.
+    """
     curves = []
     for value, (key, shift) in names.items():
         rows = side.frame[side.frame[kind] == value].sort_values("layer", kind="stable")
@@ -170,7 +193,7 @@ def _curves(
         y = np.full(int(rows["layer"].max()) + 1, np.nan)
         y[rows["layer"].to_numpy()] = rows[quantity]
         x = np.arange(len(y), dtype="float64") + shift
-        curves.append(Curve(key, x / side.layers if relative else x, y, BRANCH_LOOKS.get(value, MAIN)))
+        curves.append(Curve(key, x, y, BRANCH_LOOKS.get(value, MAIN)))
     if not curves:
         raise RunError(f"The table of {side.label} has no rows to draw.")
     return curves
@@ -184,7 +207,7 @@ def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
     sides = compared_of(run, "prune_sweep")
     relative = len({side.layers for side in sides}) > 1
     tasks = shared_tasks(sides)
-    caption = _caption(sides)
+    caption = data_caption(sides)
     if len(tasks) > MOST_TASKS:
         caption = "; ".join(filter(None, [caption, f"{len(tasks) - MOST_TASKS} more tasks in the CSV"]))
         tasks = [*tasks[: MOST_TASKS - 1], tasks[-1]]
@@ -273,7 +296,7 @@ def _set_edges(axes: Axes, edges: tuple[bool, bool], relative: bool, last: int, 
     return leftmost
 
 
-def _caption(sides: list[Compared]) -> str:
+def data_caption(sides: list[Compared]) -> str:
     """Return on what all were measured; empty if it is not known."""
     data = sides[0].data
     if not data.get("dataset"):

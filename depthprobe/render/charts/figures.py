@@ -13,7 +13,7 @@ from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Field, Probe, fields_of, loaded_function
 from depthprobe.errors import OptionError, RunError
 from depthprobe.measurement import Measurement
-from depthprobe.render.charts import default, training
+from depthprobe.render.charts import default, default_comparison, training
 from depthprobe.render.charts.comparison import COMPARISONS
 from depthprobe.render.charts.kit.encoding import FORMATS, render_bytes
 from depthprobe.render.charts.kit.page_sizes import drawn_for
@@ -155,7 +155,8 @@ def _comparison(run: Run, title: str | None, options: Mapping[str, Any]) -> dict
         taken = _taken(probe.name, options)
         stem = f"{COMPARE}_{probe.stem}"
         if stem in run.tables and given.keys() <= taken.keys():
-            figures[stem] = COMPARISONS[stem](run, title=title or "", **taken)
+            draw = COMPARISONS.get(stem) or partial(default_comparison.draw, probe.tables[0])
+            figures[stem] = draw(run, title=title or "", **taken)
     if not figures:
         name, value = next(iter(given.items()), ("", ""))
         flag = f"--{name.replace('_', '-')}"

@@ -9,6 +9,8 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from depthprobe.catalogue import PROBES
+from depthprobe.declaring import Probe
 from depthprobe.findings.captions import caption, task_words
 from depthprobe.findings.drops import ALPHA, drops_of, headline_tasks
 from depthprobe.findings.gradnorm import grad_norms, gradnorm_quantity
@@ -105,6 +107,20 @@ def run_figures(study: Study) -> Iterator[ReportFigure]:
         )
         shown = caption(what, [run], rescaled="nothing")
         yield ReportFigure("variance", "Variance of the stream", shown, partial(figure_of, run))
+    for name, run in study.runs.items():
+        if name not in (ANGULAR, GRADNORM, VARIANCE):
+            yield _declared_figure(PROBES[name], run)
+
+
+def _declared_figure(probe: Probe, run: Run) -> ReportFigure:
+    """The figure of a probe of which no more is known than the catalogue says."""
+    table = probe.tables[0]
+    column = table.column(table.quantity)
+    unit = f" ({column.unit})" if column.unit else ""
+    what = f"{probe.question} By layer, 0-based: {plain(column.meaning)}{unit}."
+    words = column.name.replace("_", " ")
+    shown = caption(what, [run], rescaled="nothing")
+    return ReportFigure(probe.stem, f"{words[:1].upper()}{words[1:]}", shown, partial(figure_of, run))
 
 
 def overview_figures(study: Study) -> list[ReportFigure]:

@@ -3,6 +3,10 @@ r"""Tables as LaTeX: booktabs' three rules, no vertical ones, numbers to the rig
 They compile in a document whose preamble is ``\documentclass{article}`` and ``\usepackage{booktabs}``, and
 fit its lines of 345 points: heads are broken, then type is made smaller, then columns move to a table below.
 So do rows that would not fit its 550 points of height.
+
+pandas' ``Styler.to_latex`` does not do this. Its longtable breaks rows over pages, but not columns, and takes no
+two-column text: of the 13 tables of a report on 80 layers and five tasks 11 would be too wide, one by 2,200
+points. It leaves as they are what the fonts that LaTeX begins with print as other signs: < > | and the minus.
 """
 
 from __future__ import annotations
