@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from depthprobe.declaring import TableOf
 from depthprobe.errors import RunError
 from depthprobe.findings.comparison import Compared, compared_of, shared_tasks
 from depthprobe.findings.drops import CALIBRATION, Drops
@@ -35,7 +34,6 @@ from depthprobe.render.charts.angular import (
     draw_map,
     mark_look,
 )
-from depthprobe.render.charts.default import axis_label
 from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
 from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup, PanelText, columns_for, panel_width
 from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve
@@ -53,12 +51,8 @@ RELATIVE_LABEL = "Relative depth $l/L$"
 
 # In inches.
 _BELOW, _BETWEEN = 0.36, 0.16
-_PROFILE_IN, _DROPS_IN = 1.35, 1.15
+PROFILE_IN, _DROPS_IN = 1.35, 1.15
 _MAP = Margins(left=0.46, right=0.72, between=0.46, below=0.36)
-
-
-# A kind of row, or None where all are of one -> its key, and where in its layer it stands.
-_Names = dict[str | None, tuple[str, float]]
 
 
 def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
@@ -84,7 +78,7 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
             height=width,
             margins=_MAP,
             title=title,
-            caption=_caption(sides),
+            caption=data_caption(sides),
             keys=[MARK_LABEL.replace("\n", " ")],
             sign_in=SPOT_SIGN,
         )
@@ -103,64 +97,66 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
 
 def draw_gradnorms(run: Run, *, title: str = "") -> Figure:
     """Return the gradient norms of every model in a panel of its own, on a common axis."""
-    names: _Names = {WHOLE: ("whole block", 0.0), **{part: (words, 0.0) for part, words in PARTS.items()}}
-    return _profiles(run, "gradnorm", "part", "grad_norm", names, "Layer index $l$", GRADNORM_LABEL, title)
+    names = {WHOLE: ("whole block", 0.0), **{part: (words, 0.0) for part, words in PARTS.items()}}
+    sides = compared_of(run, "gradnorm")
+    panels = [_curves(side, "part", "grad_norm", names) for side in sides]
+    return draw_profiles(sides, panels, "Layer index $l$", GRADNORM_LABEL, title=title)
 
 
 def draw_variances(run: Run, *, title: str = "") -> Figure:
     """Return the variance of every model's stream in a panel of its own, on a common axis."""
-    names: _Names = {STREAM: ("stream $x^l$", 0.0)}
+    names = {STREAM: ("stream $x^l$", 0.0)}
     names |= {branch: (f"added by {words}", 0.5) for branch, words in BRANCHES.items()}
-    return _profiles(run, "variance", "point", "variance", names, "Boundary $l$", "Variance", title)
+    sides = compared_of(run, "variance")
+    panels = [_curves(side, "point", "variance", names) for side in sides]
+    return draw_profiles(sides, panels, "Boundary $l$", "Variance", title=title, always_logarithmic=True)
 
 
-def draw_layer_rows(table: TableOf, run: Run, *, title: str = "") -> Figure:
-    """Return the quantity of a probe without a figure of its own, every model in a panel, on a common axis.
-
-    Args:
-        table: As it is declared, with one row a layer.
-        run: A comparison with that table.
-        title: Above the figure, nothing if empty.
-    """
-    names: _Names = {None: (table.quantity.replace("_", " "), 0.0)}
-    label = "\n".join(axis_label(table, _PROFILE_IN))
-    return _profiles(run, table.stem, None, table.quantity, names, "Layer index $l$", label, title)
-
-
-def _profiles(
-    run: Run,
-    stem: str,
-    kind: str | None,
-    quantity: str,
-    names: _Names,
+def draw_profiles(
+    sides: list[Compared],
+    panels: list[list[Curve]],
     x_label: str,
     y_label: str,
+    *,
     title: str,
+    hidden: str = "",
+    always_logarithmic: bool = False,
 ) -> Figure:
-    """Return panels of curves: ``names`` gives a kind of row its key, and where in its layer it stands.
+    """Return panels of curves, one a model, on a common axis.
 
-    Without ``kind``, the column that tells kinds apart, all rows are of one.
+    Args:
+        sides: The models.
+        panels: For each its curves over its layers, the main one first.
+        x_label: What the horizontal axis says where all models have as many layers.
+        y_label: What the vertical one says, in lines.
+        title: Above the figure, nothing if empty.
+        hidden: What is not drawn, for the caption.
+        always_logarithmic: Whether the vertical axis is that also where values span less than a decade.
     """
-    sides = compared_of(run, stem)
     relative = len({side.layers for side in sides}) > 1
-    panels = [_curves(side, kind, quantity, names, relative) for side in sides]
+    if relative:
+        panels = [
+            [replace(curve, x=curve.x / side.layers) for curve in curves]
+            for side, curves in zip(sides, panels, strict=True)
+        ]
     everything = [curve for curves in panels for curve in curves]
     values = [curve.y for curve in everything]
-    logarithmic = (stem == "variance" or spans_a_decade(values)) and any((y > 0).any() for y in values)
+    logarithmic = (always_logarithmic or spans_a_decade(values)) and any((y > 0).any() for y in values)
+    logarithmic = logarithmic and not any((y < 0).any() for y in values)
     scale = scale_of(values, logarithmic=logarithmic)
-    margins = Margins(room_beside(scale.labels), RIGHT, _BETWEEN, _BELOW)
+    margins = Margins(room_beside(scale.labels, 1 + y_label.count("\n")), RIGHT, _BETWEEN, _BELOW)
     last = max(len(curves[0].x) for curves in panels) - 1
     columns = columns_for(len(sides), last + 1, margins)
     layer_pt = panel_width(columns, margins) * 72 / (last + 2 * BESIDE)
-    keys = {curve.key: curve for curve in everything}
+    keys = list(dict.fromkeys(curve.key for curve in everything if curve.key))
     with style():
         grid = Grid(
             [PanelGroup("", tuple(PanelText(side.label) for side in sides))],
             columns=columns,
-            height=_PROFILE_IN,
+            height=PROFILE_IN,
             margins=margins,
             title=title,
-            caption=_caption(sides),
+            caption="; ".join(filter(None, [data_caption(sides), hidden])),
             keys=[*keys, FIRST_KEY],
         )
         grid.open()
@@ -180,24 +176,24 @@ def _profiles(
     return grid.figure
 
 
-def _curves(
-    side: Compared,
-    kind: str | None,
-    quantity: str,
-    names: _Names,
-    relative: bool,
-) -> list[Curve]:
-    """Return the curves of one model, the main one first; NaN where a layer has no such row."""
+def _curves(side: Compared, kind: str, quantity: str, names: dict[str, tuple[str, float]]) -> list[Curve]:
+    """Return the curves of one model, the main one first; NaN where a layer has no such row.
+
+    Args:
+        side: The model.
+        kind: The column that says what a row is of.
+        quantity: The column with its value.
+        names: For each kind of row its key, and where in its layer it stands.
+    """
     curves = []
     for value, (key, shift) in names.items():
-        rows = side.frame if kind is None else side.frame[side.frame[kind] == value]
-        rows = rows.sort_values("layer", kind="stable")
+        rows = side.frame[side.frame[kind] == value].sort_values("layer", kind="stable")
         if rows.empty:
             continue
         y = np.full(int(rows["layer"].max()) + 1, np.nan)
         y[rows["layer"].to_numpy()] = rows[quantity]
         x = np.arange(len(y), dtype="float64") + shift
-        curves.append(Curve(key, x / side.layers if relative else x, y, BRANCH_LOOKS.get(value or "", MAIN)))
+        curves.append(Curve(key, x, y, BRANCH_LOOKS.get(value, MAIN)))
     if not curves:
         raise RunError(f"The table of {side.label} has no rows to draw.")
     return curves
@@ -211,7 +207,7 @@ def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
     sides = compared_of(run, "prune_sweep")
     relative = len({side.layers for side in sides}) > 1
     tasks = shared_tasks(sides)
-    caption = _caption(sides)
+    caption = data_caption(sides)
     if len(tasks) > MOST_TASKS:
         caption = "; ".join(filter(None, [caption, f"{len(tasks) - MOST_TASKS} more tasks in the CSV"]))
         tasks = [*tasks[: MOST_TASKS - 1], tasks[-1]]
@@ -294,7 +290,7 @@ def _set_edges(axes: Axes, edges: tuple[bool, bool], relative: bool, last: int, 
     return leftmost
 
 
-def _caption(sides: list[Compared]) -> str:
+def data_caption(sides: list[Compared]) -> str:
     """Return on what all were measured; empty if it is not known."""
     data = sides[0].data
     if not data.get("dataset"):

@@ -15,8 +15,8 @@ from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.captions import data_caption, model_title
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.measurement import Measurement
-from depthprobe.render.charts import default, training
-from depthprobe.render.charts.comparison import COMPARISONS, draw_layer_rows
+from depthprobe.render.charts import default, default_comparison, training
+from depthprobe.render.charts.comparison import COMPARISONS
 from depthprobe.render.charts.kit.encoding import FORMATS, render_bytes
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.results.files import replace_file
@@ -119,13 +119,9 @@ def _comparison(run: Run, title: str | None, options: Mapping[str, Any]) -> dict
     for probe in PROBES.values():
         taken = _taken(probe.name, options)
         stem = f"{COMPARE}_{probe.stem}"
-        draw = COMPARISONS.get(stem)
-        if draw is None and not probe.tables[0].keys:
-            draw = partial(draw_layer_rows, probe.tables[0])
-        if draw is not None and stem in run.tables and given.keys() <= taken.keys():
+        if stem in run.tables and given.keys() <= taken.keys():
+            draw = COMPARISONS.get(stem) or partial(default_comparison.draw, probe.tables[0])
             figures[stem] = draw(run, title=title or "", **taken)
-    if not figures and not given:
-        raise RunError(f"{run.directory} compares nothing that has a figure.", "Its tables hold the numbers.")
     if not figures:
         name, value = next(iter(given.items()), ("", ""))
         flag = f"--{name.replace('_', '-')}"

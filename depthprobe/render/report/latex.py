@@ -3,6 +3,11 @@ r"""Tables as LaTeX: booktabs' three rules, no vertical ones, numbers to the rig
 They compile in a document whose preamble is ``\documentclass{article}`` and ``\usepackage{booktabs}``, and
 fit its lines of 345 points: heads are broken, then type is made smaller, then columns move to a table below.
 So do rows that would not fit its 550 points of height.
+
+pandas' ``Styler.to_latex`` does not do this. Its longtable breaks rows over pages, but not columns, and does
+not stand in a text of two columns: of the 12 tables of a report on 80 layers and five tasks 10 would be too
+wide, one by 2,200 points. And it leaves the minus sign, < > and | as they are, for which the fonts that LaTeX
+begins with have other signs or none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The figure of a probe that brings none: lines over the layers, or a map."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from depthprobe.errors import OptionError, RunError
 from depthprobe.measurement import Column
 from depthprobe.render.charts.figures import draw_run, figure_of
 from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
+from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from support.legibility import check_print
 
@@ -219,3 +221,38 @@ def test_what_is_no_such_table_is_refused(known):
     probe = known(declared("layer", "rank"))
     with pytest.raises(RunError, match="no rows"):
         figure_of(measured(probe, by_layer(6)[:0]))
+
+
+def compared(probe, *models):
+    """A comparison of such a probe, as it is saved: by model its number of layers and its table."""
+    frames, sides = [], []
+    for label, layers, frame in models:
+        frames.append(frame.assign(model=label, relative_depth=frame["layer"] / layers))
+        kept = {"options": {}, "data": {"dataset": "builtin", "samples": 8, "seq_len": 64}}
+        model = {"layers": layers, "dtype": "float32"}
+        sides.append({"label": label, "model": model, "runs": {probe.name: kept}})
+    tables = {"compare_toy_rank": pd.concat(frames, ignore_index=True)}
+    return Run(Path("c"), {"probe": "compare", "compared": sides}, tables)
+
+
+def test_compared_lines_share_their_axis_and_relative_depth(known):
+    probe = known(declared("layer", "part", "rank", keys=("part",)))
+    run = compared(probe, ("a", 4, by_part(4, ["all", "up"])), (LONG, 9, by_part(9, ["all", "up"])))
+    figure = figure_of(run)
+    first, second = figure.axes
+    assert first.get_ylim() == second.get_ylim() and first.get_xlim() == second.get_xlim()
+    assert [len(axes.lines) for axes in figure.axes] == [2, 3]  # the first model again, in grey
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all", "up", "first model"]
+    check_print(figure)
+
+
+@pytest.mark.parametrize("layers", [(4, 9, 32), (80, 80)])
+@pytest.mark.parametrize("others", [["q_proj", "k_proj", "up"], range(40)])
+def test_compared_maps_share_their_colours(known, layers, others):
+    probe = known(declared("layer", "other", "rank", keys=("other",), across="other"))
+    models = [(f"{LONG}-{number}", count, over(count, others)) for number, count in enumerate(layers)]
+    figure = figure_of(compared(probe, *models))
+    maps = [axes.collections[0] for axes in figure.axes[: len(layers)]]
+    assert len({cells.get_clim() for cells in maps}) == 1
+    assert [len(cells.get_paths()) for cells in maps] == [count * len(others) for count in layers]
+    check_print(figure)

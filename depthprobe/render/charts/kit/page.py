@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,11 +25,8 @@ from depthprobe.render.charts.kit.style import (
     TICK_PT,
     fit,
     fit_title,
-    key_grid,
     text_height,
     width_in,
-    write_key,
-    write_lines,
 )
 from depthprobe.render.charts.kit.ticks import ticks
 
@@ -43,6 +41,8 @@ LINE_SIGN, SPOT_SIGN = 0.27, 0.09
 # Between the edge of the page and what stands beside an axis, and from there to the axis.
 _EDGE, _LABEL_GAP, _TICK_ROOM = 0.03, 0.05, 0.07
 _BAR_GAP, _BAR_WIDTH = 0.09, 0.10
+# What stands before and after the words of a key, and the gap between its columns.
+_BESIDE_KEY, _KEY_GAP = 0.11, 0.12
 # The letters of a PNG stand on whole pixels, which makes a line up to so much wider than it was measured.
 _HINTED = 0.98
 
@@ -78,11 +78,22 @@ class Page:
         self._title_pt, self._title = fit_title(title, self.room)
         self._caption = fit(caption, NOTE_PT, self.room)
         self._keys, self._sign_in = list(keys), sign_in
-        rows, self._key_columns = key_grid(keys, self.room, sign_in) if keys else (0, 1)
+        rows, self._key_columns = self._key_grid()
         text = text_height(self._title, self._title_pt) + text_height(self._caption, NOTE_PT)
         self._key_top = TOP + text + GAP * bool(text)
         #: Where the head ends and axes may begin, in inches from the upper edge.
         self.head = self._key_top + text_height([""] * rows, NOTE_PT) + 1.5 * GAP * bool(rows)
+
+    def _key_grid(self) -> tuple[int, int]:
+        """Return in how many rows and columns the key fits."""
+        aside = self._sign_in + _BESIDE_KEY + _KEY_GAP
+        widths = [aside + width_in(key, NOTE_PT, mathematics=True) for key in self._keys]
+        for columns in range(len(widths), 1, -1):
+            # As matplotlib fills them: from the top down, the first columns longer.
+            shares = np.array_split(np.array(widths), columns)
+            if sum(share.max() for share in shares) - _KEY_GAP <= self.room:
+                return max(map(len, shares)), columns
+        return len(widths), 1
 
     def open(self, height: float) -> Figure:
         """Return a new figure of such a height in inches, with title and caption on it."""
@@ -103,14 +114,29 @@ class Page:
         weight: str = "normal",
         color: str = INK,
     ) -> float:
-        """Write lines of outside text from ``top`` down; return where they end."""
-        write_lines(self.figure, left, self.height - top, lines, size_pt, weight=weight, color=color)
-        return top + text_height(lines, size_pt)
+        """Write lines of outside text, so no mathematics, from ``top`` down; return where they end."""
+        look = {"size": size_pt, "weight": weight, "color": color, "verticalalignment": "top"}
+        for line in lines:
+            self.figure.text(left / self.width, 1 - top / self.height, line, parse_math=False, **look)
+            top += text_height([line], size_pt)
+        return top
 
     def write_key(self, signs: Sequence[Artist]) -> None:
         """Write the key, given a sign for each of its words."""
-        top = self.height - self._key_top
-        write_key(self.figure, self.left, top, self._keys, signs, self._key_columns, self._sign_in)
+        self.figure.legend(
+            handles=list(signs),
+            labels=self._keys,
+            loc="upper left",
+            bbox_to_anchor=(self.left / self.width, 1 - self._key_top / self.height),
+            ncols=self._key_columns,
+            borderaxespad=0.0,
+            borderpad=0.0,
+            labelspacing=0.2,
+            handlelength=self._sign_in * 72 / NOTE_PT,
+            handletextpad=0.5,
+            columnspacing=1.2,
+            labelcolor=FAINT,
+        )
 
     def add_axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Return new axes, given their upper left corner and size in inches."""

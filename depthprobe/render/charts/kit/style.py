@@ -10,9 +10,6 @@ from functools import cache
 
 import matplotlib
 import matplotlib.style
-import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
@@ -22,9 +19,6 @@ LABEL_PT, TICK_PT, NOTE_PT = 8.0, 7.0, 6.5
 TITLE_SIZES_PT = (8.5, 8.0, 7.5, 7.0)
 INK, FAINT = "#1a1a1a", "#5c5c5c"
 LINE_SPACING = 1.25
-
-# In inches: what stands before and after the words of a key, and the gap between the lines of keys.
-_KEY_IN, _KEY_GAP_IN = 0.11, 0.12
 
 # Page widths of two-column proceedings; heights follow from the content.
 SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN = 3.3, 6.9
@@ -73,7 +67,7 @@ def _known_characters() -> frozenset[int]:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with ``?`` for what the font has no shape for."""
+    """Return the text on one line, with ``?`` for what the font has no shape for."""
     text = " ".join(unicodedata.normalize("NFC", text).split())
     return "".join(
         character if ord(character) in _known_characters() and character.isprintable() else "?"
@@ -82,19 +76,19 @@ def printable(text: str) -> str:
 
 
 def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
-    """The width of one line of text in inches; where it is ours, it may hold mathematics."""
+    """Return the width of one line of text in inches; where it is ours, it may hold mathematics."""
     return _width_of_one(text, weight, mathematics and "$" in text) * size_pt / 72
 
 
 @cache
 def _width_of_one(text: str, weight: str, mathematics: bool) -> float:
-    """The width of a line of text in points, for each point of its size."""
+    """Return the width of a line of text in points, for each point of its size."""
     font = FontProperties(family=FONT, size=1, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=mathematics)[0])
 
 
 def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> list[str]:
-    """The text as lines that each fit into ``room_in`` inches.
+    """Return the text as lines that each fit into ``room_in`` inches.
 
     Lines break after a space, slash, hyphen, underscore, dot, colon or comma, though not in a number as in
     1,000 or beside an equals sign, and only where none is in reach in the middle of a word.
@@ -115,7 +109,7 @@ def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> li
 
 
 def _may_break(text: str, place: int) -> bool:
-    """Whether a line may end with the character at ``place``."""
+    """Return whether a line may end with the character at ``place``."""
     in_number = (
         text[place] in ".," and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
     )
@@ -124,75 +118,11 @@ def _may_break(text: str, place: int) -> bool:
 
 
 def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:
-    """The size of a title in points and its lines: as few lines as possible, then as large as possible."""
+    """Return the size of a title in points and its lines: few lines, then large ones."""
     fits = [(size, fit(text, size, room_in, weight="bold")) for size in TITLE_SIZES_PT]
     return min(fits, key=lambda choice: (len(choice[1]), -choice[0]))
 
 
 def text_height(lines: Sequence[str], size_pt: float) -> float:
-    """The height of lines of text in inches."""
+    """Return the height of lines of text in inches."""
     return len(lines) * size_pt * LINE_SPACING / 72
-
-
-def write_lines(
-    figure: Figure,
-    left: float,
-    top: float,
-    lines: Sequence[str],
-    size_pt: float,
-    weight: str = "normal",
-    color: str = INK,
-) -> float:
-    """Lines of outside text from ``top`` down, in inches, so no mathematics in them; where they end."""
-    width, height = figure.get_size_inches()
-    for line in lines:
-        figure.text(
-            left / width,
-            top / height,
-            line,
-            size=size_pt,
-            weight=weight,
-            color=color,
-            verticalalignment="top",
-            parse_math=False,
-        )
-        top -= size_pt * LINE_SPACING / 72
-    return top
-
-
-def key_grid(keys: Sequence[str], room_in: float, sign_in: float) -> tuple[int, int]:
-    """In how many rows and columns the keys to a drawing fit, each with a sign of such a width."""
-    widths = [sign_in + _KEY_IN + width_in(key, NOTE_PT, mathematics=True) + _KEY_GAP_IN for key in keys]
-    for columns in range(len(keys), 1, -1):
-        # As matplotlib fills them: from the top down, the first columns longer.
-        shares = np.array_split(np.array(widths), columns)
-        if sum(share.max() for share in shares) - _KEY_GAP_IN <= room_in:
-            return max(map(len, shares)), columns
-    return len(keys), 1
-
-
-def write_key(
-    figure: Figure,
-    left: float,
-    top: float,
-    keys: Sequence[str],
-    signs: Sequence[Artist],
-    columns: int,
-    sign_in: float,
-) -> None:
-    """The keys to a drawing from ``top`` down, in inches."""
-    width, height = figure.get_size_inches()
-    figure.legend(
-        handles=list(signs),
-        labels=list(keys),
-        loc="upper left",
-        bbox_to_anchor=(left / width, top / height),
-        ncols=columns,
-        borderaxespad=0.0,
-        borderpad=0.0,
-        labelspacing=0.2,
-        handlelength=sign_in * 72 / NOTE_PT,
-        handletextpad=0.5,
-        columnspacing=1.2,
-        labelcolor=FAINT,
-    )
