@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _MEASURE = """
 Args:
     model: A name as the command takes it, what ``load_model`` gave, or an ``nn.Module`` in memory.
-    tokenizer: Of an ``nn.Module``; not needed where ``tokens`` are given and no tasks are asked.
-    tokens: Token ids to measure on instead of a text: sequences of ids, one a sample.
+    tokenizer: Of an ``nn.Module``; not needed where ``token_ids`` are given and no tasks are asked.
+    token_ids: What to measure on instead of a text: sequences of ids, one a sample.
     output: The directory of the runs, to save this one; None leaves nothing on the disk.
     name: That of the run's directory.
     batch_size: Samples a batch; None fits the device.
@@ -52,7 +52,7 @@ def measure(
     model: str | LoadedModel | nn.Module,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    tokens: Sequence[Sequence[int]] | None = None,
+    token_ids: Sequence[Sequence[int]] | None = None,
     output: str | Path | None = None,
     name: str | None = None,
     batch_size: int | None = None,
@@ -74,7 +74,7 @@ def measure(
         request = Request(
             probe=probe,
             model=called,
-            text=_text_of(kind, asked, called, tokens, options),
+            text=_text_of(kind, asked, called, token_ids, options),
             options=asked,
             load=load,
             batch_size=batch_size,
@@ -111,7 +111,7 @@ def _told(probe: Probe) -> Iterator[Any]:
         yield from (field for field in fields_of(TextOptions) if field.name not in named)
 
 
-def _text_of(probe: Probe, options: Options, model: str, tokens: Any, given: dict[str, Any]) -> Any:
+def _text_of(probe: Probe, options: Options, model: str, token_ids: Any, given: dict[str, Any]) -> Any:
     """Take the text's options out of those given; return the text, None where the probe goes without."""
     from depthprobe.pipeline.request import text_for
     from depthprobe.texts.options import TextOptions
@@ -124,10 +124,10 @@ def _text_of(probe: Probe, options: Options, model: str, tokens: Any, given: dic
     count = given.pop(probe.text.count, None)
     if probe.text.optional and given.pop(probe.text.optional, False):
         count = 0
-    if tokens is not None:
+    if token_ids is not None:
         if fields or count is not None:
-            raise OptionError("A text is described, and tokens are given in its place.", "Leave one out.")
-        return TokenText.of(tokens)
+            raise OptionError("A text is described, and token_ids are given in its place.", "Leave one out.")
+        return TokenText.of(token_ids)
     return text_for(probe, options, embedded=model.startswith("builtin:"), count=count, **fields)
 
 

@@ -283,8 +283,11 @@ def test_killed_at_any_moment_a_sweep_continues_to_the_same_bytes(place, tasks):
 def test_two_processes_give_the_csv_of_one(place, tasks):
     run(place, command(place, tasks, "-o", "one"))
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29511")
-    run(place, command(place, tasks, "-o", "two", launcher=torchrun))
+    done = run(place, command(place, tasks, "-o", "two", launcher=torchrun))
     assert csv_of(place, "two") == csv_of(place, "one")
+    assert done.stderr.count("Model: ") == 1, done.stderr
+    again = run(place, command(place, tasks, "-o", "two", launcher=torchrun))
+    assert again.stderr.count("Already measured") == again.stderr.count("Model: ") == 1
 
 
 def test_other_settings_leave_an_unfinished_sweep_alone_and_say_so(place, tasks):
