@@ -1,13 +1,17 @@
 """depthprobe: how much does each layer of a language model really do?
 
-The package is a path, one folder a stage; each imports only what stands to its right:
+The package is a path, one folder a stage:
 
-    commands -> pipeline -> probes -> (models, metrics, texts)      results, render read what was saved
+    MODEL, options -> loaded model -> anatomy of its blocks -> measurement -> run on disk -> findings -> chart
 
-``models`` loads a model and finds its blocks by structure, ``texts`` and ``rows`` turn text into token
-samples, ``batches`` cuts them, ``processes`` shares them out, ``metrics`` holds the formulas, ``probes``
-ask the questions, ``results`` keeps the answers on disk, ``render`` draws them, ``lab`` trains the small
-models that ``builtin`` ships. ``registration`` makes transformers know the lab's own model type.
+``catalogue`` declares every probe once; commands, Python functions, charts, tables, report, comparison and
+documentation are loops over it. ``commands`` parse and show; ``pipeline`` is the way from a request to a
+saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
+model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
+model; ``results`` keeps runs on disk, and ``render`` draws them; ``comparing`` puts models side by side;
+``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
+``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
+nothing elsewhere.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -28,27 +32,33 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from depthprobe.registration import register_with_transformers
+from depthprobe.catalogue import PROBES
 
 __version__ = "0.1.0"
 
 # Public name -> where it lives; loaded on first use, so that importing depthprobe costs nothing.
 _PUBLIC = {
-    "load_model": "depthprobe.models.loading",
-    "describe_anatomy": "depthprobe.models.anatomy",
-    "angular": "depthprobe.notebook",
-    "gradnorm": "depthprobe.notebook",
-    "variance": "depthprobe.notebook",
-    "draw": "depthprobe.notebook",
-    "LayerLog": "depthprobe.lab.layer_log",
+    "load_model": "depthprobe.models.loading.loading",
+    "describe_anatomy": "depthprobe.models.anatomy.anatomy",
+    "draw": "depthprobe.api",
+    "measure": "depthprobe.api",
+    "register_with_transformers": "depthprobe.models.own.registration",
+    "LayerLog": "depthprobe.training.layer_log",
     "read_run": "depthprobe.results.runs",
     "DepthprobeError": "depthprobe.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+# Beside these there is a function for every probe: angular, prune_sweep and so on.
+_PROBES = {name.replace("-", "_"): probe for name, probe in PROBES.items()}
+
+__all__ = ["__version__", *_PUBLIC, *_PROBES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PROBES:
+        function = importlib.import_module("depthprobe.api").function_of(_PROBES[name])
+        globals()[name] = function
+        return function
     if name not in _PUBLIC:
         raise AttributeError(f"module 'depthprobe' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -56,6 +66,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-register_with_transformers()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from depthprobe.declaring import Option, Options, Probe, Score, TableOf, Text, Working
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.options import SweepOptions
+from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.measurement import Column
 
 # 4,096 tokens: enough to rank layers, and on real models, whose heads are large, less than the tasks cost.
@@ -75,6 +75,7 @@ ANGULAR = Probe(
     scores=(Score("angular_distance", "angular distance (n = 1)", "angular", "distance", where={"n": 1}),),
     text=Text("the text that angular is measured on"),
     chart="depthprobe.render.charts.angular:draw",
+    listing="depthprobe.render.terminal.tables:angular_lines",
 )
 
 
@@ -156,6 +157,7 @@ GRADNORM = Probe(
     options=GradnormOptions,
     scores=(Score("grad_norm", "gradient norm", "gradnorm", "grad_norm", where={"part": "all"}),),
     text=Text("the text that gradnorm is measured on"),
+    listing="depthprobe.render.terminal.profiles:gradnorm_lines",
     working=Working(gradients=True),
     resumes=True,
     initial=True,
@@ -218,6 +220,7 @@ VARIANCE = Probe(
         ),
     ),
     text=Text("the text that variance is measured on"),
+    listing="depthprobe.render.terminal.profiles:variance_lines",
     working=Working(vectors=6),
     initial=True,
     chart="depthprobe.render.charts.variance:draw",
@@ -267,6 +270,8 @@ PRUNE_SWEEP = Probe(
         count="calibration_samples",
         optional="no_calibration",
     ),
+    listing="depthprobe.render.terminal.tables:drop_lines",
+    batch="Prompts generated at once; scoring fits its own batches. auto is 8.",
     working=Working(boundaries=True, logits=True),
     resumes=True,
     needs_loss=True,

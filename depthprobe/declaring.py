@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,7 @@ class Option:
         panel: The heading that it stands under in the help.
         parse: Turns the text of the command line into the value, raising an OptionError; by the type where
             None.
+        positional: Whether it is named by its place on the command line.
     """
 
     help: str
@@ -48,6 +49,7 @@ class Option:
     default: str | None = None
     panel: str | None = None
     parse: Callable[[str], Any] | None = None
+    positional: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,13 @@ class Field:
 
 
 def fields_of(options: type) -> Iterator[Field]:
-    """Yield the options of a dataclass whose fields are ``Annotated[type, Option(...)]``, in their order."""
+    """Yield the options of a dataclass: its fields that are ``Annotated[type, Option(...)]``, in order."""
     hints = typing.get_type_hints(options, include_extras=True)
     for each in dataclasses.fields(options):
-        kind, *told = typing.get_args(hints[each.name])
-        option = next(one for one in told if isinstance(one, Option))
+        kind, *told = typing.get_args(hints[each.name]) or (None,)
+        option = next((one for one in told if isinstance(one, Option)), None)
+        if option is None:
+            continue  # not for users
         if typing.get_origin(kind) in (typing.Union, types.UnionType):
             parts = [part for part in typing.get_args(kind) if part is not type(None)]
             kind = parts[0] if len(parts) == 1 else Any
@@ -128,6 +132,10 @@ class Options:
     def ending(self) -> str:
         """Return what is put behind the probe's name for the run's directory; nothing for most."""
         return ""
+
+    def files(self) -> Sequence[str]:
+        """Return the files and directories that they name, whose contents decide the numbers."""
+        return ()
 
     def text_seed(self) -> int | None:
         """Return the seed of the text where these options decide it, else None."""
@@ -244,10 +252,12 @@ class Probe:
         tables: What it writes; the first is named like the probe.
         scores: What of it is taken for the importance of a layer.
         text: What it is measured on.
+        batch: What ``--batch-size`` says of itself.
         working: What it keeps in memory.
         resumes: Whether an interrupted run goes on where it was.
         initial: Whether freshly initialised weights may be measured (``--initial``).
         needs_loss: Whether it needs a language-model head.
+        reported: Whether ``report MODEL`` measures it.
         version: Raised when its numbers change.
         chart: ``module:function`` that draws its run; by default a line a quantity, or a map.
         listing: ``module:function`` that gives its terminal tables; by default one of the quantity.
@@ -262,10 +272,12 @@ class Probe:
     options: type[Options] = Options
     scores: tuple[Score, ...] = ()
     text: Text | None = None
+    batch: str = "Samples a batch, or auto: as many tokens as fit the device. The numbers stay the same."
     working: Working = Working()
     resumes: bool = False
     initial: bool = False
     needs_loss: bool = False
+    reported: bool = True
     version: int = 1
     chart: str | None = None
     listing: str | None = None

@@ -6,6 +6,8 @@ traceback; anything that is not a :class:`DepthprobeError` is a bug of ours and 
 
 from __future__ import annotations
 
+from depthprobe.redaction import redact
+
 
 class DepthprobeError(Exception):
     """A failure the user can act on.
@@ -54,3 +56,18 @@ class MachineError(DepthprobeError):
     """The machine failed: no memory, no disk, no network."""
 
     exit_status = 1
+
+
+def first_line(error: BaseException, *, kind: bool = True) -> str:
+    """The first telling line of a foreign message, without secrets and without a full stop.
+
+    Args:
+        error: What a library raised.
+        kind: Whether the exception's name goes before it: foreign messages often make no sense without it.
+            An error of importing speaks for itself.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    text = f"{lines[0]} {lines[1]}" if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+    name = type(error).__name__
+    prefix = f"{name}: " if kind and not isinstance(error, ImportError) else ""
+    return f"{prefix}{redact(text)}"[:300].rstrip(" .:") or name

@@ -1,80 +1,128 @@
-"""Words that can go stale: the README's outputs, options and Python are held against the program."""
+"""Words that can go stale: what README and pages say of outputs, commands, options and Python is tried."""
 
+import importlib.metadata
+import json
+import platform
 import re
+import shutil
 import tomllib
-from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
-GALLERY = README.parent / "reports" / "gallery" / "builtin--pre-ln" / "angular"
+from support import documents
+from support.documents import README
+
+GALLERY = documents.ROOT / "reports" / "gallery" / "builtin--pre-ln" / "angular"
 
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="tests run apart from the repository")
 
+OUTPUTS = [found for found in documents.outputs() if found[1].startswith("depthprobe ")]
+# Free memory is another at every moment.
+CHANGING = re.compile(r"Free on cpu: .*")
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """A directory with the committed runs under reports/, as if made with the libraries of today."""
+    directory = tmp_path_factory.mktemp("gallery")
+    model = directory / "reports" / GALLERY.parent.name
+    shutil.copytree(GALLERY.parent, model)
+    for path in model.glob("prune-sweep-*/manifest.json"):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        libraries = manifest["settings"]["libraries"]
+        libraries.update({name: importlib.metadata.version(name) for name in libraries})
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+    return directory
 
 
-def output_of(command):
-    found = re.search(
-        rf"<!-- output of: {re.escape(command)} -->\n```text\n(.*?)```", README.read_text(), flags=re.DOTALL
+def run(command, directory, monkeypatch):
+    """(stdout, stderr) of a command in a directory, on the CPU, whatever the environment says."""
+    from typer.testing import CliRunner
+
+    from depthprobe.commands.app import app
+
+    monkeypatch.chdir(directory)
+    monkeypatch.delenv("DEPTHPROBE_MODEL", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = CliRunner().invoke(app, command.split()[1:])
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
+
+
+def plain(text):
+    """Lines without the blanks at their ends, and without what changes from moment to moment."""
+    return "".join(CHANGING.sub("Free on cpu:", line.rstrip()) + "\n" for line in text.splitlines())
+
+
+def test_outputs_are_shown():
+    assert OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("document", "command", "printed"),
+    [found for found in OUTPUTS if found[1].split()[1] != "pretrain"],  # trains for most of an hour
+    ids=lambda value: value if "\n" not in value else "",
+)
+def test_a_printed_output_is_the_whole_output(document, command, printed, gallery, monkeypatch):
+    from depthprobe.results.store import read_run
+
+    measured = read_run(GALLERY).manifest["data"]["python"]
+    if command.split()[1] != "inspect" and measured != platform.python_version():
+        pytest.skip("this Python's standard library is another text")
+    out, news = run(command, gallery, monkeypatch)
+    # Without this, the text would be held against what was measured just now, on another machine.
+    assert command.split()[1] == "inspect" or "Already measured" in news
+    if not documents.pattern_of(plain(printed)).fullmatch(plain(out)):
+        assert plain(out) == plain(printed)
+
+
+@pytest.mark.parametrize(
+    ("printed", "agrees"),
+    [
+        ("one\ntwo\nthree\n", True),
+        ("one\n[...]\nthree\n", True),
+        ("[...]\nthree\n", True),
+        ("one\n[...]\n", True),
+        ("one\ntwo\n[...]\nthree\n", True),
+        ("one\ntwo\n", False),
+        ("two\nthree\n", False),
+        ("one\nthree\n", False),
+        ("one\ntwo\nthree\nfour\n", False),
+        ("[...]\ntwo\n", False),
+        ("one\n[...]\nfour\n", False),
+    ],
+)
+def test_an_output_leaves_out_lines_only_where_it_says_so(printed, agrees):
+    assert bool(documents.pattern_of(printed).fullmatch("one\ntwo\nthree\n")) == agrees
+
+
+@pytest.mark.parametrize(("document", "arguments"), documents.commands(), ids=str)
+def test_a_shown_command_is_one_that_the_program_takes(document, arguments):
+    import typer
+
+    from depthprobe.commands.app import app
+
+    program = typer.main.get_command(app)
+    given = [word for word in arguments if word != "..."]
+    with program.make_context("depthprobe", given, resilient_parsing=False) as context:
+        if not given:
+            return
+        name, command, rest = program.resolve_command(context, given)
+        try:
+            command.make_context(name, rest, parent=context).close()
+        except typer.Exit as ended:  # --help and --version
+            assert ended.exit_code == 0
+
+
+def test_a_script_that_is_named_exists():
+    named = set(
+        re.findall(r"python ((?:tests|reports)/[\w/.-]+\.py)", documents.whole_text(*documents.notes()))
     )
-    return found[1]
-
-
-def test_the_printed_table_is_the_committed_runs(capsys):
-    from depthprobe.commands.show import result_console
-    from depthprobe.findings.angular import reading
-    from depthprobe.render.terminal.tables import angular_table
-    from depthprobe.results.store import read_run
-
-    frame = read_run(GALLERY).tables["angular"]
-    console = result_console()
-    console.print(angular_table(frame, title="builtin:pre-ln: best block of each size to remove"))
-    console.print(reading(frame), soft_wrap=True)
-    strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert strip == [line.rstrip() for line in output_of("depthprobe angular").splitlines()][: len(strip)]
-
-
-def test_the_printed_sweep_is_the_committed_runs(capsys):
-    from depthprobe.commands.show import result_console
-    from depthprobe.findings.drops import drop_reading, headline_tasks
-    from depthprobe.render.terminal.tables import drop_table
-    from depthprobe.results.store import read_run
-
-    run = read_run(GALLERY.parent / "prune-sweep-stdlib_mc")
-    console = result_console()
-    for task in headline_tasks(run):
-        console.print(drop_table(run, task))
-        console.print(drop_reading(run, task), soft_wrap=True)
-    strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    printed = [line.rstrip() for line in output_of("depthprobe prune-sweep").splitlines()]
-    assert strip == printed[: len(strip)]
-
-
-@pytest.mark.parametrize("probe", ["gradnorm", "variance"])
-def test_the_printed_profile_is_the_committed_runs(probe, capsys):
-    from depthprobe.commands.show import result_console
-    from depthprobe.findings.gradnorm import gradnorm_reading
-    from depthprobe.findings.variance import variance_reading
-    from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
-    from depthprobe.results.store import read_run
-
-    run = read_run(GALLERY.parent / probe)
-    shown = {"gradnorm": (gradnorm_table, gradnorm_reading), "variance": (variance_table, variance_reading)}
-    table, reading = shown[probe]
-    console = result_console()
-    console.print(table(run))
-    console.print(reading(run), soft_wrap=True)
-    strip = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert strip == [line.rstrip() for line in output_of(f"depthprobe {probe}").splitlines()]
+    assert sorted(path for path in named if not (documents.ROOT / path).is_file()) == []
 
 
 @pytest.mark.parametrize("probe", ["gradnorm", "variance"])
 def test_the_committed_profile_is_what_the_program_measures_today(probe):
-    import platform
-
     import depthprobe
     from depthprobe.results.store import read_run
 
@@ -90,8 +138,6 @@ def test_the_committed_profile_is_what_the_program_measures_today(probe):
 
 
 def test_the_committed_run_is_what_the_program_measures_today(tmp_path):
-    import platform
-
     import depthprobe
     from depthprobe.results.store import read_run
 
@@ -103,131 +149,71 @@ def test_the_committed_run_is_what_the_program_measures_today(tmp_path):
     assert (found.frame.distance - run.tables["angular"].distance).abs().max() < 1e-5
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    (tmp_path / "reports").symlink_to(README.parent / "reports")
+PYTHON = [path for path in documents.documents() if documents.blocks(path, "python")]
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.name)
+def test_shown_python_runs(path, tmp_path, monkeypatch):
+    (tmp_path / "reports").symlink_to(documents.ROOT / "reports")
     monkeypatch.chdir(tmp_path)
-    for code in blocks("python"):
-        exec(compile(code, str(README), "exec"), {})
-    assert (tmp_path / "angular.png").stat().st_size > 10_000
+    names = {}  # a block goes on from the one before it
+    for code in documents.blocks(path, "python"):
+        exec(compile(code, str(path), "exec"), names)
+    figures = re.findall(r"savefig\(\"(.+?)\"", "".join(documents.blocks(path, "python")))
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in figures)
 
 
-def test_every_option_of_the_command_stands_in_the_readme():
+def test_every_option_of_the_commands_is_documented():
     import typer
 
     from depthprobe.commands.app import app
 
-    text = README.read_text(encoding="utf-8")
+    text = documents.whole_text()
     commands = typer.main.get_command(app).commands
     options = {
         name
         for command in commands
         for parameter in commands[command].params
-        for name in parameter.opts
+        for name in (*parameter.opts, *parameter.secondary_opts)
         if name.startswith("--")
     }
     assert {name for name in options if f"`{name}`" not in text} <= {"--help"}
-    assert not {name for name in re.findall(r"`(--[a-z-]+)`", text) if name not in options}
+    assert {name for name in re.findall(r"`(--[a-z-]+)`", text) if name not in options} <= {"--help"}
 
 
-def test_the_probe_table_is_the_registry():
-    from depthprobe.probes.registry import PROBES
+def test_every_probe_stands_with_its_question():
+    from depthprobe.catalogue import PROBES
 
-    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \|", README.read_text(), flags=re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+?) \|", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert [row for row in rows if row[0] in PROBES] == [(p.name, p.question) for p in PROBES.values()]
 
 
 def test_what_the_embedded_model_reached_is_its_own_record():
-    import json
-
     import depthprobe.builtin as builtin
 
     folder = builtin.embedded_models()["builtin:pre-ln"]
     record = json.loads((folder / "training.json").read_text())
-    printed = output_of("depthprobe pretrain --output runs/pre-ln")
-    assert f"held-out loss {record['heldout_loss_nats']:.3f} nats a token" in printed
-    assert f"bigram baseline {record['bigram_loss_nats']:.3f}" in printed
+    for _, command, printed in OUTPUTS:
+        if command.startswith("depthprobe pretrain"):
+            assert f"held-out loss {record['heldout_loss_nats']:.3f} nats a token" in printed
+            assert f"bigram baseline {record['bigram_loss_nats']:.3f}" in printed
     assert record["heldout_loss_nats"] < record["bigram_loss_nats"] - 1
     everything = (builtin.embedded_models()["builtin:pre-ln"].parent).rglob("*")
     assert sum(path.stat().st_size for path in everything if path.is_file()) < 40_000_000
 
 
-SISTERS = ("pre-ln", "lns", "post-ln", "deepnorm")
-
-
-def sisters_table():
-    """The rows of the README's table of the embedded models, from their records and committed runs."""
-    import json
-
-    from depthprobe.builtin import embedded_models
-    from depthprobe.findings.drops import drops_of
-    from depthprobe.findings.thirds import thirds
-    from depthprobe.results.store import read_run
-
-    def run(name, probe):
-        return read_run(GALLERY.parent.parent / f"builtin--{name}" / probe)
-
-    def harm(name, task):
-        found = thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
-        interval = f"{found.difference:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
-        # Adding 0: what rounds to -0.000 is 0.000.
-        return f"{round(found.shallow, 3) + 0:.3f}, {round(found.deep, 3) + 0:.3f} ({interval})"
-
-    def turn(name):
-        frame = run(name, "angular").tables["angular"]
-        found = thirds(frame[frame.n == 1].sort_values("layer").distance.to_numpy())
-        return f"{found.shallow:.3f}, {found.deep:.3f}"
-
-    def growth(name):
-        frame = run(name, "variance").tables["variance"]
-        stream = frame[frame.point == "stream"].set_index("layer").variance
-        return f"{stream[12] / stream[1]:.2f}"
-
-    def pull(name, last):
-        log = run(name, "training").tables["training"]
-        rows = log[log.step == (log.step.max() if last else 0)].set_index("layer").grad_norm
-        return f"{rows[0]:.3g}, {rows[6]:.3g}, {rows[11]:.3g}"
-
-    def loss(name):
-        record = json.loads((embedded_models()[f"builtin:{name}"] / "training.json").read_text())
-        return f"{record['heldout_loss_nats']:.3f}"
-
-    def accuracy(name):
-        return f"{drops_of(run(name, 'prune-sweep-stdlib_mc'), 'stdlib_mc').baseline:.3f}"
-
-    def fitted(name):
-        losses = run(name, "training").tables["loss"]
-        return f"{losses[losses.data == 'train'].loss_nats.iloc[-1]:.3f}"
-
-    rows = {
-        "held-out loss, nats a token": loss,
-        "loss on the training text, mean of the last 50 steps": fitted,
-        "accuracy on `stdlib_mc` (guessing: 0.25)": accuracy,
-        "angular distance across one layer: shallow third, deep third": turn,
-        "accuracy lost without a layer: shallow, deep third (difference, 95% interval)": lambda name: harm(
-            name, "stdlib_mc"
-        ),
-        "loss gained without a layer: shallow, deep third (difference, 95% interval)": lambda name: harm(
-            name, "calibration"
-        ),
-        "variance of x^L over that of x^1": growth,
-        "gradient norm of layers 0, 6, 11 before training": lambda name: pull(name, last=False),
-        "the same at the end": lambda name: pull(name, last=True),
-    }
-    return [f"| {what} | {' | '.join(number(name) for name in SISTERS)} |" for what, number in rows.items()]
-
-
 def test_the_table_of_the_embedded_models_is_that_of_the_committed_runs():
-    text = README.read_text(encoding="utf-8")
-    assert [row for row in sisters_table() if row not in text] == []
+    from support.embedded_models_table import rows
+
+    text = documents.whole_text(*documents.notes())
+    assert [row for row in rows() if row not in text] == []
 
 
 def test_the_embedded_model_still_has_the_loss_it_was_published_with():
-    import json
-
     from depthprobe.builtin import corpus, embedded_models
-    from depthprobe.lab.data import windows
-    from depthprobe.lab.pretraining import mean_loss
-    from depthprobe.models.loading import load_model
+    from depthprobe.models.loading.loading import load_model
+    from depthprobe.training.data import windows
+    from depthprobe.training.pretraining import mean_loss
 
     model = load_model("builtin:pre-ln", device="cpu")
     record = json.loads((embedded_models()["builtin:pre-ln"] / "training.json").read_text())
@@ -238,7 +224,7 @@ def test_the_embedded_model_still_has_the_loss_it_was_published_with():
 
 
 def test_torch_is_asked_for_as_the_readme_says():
-    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((documents.ROOT / "pyproject.toml").read_text())["project"]
     assert "torch>=2.6" in project["dependencies"]
 
 

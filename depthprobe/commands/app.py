@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Annotated
 
 import typer
 
 import depthprobe
-from depthprobe.commands import (
-    angular,
-    compare,
-    convert,
-    gradnorm,
-    plot,
-    pretrain,
-    prune_sweep,
-    report,
-    variance,
-)
+from depthprobe.catalogue import PROBES
+from depthprobe.commands import arguments, compare, convert, docs, measuring, plot, pretrain, report
 from depthprobe.commands import inspect as inspect_model
 
 app = typer.Typer(
@@ -29,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
+    result_callback=arguments.perform,
 )
 
 
@@ -47,18 +40,29 @@ def _root(
     pass
 
 
+def _paragraphs(docstring: str) -> str:
+    """Docstrings are wrapped for the source; the terminal wraps each paragraph for itself."""
+    return "\n\n".join(" ".join(text.split()) for text in inspect.cleandoc(docstring).split("\n\n"))
+
+
+for probe in PROBES.values():
+    arguments.add_command(
+        app,
+        probe.name,
+        probe.help,
+        measuring.groups_of(probe),
+        partial(measuring.measure, probe),
+    )
+for name, module in (
+    ("compare", compare),
+    ("report", report),
+    ("inspect", inspect_model),
+):
+    arguments.add_command(app, name, _paragraphs(module.command.__doc__ or ""), module.GROUPS, module.command)
 for name, command in (
-    ("angular", angular.command),
-    ("prune-sweep", prune_sweep.command),
-    ("gradnorm", gradnorm.command),
-    ("variance", variance.command),
-    ("compare", compare.command),
-    ("inspect", inspect_model.command),
     ("convert", convert.command),
     ("plot", plot.command),
-    ("report", report.command),
     ("pretrain", pretrain.command),
+    ("docs", docs.command),
 ):
-    # Docstrings are wrapped for the source; the terminal wraps each paragraph for itself.
-    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    app.command(name, help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)
+    app.command(name, help=_paragraphs(command.__doc__ or ""))(command)

@@ -13,7 +13,7 @@ VARIABLE = "DEPTHPROBE_MODEL"
 SETTINGS = Path("depthprobe.toml")
 
 
-def choose_model(argument: str | None, option: str | None) -> tuple[str, str]:
+def choose_model(model: str | None = None, named: str | None = None) -> tuple[str, str]:
     """Return the model's name and why it was chosen.
 
     The argument, then ``--model``, then the variable DEPTHPROBE_MODEL, then ``model`` in
@@ -22,21 +22,21 @@ def choose_model(argument: str | None, option: str | None) -> tuple[str, str]:
     Raises:
         OptionError: if argument and option name two models, or depthprobe.toml cannot be used.
     """
-    if argument and option and argument != option:
-        raise OptionError(f"Two models are named, {argument} and --model {option}.", "Name one.")
-    if argument:
-        return argument, "as named"
-    if option:
-        return option, "from --model"
+    if model and named and model != named:
+        raise OptionError(f"Two models are named, {model} and --model {named}.", "Name one.")
+    if model:
+        return model, "as named"
+    if named:
+        return named, "from --model"
     if os.environ.get(VARIABLE):
         return os.environ[VARIABLE], f"from {VARIABLE}"
     if SETTINGS.is_file():
         try:
-            model = tomllib.loads(SETTINGS.read_text(encoding="utf-8")).get("model")
+            set_there = tomllib.loads(SETTINGS.read_text(encoding="utf-8")).get("model")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
             raise OptionError(f"{SETTINGS} cannot be read: {error}.", "Mend it or name a MODEL.") from error
-        if model is not None and not (isinstance(model, str) and model):
-            raise OptionError(f"model in {SETTINGS} is {model!r}, not a name.", 'Write model = "ID".')
-        if model:
-            return model, f"from {SETTINGS}"
+        if set_there is not None and not (isinstance(set_there, str) and set_there):
+            raise OptionError(f"model in {SETTINGS} is {set_there!r}, not a name.", 'Write model = "ID".')
+        if set_there:
+            return set_there, f"from {SETTINGS}"
     return DEFAULT, f"embedded; no MODEL, --model, {VARIABLE} or {SETTINGS} names another"

@@ -2,79 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 from depthprobe import interruption
+from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
-from depthprobe.commands.measuring import drawn
-from depthprobe.commands.prune_sweep import CALIBRATION_SAMPLES, EMBEDDED_TASK
-from depthprobe.commands.show import Watch, guarded, importing, result_console
+from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, Group
+from depthprobe.commands.measuring import drawn, options_for
+from depthprobe.commands.show import Watch, importing, result_console
+from depthprobe.declaring import Option, Probe
 from depthprobe.errors import OptionError
+from depthprobe.evaluation.harness.options import TaskOptions, listed
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
     from depthprobe.comparing.sides import Side
     from depthprobe.results.runs import Run
 
 
-@guarded
-def command(
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is put side by side."""
+
     compared: Annotated[
-        list[str],
-        typer.Argument(
+        tuple[str, ...],
+        Option(
+            "Two or more: models as for the other commands, runs such as reports/builtin--pre-ln/angular, or "
+            "directories of a model's runs such as reports/builtin--pre-ln.",
+            positional=True,
             metavar="A B ...",
-            help="Two or more: models as for the other commands, runs such as "
-            "reports/builtin--pre-ln/angular, or directories of a model's runs such as "
-            "reports/builtin--pre-ln.",
         ),
-    ],
+    ] = ()
     probe: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            help="What is compared, comma separated or repeated: angular, variance, gradnorm, prune-sweep.",
-            show_default="angular and variance of models; all that finished runs share",
+        tuple[str, ...] | None,
+        Option(
+            f"What is compared, comma separated or repeated: {', '.join(PROBES)}.",
+            default="angular and variance of models; all that finished runs share",
+            parse=listed,
         ),
-    ] = None,
-    task: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--task",
-            "--tasks",
-            help="Tasks of prune-sweep, comma separated or repeated.",
-            rich_help_panel=shared.TASKS,
-            show_default=EMBEDDED_TASK,
-        ),
-    ] = None,
-    num_fewshot: shared.NumFewshot = None,
-    limit: shared.Limit = None,
-    dtype: shared.Dtype = "auto",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    device_map: shared.DeviceMap = None,
-    dataset: shared.Dataset = None,
-    dataset_config: shared.DatasetConfig = None,
-    split: shared.Split = None,
-    column: shared.Column = None,
-    samples: shared.SampleCount = None,
-    seq_len: shared.SeqLen = None,
-    seed: shared.Seed = 0,
-    batch_size: shared.BatchSize = "auto",
-    output: shared.Output = Path("reports"),
-    name: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Name of the comparison's directory.",
-            rich_help_panel=shared.OUTPUT,
-            show_default="compare- and the models' names",
-        ),
-    ] = None,
-    format: shared.Format = "png,pdf",
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+    ] = None
+
+
+_NAME = Option("Name of the comparison's directory.", default="compare- and the models' names")
+_TASKS = ("tasks", "num_fewshot", "limit", "seeds")
+GROUPS = (
+    Group(CompareOptions),
+    Group(TaskOptions, only=_TASKS),
+    Group(LoadOptions, MODEL, only=("dtype", "device", "trust_remote_code", "device_map")),
+    shared.OF_TEXT,
+    Group(shared.BatchOptions, TEXT),
+    Group(shared.OutputOptions, OUTPUT, other={"name": _NAME}),
+    shared.OF_TERMINAL,
+)
+
+
+def command(asked: Asked) -> None:
     """Put models, or finished runs, side by side: same probes, same text, one scale, differences by layer.
 
     Models are measured as the single commands would, all on the same text; what is measured already is
@@ -83,89 +68,76 @@ def command(
     l/L, over which curves and drops are drawn. Writes compare_PROBE.csv and a figure for each probe, and
     manifest.json, to OUTPUT/compare-NAMES/.
     """
-    asked_for: dict[str, Any] = dict(locals())
-    formats = shared.formats_of(format)
-    watch = Watch(quiet, verbose)
+    output = asked.options(shared.OutputOptions)
+    formats = shared.formats_of(output.format)
+    watch = Watch(**asked.values(shared.TerminalOptions))
+    wanted = asked.options(CompareOptions)
     from depthprobe.commands.targets import refuse_measuring
     from depthprobe.comparing.sides import find_sides, probes_to_compare
     from depthprobe.comparing.story import compare
     from depthprobe.results.naming import checked_name
 
-    if name is not None:
-        checked_name(name)
-    asked = list(shared.listed(probe)) if probe is not None else None
-    sides = find_sides(compared, asked)
-    probes = probes_to_compare(sides, asked)
-    if "prune-sweep" not in probes:
-        for option, value in (("--task", task), ("--num-fewshot", num_fewshot), ("--limit", limit)):
-            if value is not None:
+    if output.name is not None:
+        checked_name(output.name)
+    sides = find_sides(wanted.compared, wanted.probe)
+    probes = [PROBES[name] for name in probes_to_compare(sides, wanted.probe)]
+    if not any(issubclass(probe.options, TaskOptions) for probe in probes):
+        for flag, group, name in asked.given:
+            if group is TaskOptions and name != "seeds":
                 raise OptionError(
-                    f"{option} is given, and prune-sweep is not compared.", "Add --probe prune-sweep."
+                    f"{flag} is given, and prune-sweep is not compared.", "Add --probe prune-sweep."
                 )
     if any(side.is_model for side in sides):
-        given = {
-            "dataset": dataset,
-            "config": dataset_config,
-            "split": split,
-            "column": column,
-            "samples": samples,
-            "seq_len": seq_len,
-            "seed": seed,
-        }
-        load = {
-            "dtype": dtype,
-            "device": device,
-            "device_map": device_map,
-            "trust_remote_code": trust_remote_code,
-        }
-        sweep = {"tasks": shared.listed(task or [EMBEDDED_TASK]), "num_fewshot": num_fewshot, "limit": limit}
-        measured = _measured(sides, probes, given, load, sweep, batch_size, output, watch)
+        measured = _measured(sides, probes, asked, watch)
         if measured is None:
             return
         sides = measured
     else:
-        refuse_measuring(command, asked_for)
+        refuse_measuring(asked)
     with (
         watch.stage("Comparing", None, ""),
         interruption.told("Interrupted: the runs are as they were; no comparison was written."),
     ):
-        run = compare(sides, probes, output=output, name=name, say=watch.say)
+        names = [probe.name for probe in probes]
+        run = compare(sides, names, output=output.output, name=output.name, say=watch.say)
     _show(run, formats)
 
 
 def _measured(
-    sides: list[Side],
-    probes: list[str],
-    given: dict[str, Any],
-    load: dict[str, Any],
-    sweep: dict[str, Any],
-    batch_size: str,
-    output: Path,
-    watch: Watch,
+    sides: Sequence[Side], probes: Sequence[Probe], asked: Asked, watch: Watch
 ) -> list[Side] | None:
     """Return the sides with a run of every probe; None where another process has them."""
+    load = asked.options(LoadOptions)
     with importing():
-        from depthprobe.batches import parse_batch_size
-        from depthprobe.measuring_many import check_asked, check_models, measure_sides, shared_text
-        from depthprobe.models.options import LoadOptions
+        from depthprobe.machine.batches import parse_batch_size
+        from depthprobe.pipeline.many_models import check_asked, check_models, measure_sides, shared_text
+        from depthprobe.pipeline.request import Request
 
-    options = LoadOptions(**load)
-    size = parse_batch_size(batch_size)
-    texts = {
-        probe: shared_text(
-            sides,
-            probe,
-            given | ({"samples": CALIBRATION_SAMPLES} if probe == "prune-sweep" else {}),
+    requests = []
+    for probe in probes:
+        options = options_for(probe, asked)
+        given = {"seed": asked.options(TaskOptions).text_seed(), **asked.values(TextOptions)}
+        if probe.text is not None and probe.text.count != "samples":
+            given["samples"] = probe.text.samples
+        requests.append(
+            Request(
+                probe=probe.name,
+                model="",
+                text=shared_text(sides, probe.name, given),
+                options=options,
+                load=load,
+                batch_size=parse_batch_size(asked.options(shared.BatchOptions).batch_size),
+                output=asked.options(shared.OutputOptions).output,
+            )
         )
-        for probe in probes
-    }
-    check_asked(options, output, texts, sweep, watch)
-    watch.say(f"Text for all: {next(iter(texts.values())).dataset} (--dataset names another).")
-    length = check_models(sides, next(iter(texts.values())), options, watch)
-    texts = {
-        probe: text if length is None else replace(text, seq_len=length) for probe, text in texts.items()
-    }
-    return measure_sides(sides, texts, sweep, options, size, output, watch)
+    check_asked(requests, watch)
+    text = requests[0].text
+    assert text is not None, "models are compared on a text"
+    watch.say(f"Text for all: {text.dataset} (--dataset names another).")
+    length = check_models(sides, text, load, watch)
+    if length is not None:
+        requests = [replace(each, text=replace(each.text, seq_len=length)) for each in requests if each.text]
+    return measure_sides(sides, requests, watch)
 
 
 def _show(run: Run, formats: tuple[str, ...]) -> None:

@@ -54,11 +54,11 @@ def command(
     watch = Watch(quiet, verbose)
     with interruption.told("Interrupted: nothing was written."), _written_aside(directory) as folder:
         with importing():
-            from depthprobe.models.converting import write_model
-            from depthprobe.models.footprint import gib
-            from depthprobe.models.gguf import conversion_note
-            from depthprobe.models.loading import LoadOptions, open_checkpoint, resolve_model
-            from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
+            from depthprobe.models.loading.gguf import conversion_note
+            from depthprobe.models.loading.loading import LoadOptions, open_checkpoint, resolve_model
+            from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
+            from depthprobe.models.saving.converting import write_model
+            from depthprobe.models.sizing.footprint import gib
 
         wanted = parse_dtype(dtype, choose_device("cpu"))
         source = resolve_model(model, revision, adapter)

@@ -5,69 +5,60 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
+from depthprobe.commands.arguments import Asked, Group
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, importing, result_console
-from depthprobe.errors import AnatomyError, DepthprobeError, LoadError
+from depthprobe.commands.show import Watch, importing, result_console
+from depthprobe.declaring import Option
+from depthprobe.errors import AnatomyError, DepthprobeError, LoadError, OptionError
+from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from depthprobe.models.anatomy import Anatomy
-    from depthprobe.models.blueprint import Blueprint
-    from depthprobe.models.checkpoint import Checkpoint
-    from depthprobe.models.footprint import Footprint
-    from depthprobe.models.loading import LoadedModel, LoadOptions
+    from depthprobe.models.anatomy.anatomy import Anatomy
+    from depthprobe.models.loading.checkpoint import Checkpoint
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.models.sizing.blueprint import Blueprint
+    from depthprobe.models.sizing.footprint import Footprint
 
 HINT = "--check loads the weights and verifies it."
 
 
-@guarded
-def command(
-    model: shared.Model = None,
-    model_option: shared.ModelOption = None,
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "auto",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    adapter: shared.Adapter = None,
-    device_map: shared.DeviceMap = None,
-    tower: shared.TowerOption = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Load the weights too, and verify the blocks by a forward pass.")
-    ] = False,
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+@dataclass(frozen=True)
+class InspectOptions:
+    """How closely a model is looked at."""
+
+    check: Annotated[bool, Option("Load the weights too, and verify the blocks by a forward pass.")] = False
+
+
+GROUPS = (*shared.OF_MODEL, Group(InspectOptions), shared.OF_TERMINAL)
+
+
+def command(asked: Asked) -> None:
     """What a model is made of, whether it fits, and which commands will run: without its weights.
 
     Reads the configuration and the tokenizer, builds the model without values and runs it so. Prints the
     blocks and their kinds, where the norms stand, the parameters, the memory that each command needs, and
     why a command will not run. With --check the weights are loaded and the blocks verified.
     """
-    chosen, why = choose_model(model, model_option)
-    watch = Watch(quiet, verbose)
+    chosen, why = choose_model(**asked.values(shared.ModelOptions))
+    check = asked.options(InspectOptions).check
+    watch = Watch(**asked.values(shared.TerminalOptions))
     watch.say(f"Model: {chosen} ({why}).")
 
     with importing():
-        from depthprobe.models.blueprint import open_without_weights
-        from depthprobe.models.footprint import declared_dtype
-        from depthprobe.models.loading import load_model, open_checkpoint
-        from depthprobe.models.options import LoadOptions
+        from depthprobe.models.loading.loading import load_model, open_checkpoint
+        from depthprobe.models.sizing.blueprint import open_without_weights
+        from depthprobe.models.sizing.footprint import declared_dtype
 
-    load = LoadOptions(
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-        tower=tower,
-    )
-    if adapter is not None:
+    load = replace(asked.options(LoadOptions), adapter=None)
+    if "adapter" in asked.values(LoadOptions):
         watch.say("An adapter changes no sizes: --adapter is not looked at.")
     loaded: LoadedModel | None = None
     with watch.stage("Reading configuration and tokenizer", None, ""):
@@ -106,12 +97,13 @@ class _Found:
 
 
 def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None, stored: Any) -> _Found:
-    from depthprobe.models import footprint as memory
-    from depthprobe.models.anatomy import describe_anatomy
-    from depthprobe.models.blueprint import build_on_meta, describe_blueprint, verified
-    from depthprobe.models.checkpoint import declared_positions
-    from depthprobe.models.placement import choose_device, dtype_name, parse_dtype
-    from depthprobe.models.quantisation import check_quantisation
+    from depthprobe.models.anatomy.anatomy import describe_anatomy
+    from depthprobe.models.loading.checkpoint import declared_positions
+    from depthprobe.models.loading.initial import build_on_meta
+    from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
+    from depthprobe.models.loading.quantisation import check_quantisation
+    from depthprobe.models.sizing import footprint as memory
+    from depthprobe.models.sizing.blueprint import describe_blueprint, verified
 
     config, name = copy.deepcopy(checkpoint.config), checkpoint.source.name
     assert config is not None, "told by open_without_weights"
@@ -149,9 +141,10 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     reasons = {}
     for needed in footprints:
         reason = unloadable or refusal
-        if needed.command == "prune-sweep":
-            reason = reason or _why_no_sweep(checkpoint)
-        if needed.command == "gradnorm" and blueprint is not None and not blueprint.head_path:
+        probe = PROBES[needed.command]
+        if issubclass(probe.options, TaskOptions):
+            reason = reason or _why_no_tasks(checkpoint)
+        elif probe.needs_loss and blueprint is not None and not blueprint.head_path:
             reason = (
                 reason or f"{name} has no language-model head, so there is no loss to take a gradient of."
             )
@@ -186,18 +179,14 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     return _Found(rows, blueprint, footprints, reasons, sentences, followed)
 
 
-def _why_no_sweep(checkpoint: Checkpoint) -> str:
-    """Return the sentence with which prune-sweep refuses a model before its weights are read, or nothing."""
-    from depthprobe.evaluation.options import TaskOptions
-    from depthprobe.evaluation.requests import check_checkpoint
+def _why_no_tasks(checkpoint: Checkpoint) -> str:
+    """Return the sentence with which a sweep refuses a model before its weights are read, or nothing."""
+    from depthprobe.probes.preparation import prepare
 
-    if checkpoint.tower is not None:
-        return (
-            f"{checkpoint.source.name} is an encoder-decoder model, which prune-sweep does not support: "
-            "lm-eval scores decoder-only models here. Choose a decoder-only model."
-        )
     try:
-        check_checkpoint(TaskOptions(("stdlib_mc",)), checkpoint)
+        prepare("prune-sweep", SweepOptions()).check_checkpoint(checkpoint)
+    except OptionError:
+        return ""  # about what is removed, which nobody has said yet
     except DepthprobeError as error:
         return str(error)
     return ""
@@ -262,29 +251,25 @@ def _blocks(blueprint: Blueprint) -> Table:
     table.add_column("parameters each", justify="right")
     for plan, layers in sorts.items():
         cells = (plan.block, plan.kinds.mixer, plan.kinds.feedforward, plan.norm_placement or "-")
-        table.add_row(spans(layers), *map(Text, cells), f"{plan.parameters:,}")
+        table.add_row(regular_spans(layers), *map(Text, cells), f"{plan.parameters:,}")
     return table
 
 
-def spans(layers: Sequence[int]) -> str:
+def regular_spans(layers: Sequence[int]) -> str:
     """Return ``0-3, 7`` for ``[0, 1, 2, 3, 7]`` and ``0, 2 .. 24`` for every second layer up to 24."""
-    steps = {b - a for a, b in zip(layers, layers[1:], strict=False)}
+    from depthprobe.findings.words import spans
+
+    steps = {b - a for a, b in pairwise(layers)}
     if len(layers) > 3 and len(steps) == 1 and steps != {1}:
         return f"{layers[0]}, {layers[1]} .. {layers[-1]}"
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return spans(layers)
 
 
 def _commands(found: _Found) -> Table:
     from rich import box
     from rich.table import Table
 
-    from depthprobe.models.footprint import gib
+    from depthprobe.models.sizing.footprint import gib
 
     table = Table(box=box.HORIZONTALS)
     table.add_column("command", style="bold")

@@ -1,101 +1,187 @@
-"""What ``angular``, ``gradnorm`` and ``variance`` share: options, and the way from them to a saved run."""
+"""The command of every probe: from its declared options to a saved run that is printed and drawn."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from depthprobe import interruption
 from depthprobe.commands import options as shared
+from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, Group
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import (
     Watch,
     already_measured,
-    guarded,
     importing,
     plain_text,
     print_lines,
     result_console,
 )
+from depthprobe.declaring import Option, Options, Probe, fields_of
+from depthprobe.errors import OptionError
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
-    from depthprobe.again import Again
-    from depthprobe.models.options import LoadOptions
+    from depthprobe.pipeline.again import Again
+    from depthprobe.pipeline.request import Request
     from depthprobe.results.runs import Run
-    from depthprobe.texts import TextOptions
 
 
-@dataclass
-class Asked:
-    """What the shared options of a command ask for, as typer read them."""
+def groups_of(probe: Probe) -> tuple[Group, ...]:
+    """Return the options of a probe's command, in the order of its help."""
+    own = [field.name for field in fields_of(probe.options) if field.option.role != "figure"]
+    figure = [field.name for field in fields_of(probe.options) if field.option.role == "figure"]
+    return (
+        *shared.OF_MODEL,
+        *([Group(shared.InitialOptions, MODEL)] if probe.initial else []),
+        Group(probe.options, "Measurement", only=own),
+        *_groups_of_text(probe),
+        Group(shared.BatchOptions, TEXT, other={"batch_size": Option(probe.batch, role="means")}),
+        Group(probe.options, OUTPUT, only=figure),
+        shared.OF_OUTPUT,
+        shared.OF_TERMINAL,
+    )
 
-    model: str
+
+def _groups_of_text(probe: Probe) -> list[Group]:
+    if probe.text is None:
+        return []
+    count = probe.text.count
+    if count == "samples":
+        return [shared.OF_TEXT]
+    flag = (f"--{count.replace('_', '-')}",)
+    told = Option("Samples of calibration text.", at_least=0, flags=flag, default=str(probe.text.samples))
+    groups = [Group(TextOptions, TEXT, other={"samples": told})]
+    if probe.text.optional:
+        flag = (f"--{probe.text.optional.replace('_', '-')}",)
+        told = next(fields_of(shared.WithoutText)).option
+        groups.append(Group(shared.WithoutText, TEXT, other={"without": Option(told.help, flags=flag)}))
+    return groups
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request as it was typed, with all that concerns showing it."""
+
+    request: Request
     watch: Watch
     formats: tuple[str, ...]
-    given: dict[str, Any]
-    again: Again | None = None
+    figure: dict[str, Any]
 
-    def measure(
-        self,
-        probe: str,
-        initial: bool = False,
-        means: dict[str, Any] | None = None,
-        drawing: dict[str, Any] | None = None,
-        **options: Any,
-    ) -> Run | None:
-        """Return the saved run of a probe with these options of its own; None where nothing is left to show.
 
-        That is where another process has it, or where it was there already and has been shown.
+def measure(probe: Probe, asked: Asked) -> None:
+    """Measure what a probe's command asks for, unless it is there already, and show it."""
+    wanted = wanted_of(probe, asked)
+    from depthprobe.pipeline.again import Again
+    from depthprobe.pipeline.request import before_measuring
 
-        Args:
-            probe: Its name.
-            initial: Whether the weights are freshly initialised, with ``--seed``.
-            means: Options that leave the numbers as they are.
-            drawing: Options of the figure.
-            options: What decides its numbers beside model and text.
-        """
-        from depthprobe.again import Again
-        from depthprobe.batches import parse_batch_size
-        from depthprobe.request import Request, before_measuring
+    again = Again.of(wanted.request, wanted.formats, wanted.figure)
+    if shown_again(again, wanted.watch):
+        return
+    with interruption.told(lambda: before_measuring(wanted.request)), importing():
+        from depthprobe.pipeline.run import run
+    found = run(wanted.request, wanted.watch)
+    if found is None:
+        return  # another process has it
 
-        given = self.given
-        request = Request(
-            probe=probe,
-            model=self.model,
-            load=load_asked(given, tower=given["tower"], initial_seed=given["seed"] if initial else None),
-            text=text_asked(self.model, given),
-            options=options,
-            means=means or {},
-            batch_size=parse_batch_size(given["batch_size"]),
-            output=given["output"],
-            name=given["name"],
+    from depthprobe.render.terminal.tables import lines_of
+
+    show(found, lines_of(found), wanted.formats, again, **wanted.figure)
+
+
+def wanted_of(probe: Probe, asked: Asked) -> Wanted:
+    """Return the request that was typed, everything about it checked that shows without looking further."""
+    output = asked.options(shared.OutputOptions)
+    formats = shared.formats_of(output.format)
+    options = asked.options(probe.options)
+    chosen, why = choose_model(**asked.values(shared.ModelOptions))
+    watch = Watch(**asked.values(shared.TerminalOptions))
+    watch.say(f"Model: {chosen} ({why}).")
+
+    from depthprobe.machine.batches import parse_batch_size
+    from depthprobe.pipeline.request import Request
+
+    initial = asked.values(shared.InitialOptions).get("initial", False)
+    seed = asked.values(TextOptions).get("seed")
+    request = Request(
+        probe=probe.name,
+        model=chosen,
+        text=text_asked(probe, options, asked, embedded=chosen.startswith("builtin:")),
+        options=options,
+        load=asked.options(LoadOptions, **({"initial_seed": seed} if initial else {})),
+        batch_size=parse_batch_size(asked.options(shared.BatchOptions).batch_size),
+        output=output.output,
+        name=output.name,
+    )
+    return Wanted(request, watch, formats, options.of_role("figure"))
+
+
+def options_for(probe: Probe, asked: Asked) -> Options:
+    """Return a probe's options where several are measured: its defaults, and the tasks that were typed."""
+    if not issubclass(probe.options, TaskOptions):
+        return probe.options()
+    return probe.options(**asked.values(TaskOptions))
+
+
+def requests_for(model: str, probes: Sequence[Probe], asked: Asked, output: Path) -> list[Request]:
+    """Return what is asked of one model when several probes measure it, each as its own command would."""
+    from depthprobe.pipeline.request import Request, text_for
+
+    load = asked.options(LoadOptions)
+    fields = {"seed": asked.options(TaskOptions).text_seed(), **asked.values(TextOptions)}
+    count = fields.pop("samples", None)
+    requests = []
+    for probe in probes:
+        options = options_for(probe, asked)
+        own = probe.text is not None and probe.text.count != "samples"
+        embedded = model.startswith("builtin:")
+        text = text_for(probe, options, embedded=embedded, count=None if own else count, **fields)
+        requests.append(Request(probe.name, model, text, options, load, output=output))
+    return requests
+
+
+def text_asked(probe: Probe, options: Options, asked: Asked, embedded: bool) -> TextOptions | None:
+    """Return the text that a probe is measured on, by what was typed; None where it goes without.
+
+    Raises:
+        OptionError: if a text is described that is not wanted.
+    """
+    from depthprobe.pipeline.request import text_for
+
+    fields = asked.values(TextOptions)
+    count = fields.pop("samples", None)
+    assert probe.text is not None, "its options would not be offered"
+    if asked.options(shared.WithoutText).without or (count == 0 and probe.text.optional):
+        described = next(
+            (
+                flag
+                for flag, group, name in asked.given
+                if group is TextOptions and (name, count) != ("samples", 0)
+            ),
+            None,
         )
-        self.again = Again.of(request, self.formats, drawing)
-        if shown_again(self.again, self.watch):
-            return None
-        with interruption.told(lambda: before_measuring(request)), importing():
-            from depthprobe.pipeline import run
+        if described is not None:
+            value = count if "samples" in described else fields[_name_of(described)]
+            without = str(probe.text.optional).replace("_", "-")
+            raise OptionError(
+                f"{described} {value} describes the calibration text, which --{without} leaves out.",
+                "Leave out one of them.",
+            )
+        count = 0
+    return text_for(probe, options, embedded=embedded, count=count, **fields)
 
-        return run(request, self.watch)
 
-    def show(self, run: Run, lines: list[Any], **drawing: Any) -> None:
-        """Print results, then draw the figure, then say where everything is.
-
-        Args:
-            run: The saved run.
-            lines: Tables and sentences.
-            drawing: Options of the figure.
-        """
-        show(run, lines, self.formats, self.again, **drawing)
+def _name_of(flag: str) -> str:
+    return next(field.name for field in fields_of(TextOptions) if flag in field.flags)
 
 
 def show(
-    run: Run, lines: list[Any], formats: tuple[str, ...], again: Again | None = None, **drawing: Any
+    run: Run, lines: Sequence[Any], formats: tuple[str, ...], again: Again | None = None, **figure: Any
 ) -> None:
     """Print results, draw the figure, say where everything is, and remember it for the next time.
 
@@ -104,11 +190,11 @@ def show(
         lines: Tables and sentences.
         formats: Of the figure.
         again: What was asked; None where it is not to be remembered.
-        drawing: Options of the figure.
+        figure: Options of the figure.
     """
     console = result_console()
     print_lines(console, lines)
-    figures = drawn(run, formats, **drawing)
+    figures = drawn(run, formats, **figure)
     tables = [run.directory / f"{stem}.csv" for stem in run.tables]
     for path in (*tables, *figures, run.directory / "manifest.json"):
         console.print(str(path), soft_wrap=True)
@@ -129,91 +215,10 @@ def shown_again(again: Again, watch: Watch) -> bool:
     return True
 
 
-def drawn(run: Run, formats: tuple[str, ...], **drawing: Any) -> list[Path]:
+def drawn(run: Run, formats: tuple[str, ...], **figure: Any) -> list[Path]:
     """Return the files of a saved run's figure, drawn now: a full disk or Ctrl-C cost the picture only."""
     saved = f"the run is saved, and depthprobe plot {run.directory} draws it"
     with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
         from depthprobe.render.charts.figures import draw_run
 
-        return draw_run(run, formats=formats, **drawing)
-
-
-def load_asked(given: Mapping[str, Any], **more: Any) -> LoadOptions:
-    """Return how a model is to be loaded, by the options of a command; ``more`` are further fields."""
-    from depthprobe.models.options import LoadOptions
-
-    names = ("revision", "dtype", "device", "device_map", "trust_remote_code", "adapter")
-    return LoadOptions(**{name: given[name] for name in names}, **more)
-
-
-def text_asked(model: str, given: Mapping[str, Any]) -> TextOptions:
-    """Return the text that a model is measured on, by the options of a command."""
-    from depthprobe.texts import default_options
-
-    names = ("dataset", "split", "column", "samples", "seq_len", "seed")
-    return default_options(
-        embedded=model.startswith("builtin:"),
-        config=given["dataset_config"],
-        **{name: given[name] for name in names},
-    )
-
-
-def _shared(
-    model: shared.Model = None,
-    model_option: shared.ModelOption = None,
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "auto",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    adapter: shared.Adapter = None,
-    device_map: shared.DeviceMap = None,
-    tower: shared.TowerOption = None,
-    dataset: shared.Dataset = None,
-    dataset_config: shared.DatasetConfig = None,
-    split: shared.Split = None,
-    column: shared.Column = None,
-    samples: shared.SampleCount = None,
-    seq_len: shared.SeqLen = None,
-    seed: shared.Seed = 0,
-    batch_size: shared.BatchSize = "auto",
-    output: shared.Output = Path("reports"),
-    name: shared.Name = None,
-    format: shared.Format = "png,pdf",
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
-    """Only its signature is used: the options that all these commands have."""
-
-
-# Of the shared options, those that stand behind a command's own in its help.
-_BEHIND = ("output", "name", "format", "quiet", "verbose")
-
-
-def measuring(command: Callable[..., None]) -> Callable[..., None]:
-    """Return what typer takes for a command: the shared options, and those that ``command`` declares.
-
-    Args:
-        command: Called with an :class:`Asked` and its own options by name.
-    """
-    common = inspect.signature(_shared).parameters
-    own = list(inspect.signature(command).parameters.values())[1:]
-    hints = get_type_hints(_shared, include_extras=True) | get_type_hints(command, include_extras=True)
-
-    @guarded
-    @functools.wraps(command)
-    def wrapper(**given: Any) -> None:
-        formats = shared.formats_of(given["format"])
-        chosen, why = choose_model(given["model"], given["model_option"])
-        watch = Watch(given["quiet"], given["verbose"])
-        watch.say(f"Model: {chosen} ({why}).")
-        asked = Asked(chosen, watch, formats, {name: given[name] for name in common})
-        command(asked, **{parameter.name: given[parameter.name] for parameter in own})
-
-    before = [parameter for name, parameter in common.items() if name not in _BEHIND]
-    behind = [common[name] for name in _BEHIND]
-    parameters = [
-        parameter.replace(annotation=hints[parameter.name]) for parameter in (*before, *own, *behind)
-    ]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapper
+        return draw_run(run, formats=formats, **figure)

@@ -1,200 +1,137 @@
-"""The options that subcommands share, each described once, and what they are turned into."""
+"""The options that subcommands share beside those that models, texts and probes declare themselves."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+from depthprobe.commands.arguments import MODEL, OUTPUT, TERMINAL, TEXT, Group
+from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.texts.options import TextOptions
 
-MODEL, TEXT, OUTPUT, TERMINAL = "Model", "Calibration text", "Output", "Terminal"
-TASKS = "Tasks (lm-eval's own options)"
-
-Model = Annotated[
-    Optional[str],
-    typer.Argument(
-        metavar="MODEL",
-        help="Hugging Face id, local directory or builtin:NAME. Without it: --model, then DEPTHPROBE_MODEL, "
-        "then model in ./depthprobe.toml, then the embedded model builtin:pre-ln.",
-        show_default=False,
-    ),
-]
-ModelOption = Annotated[
-    Optional[str],
-    typer.Option("--model", help="The same as MODEL.", rich_help_panel=MODEL, show_default=False),
-]
-Revision = Annotated[
-    Optional[str],
-    typer.Option(
-        help="Branch, tag or commit of a hub model.", rich_help_panel=MODEL, show_default="the main branch"
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        help="auto (the checkpoint's own on a GPU, float32 on a CPU), float32, bfloat16 or float16.",
-        rich_help_panel=MODEL,
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(help="auto (cuda, then mps, then cpu), cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL),
-]
-TrustRemoteCode = Annotated[
-    bool,
-    typer.Option(
-        "--trust-remote-code", help="Run Python code that comes with the checkpoint.", rich_help_panel=MODEL
-    ),
-]
-Adapter = Annotated[
-    Optional[str],
-    typer.Option(
-        help="PEFT adapter, hub id or directory, merged into the weights in memory.", rich_help_panel=MODEL
-    ),
-]
-DeviceMap = Annotated[
-    Optional[str],
-    typer.Option(
-        help="auto: split the model over all GPUs and the main memory.",
-        rich_help_panel=MODEL,
-        show_default="one device if it holds the weights",
-    ),
-]
-TowerOption = Annotated[
-    Optional[str],
-    typer.Option(
-        help="decoder or encoder of an encoder-decoder model.",
-        rich_help_panel=MODEL,
-        show_default="decoder",
-    ),
-]
-Initial = Annotated[
-    bool,
-    typer.Option(
-        "--initial",
-        help="Measure freshly initialised weights of the same configuration, drawn with --seed.",
-        rich_help_panel=MODEL,
-    ),
-]
-NumFewshot = Annotated[
-    Optional[int],
-    typer.Option(help="Examples in the prompt.", rich_help_panel=TASKS, show_default="the task's own"),
-]
-Limit = Annotated[
-    Optional[float],
-    typer.Option(help="Documents a task, or their share below 1.", rich_help_panel=TASKS),
-]
-Dataset = Annotated[
-    Optional[str],
-    typer.Option(
-        help="Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample a "
-        "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out sources).",
-        rich_help_panel=TEXT,
-        show_default="allenai/c4; builtin for embedded models",
-    ),
-]
-DatasetConfig = Annotated[
-    Optional[str],
-    typer.Option(
-        help="Configuration of a hub data set.", rich_help_panel=TEXT, show_default="en for allenai/c4"
-    ),
-]
-Split = Annotated[
-    Optional[str],
-    typer.Option(
-        help="Split of the data set.", rich_help_panel=TEXT, show_default="validation, else test, else train"
-    ),
-]
-Column = Annotated[
-    Optional[str],
-    typer.Option(
-        help="Column that holds the text.", rich_help_panel=TEXT, show_default="text, or the only one"
-    ),
-]
-SampleCount = Annotated[
-    Optional[int],
-    typer.Option(
-        "--samples",
-        help="How many samples.",
-        rich_help_panel=TEXT,
-        show_default="1000; 128 of the builtin text",
-    ),
-]
-SeqLen = Annotated[
-    Optional[int],
-    typer.Option(
-        "--seq-len",
-        help="Tokens a sample, at most.",
-        rich_help_panel=TEXT,
-        show_default="256, or the model's limit",
-    ),
-]
-Seed = Annotated[
-    int, typer.Option(help="Which samples are drawn where there are more.", rich_help_panel=TEXT)
-]
-BatchSize = Annotated[
-    str,
-    typer.Option(
-        help="Samples a batch, or auto: as many tokens as fit the device. The numbers stay the same.",
-        rich_help_panel=TEXT,
-    ),
-]
-Output = Annotated[
-    Path,
-    typer.Option(
-        "--output", "-o", help="Directory of the runs: OUTPUT/MODEL/PROBE/.", rich_help_panel=OUTPUT
-    ),
-]
-Name = Annotated[
-    Optional[str],
-    typer.Option(
-        help="Name of the run's directory.", rich_help_panel=OUTPUT, show_default="the probe's name"
-    ),
-]
-Format = Annotated[
-    str,
-    typer.Option("--format", help="Figure formats, comma separated: png, pdf, svg.", rich_help_panel=OUTPUT),
-]
+FORMATS = ("png", "pdf", "svg")
 # As depthprobe.render.charts.kit.page_sizes has them, which imports matplotlib; a test holds them together.
 STYLES = ("auto", "paper-single", "paper-double", "slides")
-Style = Annotated[
-    str,
-    typer.Option(
-        help="For what the figures are made: auto (as wide as the layers need), paper-single (3.25 in), "
-        "paper-double (6.75 in), slides (13.33 x 7.5 in at most, large type).",
-        rich_help_panel=OUTPUT,
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="No progress and no news, only the result.", rich_help_panel=TERMINAL),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Show the libraries' messages and, on errors, the traceback.",
-        rich_help_panel=TERMINAL,
-    ),
-]
 
 
-def listed(values: list[str]) -> tuple[str, ...]:
-    """Return what an option that is comma separated or repeated names, each once, in order."""
-    parts = [part.strip() for text in values for part in text.split(",")]
-    return tuple(dict.fromkeys(filter(None, parts)))
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model is meant."""
+
+    model: Annotated[
+        str | None,
+        Option(
+            "Hugging Face id, local directory or builtin:NAME. Without it: --model, then DEPTHPROBE_MODEL, "
+            "then model in ./depthprobe.toml, then the embedded model builtin:pre-ln.",
+            positional=True,
+            metavar="MODEL",
+        ),
+    ] = None
+    named: Annotated[str | None, Option("The same as MODEL.", flags=("--model",))] = None
+
+
+@dataclass(frozen=True)
+class InitialOptions:
+    """Whether the weights are freshly initialised."""
+
+    initial: Annotated[
+        bool,
+        Option("Measure freshly initialised weights of the same configuration, drawn with --seed."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How work is cut."""
+
+    batch_size: Annotated[str, Option("Samples a batch, or auto.", role="means")] = "auto"
+
+
+@dataclass(frozen=True)
+class WithoutText:
+    """Whether a probe goes without its text."""
+
+    without: Annotated[bool, Option("Measure the tasks alone, without the loss on calibration text.")] = False
 
 
 def formats_of(text: str) -> tuple[str, ...]:
     """Return the figure formats that ``--format`` lists, checked before anything expensive."""
-    known = ("png", "pdf", "svg")
     formats = tuple(
         dict.fromkeys(part.strip().lower().lstrip(".") for part in text.split(",") if part.strip())
     )
-    unknown = [name for name in formats if name not in known]
-    if unknown or not formats:
-        raise OptionError(f"--format must be some of {', '.join(known)}, got {text}.")
+    if not formats or set(formats) - set(FORMATS):
+        raise OptionError(f"--format must be some of {', '.join(FORMATS)}, got {text}.")
     return formats
+
+
+def style_of(text: str) -> str:
+    """Return the style of figures that ``--style`` names."""
+    if text not in STYLES:
+        raise OptionError(f"--style must be one of {', '.join(STYLES)}, got {text}.")
+    return text
+
+
+_FORMAT = "Figure formats, comma separated: png, pdf, svg."
+_STYLE = (
+    "For what the figures are made: auto (as wide as the layers need), paper-single (3.25 in), "
+    "paper-double (6.75 in), slides (13.33 x 7.5 in at most, large type)."
+)
+_QUIET = "No progress and no news, only the result."
+_VERBOSE = "Show the libraries' messages and, on errors, the traceback."
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where a run and its figure go."""
+
+    output: Annotated[
+        Path, Option("Directory of the runs: OUTPUT/MODEL/PROBE/.", flags=("--output", "-o"))
+    ] = Path("reports")
+    name: Annotated[str | None, Option("Name of the run's directory.", default="the probe's name")] = None
+    format: Annotated[str, Option(_FORMAT)] = "png,pdf"
+
+
+@dataclass(frozen=True)
+class StyleOptions:
+    """For what figures are made."""
+
+    style: Annotated[str, Option(_STYLE)] = "auto"
+
+
+@dataclass(frozen=True)
+class TerminalOptions:
+    """What is told while a command runs."""
+
+    quiet: Annotated[bool, Option(_QUIET, flags=("--quiet", "-q"))] = False
+    verbose: Annotated[bool, Option(_VERBOSE, flags=("--verbose", "-v"))] = False
+
+
+OF_MODEL = (Group(ModelOptions, MODEL), Group(LoadOptions, MODEL))
+OF_TEXT = Group(TextOptions, TEXT)
+OF_OUTPUT = Group(OutputOptions, OUTPUT)
+OF_TERMINAL = Group(TerminalOptions, TERMINAL)
+
+
+def _declared(options: type, name: str) -> dict[str, Any]:
+    option = next(field.option for field in fields_of(options) if field.name == name)
+    return {"help": option.help, "show_default": option.default or True}
+
+
+# For the commands that are plain functions.
+Revision = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "revision"))]
+Device = Annotated[str, typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "device"))]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", rich_help_panel=MODEL, **_declared(LoadOptions, "trust_remote_code")),
+]
+Adapter = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "adapter"))]
+Column = Annotated[Optional[str], typer.Option(rich_help_panel=TEXT, **_declared(TextOptions, "column"))]
+Format = Annotated[str, typer.Option("--format", help=_FORMAT, rich_help_panel=OUTPUT)]
+Style = Annotated[str, typer.Option(help=_STYLE, rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=_QUIET, rich_help_panel=TERMINAL)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help=_VERBOSE, rich_help_panel=TERMINAL)]

@@ -9,7 +9,6 @@ import typer
 
 from depthprobe import interruption
 from depthprobe.commands import options as shared
-from depthprobe.commands.angular import Normalize
 from depthprobe.commands.show import guarded, result_console
 
 
@@ -19,8 +18,11 @@ def command(
         Path, typer.Argument(metavar="RUN_DIR", help="A run, such as reports/builtin--pre-ln/angular.")
     ],
     normalize: Annotated[
-        Normalize, typer.Option(help="Colours: none as measured, row rescaled row by row as the papers do.")
-    ] = Normalize.none,
+        str,
+        typer.Option(
+            help="Colours: none as measured, row rescaled row by row as the papers do.", metavar="[none|row]"
+        ),
+    ] = "none",
     title: Annotated[
         Optional[str], typer.Option(help="Title of the figure; empty for none.", show_default="the model")
     ] = None,
@@ -41,7 +43,7 @@ def command(
         figures = draw_run(
             read_run(run_directory),
             formats=formats,
-            normalize=normalize.value,
+            normalize=normalize,
             title=title,
             output=output,
             style=style,

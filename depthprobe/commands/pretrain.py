@@ -13,10 +13,10 @@ from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.show import Watch, guarded, importing
 from depthprobe.errors import OptionError, RunError
-from depthprobe.lab.norms import INITIALISATIONS, NORMS
+from depthprobe.models.own.placements import INITIALISATIONS, NORMS
 
 if TYPE_CHECKING:
-    from depthprobe.lab.recipe import Recipe
+    from depthprobe.training.recipe import Recipe
 
 MODEL, TEXT, TRAINING = "Model", "Training text", "Training"
 
@@ -198,7 +198,7 @@ def command(
             f"--init {init} cannot be had with --norm {norm}.",
             "Choose normal or scaled; DeepNorm scales its initial weights itself.",
         )
-    from depthprobe.lab.recipe import PRESETS, Recipe
+    from depthprobe.training.recipe import PRESETS, Recipe
 
     if preset is not None and preset not in PRESETS:
         raise OptionError(f"--preset {preset} is not known.", f"Choose {', '.join(PRESETS)}.")
@@ -227,8 +227,8 @@ def command(
     watch = Watch(quiet, verbose)
 
     with importing():
-        from depthprobe.lab.pretraining import kept, pretrain, sample
-        from depthprobe.models.placement import choose_device
+        from depthprobe.models.loading.placement import choose_device
+        from depthprobe.training.pretraining import kept, pretrain, sample
 
     kind = choose_device(device).type
     try:

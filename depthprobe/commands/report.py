@@ -2,76 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Optional
-
-import typer
+from typing import Annotated
 
 from depthprobe import interruption
+from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
+from depthprobe.commands.arguments import MODEL, OUTPUT, Asked, Group
 from depthprobe.commands.choice import choose_model
-from depthprobe.commands.show import Watch, guarded, importing, result_console, uncollected
-from depthprobe.errors import OptionError
+from depthprobe.commands.measuring import requests_for
+from depthprobe.commands.show import Watch, importing, result_console, uncollected
+from depthprobe.declaring import Option
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.models.loading.options import LoadOptions
 
-MEASURE = "What a MODEL is measured with"
 
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report is made of."""
 
-@guarded
-def command(
     targets: Annotated[
-        Optional[list[str]],
-        typer.Argument(
-            metavar="[MODEL | RUN_DIRS...]",
-            help="A model, as for the other commands: what is missing is measured first. Or the directory of "
+        tuple[str, ...],
+        Option(
+            "A model, as for the other commands: what is missing is measured first. Or the directory of "
             "a model's runs, or single runs: nothing is measured.",
-            show_default=False,
+            positional=True,
+            metavar="[MODEL | RUN_DIRS...]",
         ),
-    ] = None,
-    task: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--task",
-            "--tasks",
-            help="Tasks of prune-sweep, comma separated or repeated.",
-            rich_help_panel=MEASURE,
-            show_default="stdlib_mc",
-        ),
-    ] = None,
-    num_fewshot: Annotated[
-        Optional[int],
-        typer.Option(help="Examples in the prompt.", rich_help_panel=MEASURE, show_default="the task's own"),
-    ] = None,
-    limit: Annotated[
-        Optional[float],
-        typer.Option(help="Documents a task, or their share below 1.", rich_help_panel=MEASURE),
-    ] = None,
-    revision: shared.Revision = None,
-    dtype: shared.Dtype = "auto",
-    device: shared.Device = "auto",
-    trust_remote_code: shared.TrustRemoteCode = False,
-    adapter: shared.Adapter = None,
-    device_map: shared.DeviceMap = None,
-    dataset: shared.Dataset = None,
-    dataset_config: shared.DatasetConfig = None,
-    split: shared.Split = None,
-    column: shared.Column = None,
-    samples: shared.SampleCount = None,
-    seq_len: shared.SeqLen = None,
-    seed: shared.Seed = 0,
+    ] = ()
+
+
+@dataclass(frozen=True)
+class ReportOutput:
+    """Where a report goes."""
+
     output: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--output",
-            "-o",
-            help="Directory of runs and report: OUTPUT/MODEL/report/.",
-            rich_help_panel=shared.OUTPUT,
-            show_default="beside the runs; reports for a MODEL",
+        Path | None,
+        Option(
+            "Directory of runs and report: OUTPUT/MODEL/report/.",
+            flags=("--output", "-o"),
+            default="beside the runs; reports for a MODEL",
         ),
-    ] = None,
-    style: shared.Style = "auto",
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
+    ] = None
+
+
+_LOADING = ("revision", "dtype", "device", "trust_remote_code", "adapter", "device_map")
+GROUPS = (
+    Group(ReportOptions),
+    Group(TaskOptions, only=("tasks", "num_fewshot", "limit", "seeds")),
+    Group(LoadOptions, MODEL, only=_LOADING),
+    shared.OF_TEXT,
+    Group(ReportOutput, OUTPUT),
+    Group(shared.StyleOptions, OUTPUT),
+    shared.OF_TERMINAL,
+)
+
+
+def command(asked: Asked) -> None:
     """One report of a model: verdict, figures, tables, how far the cheap measurements can be trusted.
 
     Of a MODEL, whatever of angular, variance, gradnorm and prune-sweep is missing under OUTPUT is measured,
@@ -79,23 +67,25 @@ def command(
     which needs no other file, report.md, and folders with every figure (PDF, PNG, SVG, caption), table (CSV,
     LaTeX) and list.
     """
-    given: dict[str, Any] = dict(locals())
     from depthprobe.commands.targets import refuse_measuring, runs_named
 
-    watch = Watch(quiet, verbose)
-    check_style(style)
-    directories = runs_named(targets or [])
+    targets, output = asked.options(ReportOptions).targets, asked.options(ReportOutput).output
+    watch = Watch(**asked.values(shared.TerminalOptions))
+    style = shared.style_of(asked.options(shared.StyleOptions).style)
+    failure = None
+    directories = runs_named(targets)
     if directories is None:
         chosen, why = choose_model(targets[0] if targets else None, None)
         watch.say(f"Model: {chosen} ({why}).")
         output = output or Path("reports")
+        probes = [probe for probe in PROBES.values() if probe.reported]
+        requests = requests_for(chosen, probes, asked, output)
         with importing():
-            from depthprobe.commands.reporting import measure_missing
-        directories = measure_missing(chosen, given | {"output": output}, watch)
-        if not directories:
-            return  # another process has the runs
+            from depthprobe.pipeline.one_model import measure_all
+        measured = measure_all(requests, watch)
+        directories, failure = [run.directory for run in measured.runs], measured.failure
     else:
-        refuse_measuring(command, given)
+        refuse_measuring(asked)
     # A quarter of the time, which is to be short, would go into looking for garbage.
     with uncollected():
         from depthprobe.findings.study import read_study
@@ -119,13 +109,5 @@ def command(
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
         console.print(str(home / FOLDER / name), soft_wrap=True)
-
-
-def check_style(style: str) -> None:
-    """Raise an OptionError where there is no such style, before anything is measured.
-
-    Raises:
-        OptionError: if there is no such style.
-    """
-    if style not in shared.STYLES:
-        raise OptionError(f"--style is {style!r}.", f"Use one of: {', '.join(shared.STYLES)}.")
+    if failure is not None:
+        raise failure  # the report stands, and something of it is missing

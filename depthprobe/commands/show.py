@@ -120,7 +120,7 @@ def _no_other_bars() -> AbstractContextManager[None]:
     """Keep the model libraries' own bars from writing over ours, where they are imported at all."""
     if "transformers" not in sys.modules:
         return nullcontext()
-    from depthprobe.models.bars import hidden
+    from depthprobe.models.loading.bars import hidden
 
     return hidden()
 

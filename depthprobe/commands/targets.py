@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from depthprobe.catalogue import PROBES
+from depthprobe.commands.arguments import Asked
+from depthprobe.commands.options import BatchOptions
 from depthprobe.errors import DepthprobeError, OptionError, RunError
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.texts.options import TextOptions
 
-# What concerns finished runs too; all other options say how a model is measured.
-_OF_RUNS = ("targets", "output", "style", "format", "name", "probe", "quiet", "verbose")
 # What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
 _OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")
 _MANIFEST = "manifest.json"
@@ -47,20 +49,16 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
     return None
 
 
-def refuse_measuring(command: Callable[..., None], given: Mapping[str, Any]) -> None:
+def refuse_measuring(asked: Asked) -> None:
     """Raise an OptionError where finished runs come with an option that says how a model is measured.
-
-    Args:
-        command: The command, by whose signature an option is known to be given.
-        given: Its arguments by name.
 
     Raises:
         OptionError: if there is such an option.
     """
-    for name, parameter in inspect.signature(command).parameters.items():
-        if name not in _OF_RUNS and parameter.default not in (inspect.Parameter.empty, given[name]):
+    for flag, group, _ in asked.given:
+        if group in (LoadOptions, TaskOptions, TextOptions, BatchOptions):
             raise OptionError(
-                f"--{name.replace('_', '-')} says how a model is measured; finished runs are not measured.",
+                f"{flag} says how a model is measured; finished runs are not measured.",
                 "Leave it out, or name a model.",
             )
 
@@ -85,7 +83,6 @@ def _holds_runs(path: Path) -> bool:
 
 
 def _of_a_probe(manifest: Path) -> bool:
-    from depthprobe.findings.study import PROBES
     from depthprobe.results.manifest import read_manifest
 
     try:

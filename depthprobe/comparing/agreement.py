@@ -8,12 +8,13 @@ from typing import Any
 
 from depthprobe.comparing.sides import Side
 from depthprobe.errors import RunError
+from depthprobe.results.manifest import current_settings
 from depthprobe.results.naming import flat
 
 # Settings that say which model was measured and how it was loaded: these may differ.
 _OF_THE_MODEL = {
     "model", "commit", "fingerprint", "dtype", "device", "adapter", "tower", "remote_code", "initial_seed",
-    "depthprobe", "libraries",
+    "libraries",
 }  # fmt: skip
 _TOLD_OF_THE_MODEL = ("dtype", "quantisation", "device")
 # What a manifest calls them -> what a reader does.
@@ -109,7 +110,11 @@ def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], same_tokens: 
 
 
 def _comparable(manifest: Mapping[str, Any], same_tokens: bool) -> dict[str, Any]:
-    settings = {key: value for key, value in manifest["settings"].items() if key not in _OF_THE_MODEL}
+    settings = {
+        key: value
+        for key, value in current_settings(manifest["settings"]).items()
+        if key not in _OF_THE_MODEL
+    }
     if same_tokens:
         settings.pop("text", None)  # however it was named, it is the same
     if _tokens_hash(manifest) == "" and not same_tokens:
@@ -117,7 +122,7 @@ def _comparable(manifest: Mapping[str, Any], same_tokens: bool) -> dict[str, Any
     known = {key: str(value) if isinstance(value, list) else value for key, value in flat(settings).items()}
     if not same_tokens and _data(manifest).get("seq_len") is not None:
         known["text.seq_len"] = _data(manifest)["seq_len"]  # the model's limit may have shortened it
-    objective = (manifest.get("options") or {}).get("objective")
+    objective = {**(manifest.get("options") or {}), **(manifest.get("results") or {})}.get("objective")
     return known if objective is None else {**known, "objective": objective}
 
 

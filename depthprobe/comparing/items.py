@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from depthprobe.errors import RunError
-from depthprobe.evaluation.statistics import holm, paired_difference
+from depthprobe.metrics.detection import holm
+from depthprobe.metrics.paired import paired_difference
 from depthprobe.results.runs import Run
 
 ITEMS_NAME = "items.npz"
@@ -131,6 +132,6 @@ def _same_items(first: Run, other: Run) -> set[str]:
     """The tasks whose documents and prompts are the same in both runs."""
     hashes = []
     for run in (first, other):
-        tasks = ((run.manifest.get("options") or {}).get("requests") or {}).get("tasks") or {}
+        tasks = (run.facts.get("requests") or {}).get("tasks") or {}
         hashes.append({name: task.get("sha256") for name, task in tasks.items()})
     return {name for name, digest in hashes[0].items() if digest and hashes[1].get(name) == digest}

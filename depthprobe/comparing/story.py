@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import depthprobe
 from depthprobe.comparing.agreement import check_agreement
 from depthprobe.comparing.sides import Side, labelled
 from depthprobe.comparing.tables import comparison_tables, layers_of
+from depthprobe.machine.provenance import versions
 from depthprobe.measurement import Measurement
-from depthprobe.provenance import versions
 from depthprobe.results.naming import comparison_name
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
@@ -28,6 +27,9 @@ _SWEEP_FACTS = (
     "num_fewshot",
     "limit",
 )
+
+# Of the tables of a comparison: raised when their numbers change.
+VERSION = 1
 
 
 def compare(
@@ -83,7 +85,7 @@ def _settings(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
         }
         for side in sides
     ]
-    return {"probes": list(probes), "runs": runs, "depthprobe": depthprobe.__version__}
+    return {"probes": list(probes), "runs": runs, "probe_version": VERSION}
 
 
 def _manifest(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _manifest(sides: Sequence[Side], probes: Sequence[str]) -> dict[str, Any]:
         runs = {}
         for probe in probes:
             run = side.runs[probe]
-            options = run.manifest.get("options") or {}
+            options = run.facts
             kept = _SWEEP_FACTS if probe == "prune-sweep" else tuple(options)
             runs[probe] = {
                 "run": run.directory.name,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from depthprobe.evaluation.outcome import Key, Outcome
+from depthprobe.evaluation.harness.outcome import Key, Outcome
 from depthprobe.evaluation.scores import Variant
-from depthprobe.evaluation.statistics import (
-    PairedDifference,
-    detectable_drop,
-    holm,
-    paired_bootstrap,
-    paired_difference,
-)
+from depthprobe.metrics.bootstrap import paired_bootstrap
+from depthprobe.metrics.detection import detectable_drop, holm
+from depthprobe.metrics.paired import PairedDifference, paired_difference
 
 CALIBRATION: Key = ("calibration", "loss", "none")
 
@@ -51,14 +47,15 @@ def compare(baseline: Outcome, variant: Outcome, key: Key, tests: int = 1) -> Pa
         leaves = [(leaf, key[1], key[2]) for leaf in metric.members]
         if any(_scores(outcome, leaf) is None for outcome in (baseline, variant) for leaf in leaves):
             return None
-        before, after = (
-            np.concatenate([_scores(outcome, leaf) for leaf in leaves]) for outcome in (baseline, variant)
-        )
-        labels = np.concatenate([np.full(len(_scores(baseline, leaf)), i) for i, leaf in enumerate(leaves)])
-        weights = {i: metric.members[leaf[0]] for i, leaf in enumerate(leaves)}
+        # Of no leaf they are None: that was looked at above.
+        parts: list[list[Any]] = [[_scores(each, leaf) for leaf in leaves] for each in (baseline, variant)]
+        before, after = map(np.concatenate, parts)
+        labels = np.concatenate([np.full(len(scores), i) for i, scores in enumerate(parts[0])])
+        weights: dict[Hashable, float] = {i: metric.members[leaf[0]] for i, leaf in enumerate(leaves)}
         return paired_difference(before, after, labels, weights)
-    if metric.aggregation == "mean" and _scores(baseline, key) is not None:
-        return paired_difference(_scores(baseline, key), _scores(variant, key))
+    old, new = _scores(baseline, key), _scores(variant, key)
+    if metric.aggregation == "mean" and old is not None and new is not None:
+        return paired_difference(old, new)
     if key not in baseline.per_doc or metric.aggregate is None:
         return None
     return _resampled(baseline, variant, key, max(1999, 60 * tests))
@@ -66,14 +63,15 @@ def compare(baseline: Outcome, variant: Outcome, key: Key, tests: int = 1) -> Pa
 
 def _resampled(baseline: Outcome, variant: Outcome, key: Key, resamples: int) -> PairedDifference:
     """Return the comparison of a corpus metric by drawing documents."""
-    aggregate = baseline.metrics[key].aggregate
+    aggregate: Any = baseline.metrics[key].aggregate
     before, after = (outcome.per_doc[key] for outcome in (baseline, variant))
-    known = before.values is not None and after.values is not None and before.values.ndim == 2
+    olds, news = before.values, after.values
     name = baseline.metrics[key].aggregation
-    if known and name in ("weighted_perplexity", "bits_per_byte"):
+    by_words = name in ("weighted_perplexity", "bits_per_byte")
+    if by_words and olds is not None and news is not None and olds.ndim == 2:
 
-        def ratio(draws: np.ndarray) -> np.ndarray:
-            first, second = before.values[draws].sum(axis=1), after.values[draws].sum(axis=1)
+        def ratio(draws: np.ndarray, olds: np.ndarray = olds, news: np.ndarray = news) -> np.ndarray:
+            first, second = olds[draws].sum(axis=1), news[draws].sum(axis=1)
             losses = [-part[:, 0] / part[:, 1] for part in (first, second)]
             number = [np.exp(x) if name == "weighted_perplexity" else x / np.log(2) for x in losses]
             return number[1] - number[0]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from depthprobe.evaluation.outcome import Outcome
+from depthprobe.evaluation.harness.outcome import Outcome
 from depthprobe.evaluation.scores import Variant
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from depthprobe.errors import RunError
 from depthprobe.findings.checks import check_table
+from depthprobe.findings.words import spans
 
 _COLUMNS = ("layer", "n", "distance", "std", "samples")
 
@@ -42,8 +43,7 @@ def best_blocks(frame: pd.DataFrame) -> pd.DataFrame:
     best = ordered.drop_duplicates("n").reset_index(drop=True)
     best["last_layer"] = best["layer"] + best["n"] - 1
     best["removed"] = [
-        str(first) if first == last else f"{first}-{last}"
-        for first, last in zip(best["layer"], best["last_layer"], strict=True)
+        spans(range(first, last + 1)) for first, last in zip(best["layer"], best["last_layer"], strict=True)
     ]
     return best[["n", "layer", "last_layer", "distance", "std", "samples", "removed"]]
 

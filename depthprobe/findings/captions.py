@@ -46,7 +46,7 @@ def data_words(run: Run) -> str:
 
 def task_words(run: Run) -> str:
     """The tasks of a sweep in a sentence; empty for other runs."""
-    options: Mapping[str, Any] = run.manifest.get("options") or {}
+    options: Mapping[str, Any] = run.facts
     tasks = [plain(str(task)) for task in options.get("tasks") or []]
     if not tasks:
         return ""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from depthprobe.errors import RunError
 from depthprobe.findings.checks import check_table, table_and_options
 from depthprobe.findings.words import spans, spoken
+from depthprobe.metrics.relevance import chance_corrected_relevance
 from depthprobe.results.runs import Run
 
 STEM = "prune_sweep"
@@ -103,7 +104,7 @@ class Drops:
 
     def removed(self, layer: int) -> str:
         """The layers that go with a row, as text: ``25``, or ``25-27`` in a sweep of blocks."""
-        return str(layer) if self.block == 1 else f"{layer}-{layer + self.block - 1}"
+        return spans(range(layer, layer + self.block))
 
 
 def unpack(
@@ -201,12 +202,11 @@ def relevance(drops: Drops) -> NDArray[np.float64] | None:
     1 where its removal leaves guessing, 0 where it changes nothing. Undefined where the task has no chance
     level or the whole model is not above it.
 
-    Source: RETHINK, 2605.14075: 1 - max(acc(-l) - r, 0) / max(acc - r, 0).
+    Source: RETHINK, 2605.14075.
     """
-    if drops.chance is None or not drops.higher_is_better or drops.baseline <= drops.chance:
+    if drops.chance is None or not drops.higher_is_better:
         return None
-    left = np.maximum(drops.baseline - drops.harm - drops.chance, 0.0)
-    return 1 - left / (drops.baseline - drops.chance)
+    return chance_corrected_relevance(drops.baseline, drops.baseline - drops.harm, drops.chance)
 
 
 def drop_reading(run: Run | pd.DataFrame, task: str, options: Mapping[str, Any] | None = None) -> str:

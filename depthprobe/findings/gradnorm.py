@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
 from depthprobe.findings.checks import check_profile, table_and_options
+from depthprobe.findings.thirds import thirds
 from depthprobe.findings.words import counted, layers_named, significant
 from depthprobe.results.runs import Run
 
@@ -99,12 +100,13 @@ def grad_norms(frame: pd.DataFrame) -> GradNorms:
         return values
 
     there = set(frame["part"])
-    ends_by_part = frame[frame["part"].isin(OUTSIDE)].set_index("part")[["grad_norm", "std"]]
+    outside = [part for part in OUTSIDE if part in there]
+    ends = frame[frame["part"].isin(OUTSIDE)].set_index("part")
     return GradNorms(
         norm=by_layer(WHOLE, "grad_norm"),
         std=by_layer(WHOLE, "std"),
         parts={part: by_layer(part, "grad_norm") for part in PARTS if part in there},
-        outside={part: tuple(map(float, ends_by_part.loc[part])) for part in OUTSIDE if part in there},
+        outside={part: (float(ends["grad_norm"][part]), float(ends["std"][part])) for part in outside},
     )
 
 
@@ -174,11 +176,11 @@ def _extremes(norms: GradNorms) -> list[str]:
 
 def _thirds(norms: GradNorms) -> list[str]:
     """What the deep third of the layers has against the shallow third."""
-    layers = len(norms.norm)
-    third = layers // 3
-    shallow, deep = norms.norm[:third], norms.norm[layers - third :]
-    if not np.nansum(shallow) or np.isnan(deep).all():
+    found = thirds(norms.norm)
+    if found is None or not found.shallow:
         return []
-    ratio = significant(np.nanmean(deep) / np.nanmean(shallow), 2)
-    first, last = layers_named(range(third)), layers_named(range(layers - third, layers))
+    ratio = significant(found.deep / found.shallow, 2)
+    first, last = (
+        layers_named(range(first, last + 1)) for first, last in (found.shallow_layers, found.deep_layers)
+    )
     return [f"The mean norm of the deep third ({last}) is {ratio} times that of the shallow third ({first})."]

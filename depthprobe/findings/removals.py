@@ -15,6 +15,7 @@ import yaml
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import best_blocks
 from depthprobe.findings.drops import Drops
+from depthprobe.findings.words import stretches
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,7 @@ def kept_ranges(layers: int, removed: Iterable[int]) -> list[tuple[int, int]]:
     kept = [layer for layer in range(layers) if layer not in gone]
     if not kept:
         raise RunError(f"Removing all {layers} layers leaves no model.")
-    ranges: list[tuple[int, int]] = []
-    for layer in kept:
-        if ranges and ranges[-1][1] == layer:
-            ranges[-1] = (ranges[-1][0], layer + 1)
-        else:
-            ranges.append((layer, layer + 1))
-    return ranges
+    return [(each.start, each.stop) for each in stretches(kept)]
 
 
 def mergekit_yaml(model: str, layers: int, removed: Iterable[int], dtype: str | None = None) -> str:

@@ -73,7 +73,7 @@ def preference(run: Run) -> tuple[int, str]:
 
 def block_of(run: Run) -> int:
     """How many consecutive layers each removal of a sweep takes out."""
-    return int((run.manifest.get("options") or {}).get("block") or 1)
+    return int(run.facts.get("block") or 1)
 
 
 def chosen_sweeps(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # Of fewer layers a third without its end layer has fewer than three: resampling these says nothing.
 FEWEST_LAYERS = 12
@@ -16,27 +16,36 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Thirds:
-    """The means of a quantity over the shallow and the deep third of the layers, and their difference.
+    """The means of a quantity over the shallow and the deep third of the layers.
 
     Args:
         shallow_layers, deep_layers: First and last layer of each, 0-based and inclusive.
         shallow, deep: The means.
-        low, high: 95% interval of ``deep - shallow`` over resampled layers of each third, its percentiles
-            moved outward as small samples need. The layers of a model are no independent draws: the interval
-            says how much the difference leans on single layers, not what another model would give.
     """
 
     shallow_layers: tuple[int, int]
     deep_layers: tuple[int, int]
     shallow: float
     deep: float
-    low: float
-    high: float
 
     @property
     def difference(self) -> float:
         """Deep minus shallow."""
         return self.deep - self.shallow
+
+
+@dataclass(frozen=True)
+class ComparedThirds(Thirds):
+    """Thirds, and how sure their difference is.
+
+    Args:
+        low, high: 95% interval of ``deep - shallow`` over resampled layers of each third, its percentiles
+            moved outward as small samples need. The layers of a model are no independent draws: the interval
+            says how much the difference leans on single layers, not what another model would give.
+    """
+
+    low: float
+    high: float
 
     @property
     def sign(self) -> int:
@@ -44,37 +53,46 @@ class Thirds:
         return -1 if self.high < 0 else 1 if self.low > 0 else 0
 
 
-def thirds(values: NDArray[np.float64], *, ends: bool = True) -> Thirds | None:
-    """A quantity's deep third against its shallow third; None for a model of few layers, or with gaps.
+def thirds(values: ArrayLike, *, ends: bool = True) -> Thirds | None:
+    """The means of a quantity's shallow and deep third; None where one of them has no layer with a value.
 
     A third is a third of all layers, rounded down, at each end. Without ``ends`` the first and the last layer
     are left out of their thirds: they do work of their own in nearly every model (out of the embedding,
     towards the head), and a difference that rests on them alone is no trend with depth.
 
     Args:
-        values: float64 ``[layer]``.
+        values: ``[layer]``; NaN where a layer has no value, which then does not count.
         ends: Whether the first and the last layer count.
     """
+    values = np.asarray(values, dtype=np.float64)
     layers = len(values)
-    if layers < FEWEST_LAYERS or not np.isfinite(values).all():
-        return None
-    size = layers // 3
-    first = 0 if ends else 1
+    size, first = layers // 3, 0 if ends else 1
     shallow, deep = values[first:size], values[layers - size : layers - first]
-    generator = np.random.default_rng(_SEED)
-
-    def resampled(part: NDArray[np.float64]) -> NDArray[np.float64]:
-        return part[generator.integers(0, len(part), (RESAMPLES, len(part)))].mean(axis=1)
-
-    tail = 100 * _tail(len(deep))
-    low, high = np.percentile(resampled(deep) - resampled(shallow), [tail, 100 - tail])
+    if any(np.isnan(third).all() for third in (shallow, deep)):  # also of none
+        return None
     return Thirds(
         (first, size - 1),
         (layers - size, layers - 1 - first),
-        float(shallow.mean()),
-        float(deep.mean()),
-        float(low),
-        float(high),
+        float(np.nanmean(shallow)),
+        float(np.nanmean(deep)),
+    )
+
+
+def compared_thirds(values: NDArray[np.float64], *, ends: bool = True) -> ComparedThirds | None:
+    """:func:`thirds` with an interval of their difference; None for a model of few layers, or with gaps."""
+    found = thirds(values, ends=ends)
+    if found is None or len(values) < FEWEST_LAYERS or not np.isfinite(values).all():
+        return None
+    shallow, deep = (values[first : last + 1] for first, last in (found.shallow_layers, found.deep_layers))
+    generator = np.random.default_rng(_SEED)
+
+    def resampled(third: NDArray[np.float64]) -> NDArray[np.float64]:
+        return third[generator.integers(0, len(third), (RESAMPLES, len(third)))].mean(axis=1)
+
+    tail = 100 * _tail(len(deep))
+    low, high = np.percentile(resampled(deep) - resampled(shallow), [tail, 100 - tail])
+    return ComparedThirds(
+        found.shallow_layers, found.deep_layers, found.shallow, found.deep, float(low), float(high)
     )
 
 

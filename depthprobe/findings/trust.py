@@ -126,7 +126,8 @@ def _correlations(
     """
     signs = [np.sign(values[:, None] - values[None, :]) for values in (x, y)]
     # A layer's rank is how many are below it and half of those that equal it, itself included; and a half.
-    rho = _pearson(*(drawn @ (0.5 - 0.5 * sign) for sign in signs), drawn)
+    x_ranks, y_ranks = (drawn @ (0.5 - 0.5 * sign) for sign in signs)
+    rho = _pearson(x_ranks, y_ranks, drawn)
     agree, x_pairs, y_pairs = (
         ((drawn @ pairs) * drawn).sum(axis=1) for pairs in (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
     )

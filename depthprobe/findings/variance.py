@@ -87,8 +87,8 @@ def variances(frame: pd.DataFrame) -> Variances:
         if len(mine):
             branches[branch] = np.full(len(stream) - 1, np.nan)
             branches[branch][mine["layer"]] = mine["variance"]
-    columns = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
-    return Variances(*columns, branches, int(stream["tokens"].max()))
+    variance, rms = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
+    return Variances(variance, rms, branches, int(stream["tokens"].max()))
 
 
 def influences(frame: pd.DataFrame, layers: int) -> pd.DataFrame:

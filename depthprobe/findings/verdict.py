@@ -9,7 +9,7 @@ from depthprobe.findings.angular import reading
 from depthprobe.findings.drops import CALIBRATION, Drops, drop_reading, headline_tasks
 from depthprobe.findings.same_model import block_of
 from depthprobe.findings.study import ANGULAR, SWEEP, VARIANCE, Study
-from depthprobe.findings.thirds import FEWEST_LAYERS, Thirds, thirds
+from depthprobe.findings.thirds import FEWEST_LAYERS, ComparedThirds, compared_thirds
 from depthprobe.findings.variance import variance_reading
 from depthprobe.findings.words import layers_named, significant
 
@@ -47,12 +47,12 @@ def _pattern(study: Study) -> list[str]:
     frame = study.by_layer
     if "angular_distance" in frame:
         values = frame["angular_distance"].to_numpy(dtype="float64")
-        found = [thirds(values, ends=ends) for ends in (True, False)]
+        found = [compared_thirds(values, ends=ends) for ends in (True, False)]
         said += _compared("angular distance across one layer", found)
         signs["angular distance"] = _sign(found)
     for drops in study.drops:
         harm = _harm_by_layer(study, drops)
-        found = [thirds(harm, ends=ends) for ends in (True, False)] if harm is not None else [None]
+        found = [None, None] if harm is None else [compared_thirds(harm, ends=ends) for ends in (True, False)]
         said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
         what = "calibration loss" if drops.task == CALIBRATION else drops.task
         signs[f"measured harm on {what}"] = _sign(found)
@@ -85,13 +85,13 @@ def _harm_by_layer(study: Study, drops: Drops) -> NDArray[np.float64] | None:
     return drops.harm
 
 
-def _compared(what: str, found: list[Thirds | None]) -> list[str]:
+def _compared(what: str, found: list[ComparedThirds | None]) -> list[str]:
     """A sentence on a quantity's thirds, with the end layers and without."""
-    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=False) if one is not None]
+    parts = [_part(one, ends) for one, ends in zip(found, (True, False), strict=True) if one is not None]
     return [f"Mean {what}: {'; without the first and the last layer, '.join(parts)}."] if parts else []
 
 
-def _part(found: Thirds, ends: bool) -> str:
+def _part(found: ComparedThirds, ends: bool) -> str:
     deep, shallow = (
         f"{significant(value)} over {layers_named(range(first, last + 1))}"
         for value, (first, last) in (
@@ -107,7 +107,7 @@ def _part(found: Thirds, ends: bool) -> str:
     )
 
 
-def _sign(found: list[Thirds | None]) -> int | None:
+def _sign(found: list[ComparedThirds | None]) -> int | None:
     """The sign on which both ways of counting agree, 0 where they do not, None where nothing is known."""
     signs = {one.sign for one in found if one is not None}
     return None if not signs else signs.pop() if len(signs) == 1 else 0

@@ -61,15 +61,22 @@ def _below_each_other(texts: Sequence[str]) -> list[str]:
     return [text.rjust(width) for text in filled]
 
 
+def stretches(layers: Iterable[int]) -> list[range]:
+    """Ascending layers as stretches without a gap."""
+    found: list[range] = []
+    for layer in layers:
+        if found and layer == found[-1].stop:
+            found[-1] = range(found[-1].start, layer + 1)
+        else:
+            found.append(range(layer, layer + 1))
+    return found
+
+
 def spans(layers: Iterable[int]) -> str:
     """Ascending layers as a short list: ``0, 5, 20-31``."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return ", ".join(
+        str(each[0]) if len(each) == 1 else f"{each[0]}-{each[-1]}" for each in stretches(layers)
+    )
 
 
 def layers_named(layers: Iterable[int]) -> str:

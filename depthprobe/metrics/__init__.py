@@ -1,1 +1,1 @@
-"""Pure tensor arithmetic: every formula of the papers as a function that runs without a model."""
+"""Pure arithmetic: every formula of the papers, and the statistics, as functions that run without a model."""

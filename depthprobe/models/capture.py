@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.branches import Branch, contribution
-from depthprobe.models.sites import Forward, wrapping
-from depthprobe.models.stream import given, pick
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.anatomy.block_sites import Forward, wrapping
+from depthprobe.models.anatomy.branches import Branch, contribution
+from depthprobe.models.anatomy.stream import given, pick
 
 Reader = Callable[[int, torch.Tensor], None]
 BranchReader = Callable[[int, str, torch.Tensor], None]
@@ -48,7 +48,7 @@ def reading_branches(anatomy: Anatomy, read: BranchReader) -> Iterator[None]:
     """Call ``read(layer, kind, added)`` for what each branch adds to the stream, in every pass inside.
 
     The calls of a layer come between those of :func:`reading_stream` for its two boundaries; layers
-    without branches have none. ``kind`` is that of :class:`~depthprobe.models.branches.Branch`, and may come
+    without branches have none. ``kind`` is that of ``branches.Branch``, and may come
     more than once a layer. ``added`` is ``[batch, token, hidden]`` as the stream is there: take from it what
     is wanted at once, the block may write into it afterwards. The modules are as before on leaving.
     """

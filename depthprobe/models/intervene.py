@@ -25,10 +25,11 @@ import torch
 from torch import nn
 
 from depthprobe.errors import MeasureError
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.architectures import KEEPS_FOR_LATER
-from depthprobe.models.sites import Forward, Site, set_for_now, wrapping
-from depthprobe.models.stream import given, pick, put, run_backbone, sequence_like
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.anatomy.architectures import KEEPS_FOR_LATER
+from depthprobe.models.anatomy.block_sites import Forward, Site, set_for_now, wrapping
+from depthprobe.models.anatomy.stream import given, pick, put, run_backbone, sequence_like
+from depthprobe.private_names import children_replaced, input_device, own_children
 
 # What a module calls its own number among the blocks.
 OWN_NUMBER = re.compile(r"^_?(layer|block|decoder_layer)_?(idx|index|id|number)$")
@@ -200,9 +201,9 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
                 for name, value in list(vars(module).items()):
                     if OWN_NUMBER.match(name) and value == layer and not isinstance(value, bool):
                         set_for_now(module, name, number, stack)
-        whole = holder._modules
-        stack.callback(setattr, holder, "_modules", whole)
-        holder._modules = {str(number): whole[str(layer)] for number, layer in enumerate(stay)}
+        whole = own_children(holder)
+        left = {str(number): whole[str(layer)] for number, layer in enumerate(stay)}
+        stack.enter_context(children_replaced(holder, left))
         yield
 
 
@@ -258,7 +259,7 @@ def _output_forms(anatomy: Anatomy) -> tuple[Form, ...]:
         return run
 
     embedding = anatomy.embedding
-    device = next(anatomy.backbone.parameters()).device if embedding is None else _device_of(embedding)
+    device = next(anatomy.backbone.parameters()).device if embedding is None else input_device(embedding)
     ids = torch.arange(3, device=device).view(1, 3)
     with wrapping(anatomy.sites, range(anatomy.layers), noting):
         run_backbone(anatomy.backbone, ids, torch.ones_like(ids))
@@ -290,12 +291,6 @@ def _blank(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return sequence_like(type(value), (_blank(item) for item in value))
     return None
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    """Return where a module takes its input; accelerate brings offloaded weights there."""
-    hook = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-    return torch.device(hook) if hook is not None else next(module.parameters()).device
 
 
 def configurations(model: nn.Module) -> list[Any]:

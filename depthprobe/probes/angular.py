@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
 from depthprobe.catalogue import ANGULAR
 from depthprobe.errors import OptionError
-from depthprobe.measurement import Measurement, Table
+from depthprobe.machine.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.machine.processes import ALONE, Processes
+from depthprobe.measurement import Measurement
 from depthprobe.metrics.angular import pairwise_angular_distance
 from depthprobe.metrics.moments import Moments
-from depthprobe.models.anatomy import Anatomy
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.anatomy.stream import refuse_directionless, run_backbone
 from depthprobe.models.capture import reading_stream
-from depthprobe.models.footprint import bytes_per_token
-from depthprobe.models.stream import refuse_directionless, run_backbone
-from depthprobe.processes import ALONE, Processes
+from depthprobe.models.sizing.footprint import bytes_per_token
 
 if TYPE_CHECKING:
-    from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.texts.samples import Samples
 
 COLUMNS = ANGULAR.tables[0].columns
 
@@ -88,7 +88,7 @@ def measure(
     for part in processes.gather(moments):
         total.merge(part)
     facts = {"batches": sum(processes.gather(batches)), "vectors": total.count}
-    return Measurement("angular", (Table("angular", _frame(total, anatomy.layers), COLUMNS),), facts)
+    return ANGULAR.measurement({"angular": _frame(total, anatomy.layers)}, facts)
 
 
 def capture_vectors(

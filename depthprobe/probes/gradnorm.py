@@ -21,20 +21,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from depthprobe.batches import pad_batch, plan_batches, restarting_smaller
 from depthprobe.catalogue import GRADNORM
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.evaluation.journal import Journal
-from depthprobe.measurement import Measurement, Table
+from depthprobe.machine.batches import pad_batch, plan_batches, restarting_smaller
+from depthprobe.machine.processes import ALONE, Processes
+from depthprobe.measurement import Measurement
 from depthprobe.metrics.gradients import squared_norm
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.gradient_plan import AUTO, GradientPlan, plan_gradients
-from depthprobe.models.gradients import (
-    GradientSums,
-    shared_parameters,
-    summing_gradients,
-)
-from depthprobe.models.objective import (
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.gradients.objective import (
     MASKED_TOKEN,
     NOT_PREDICTED,
     Example,
@@ -44,12 +38,18 @@ from depthprobe.models.objective import (
     objective_of,
     summed_loss,
 )
-from depthprobe.models.parameters import Holding, count, holdings_of, names_in
-from depthprobe.processes import ALONE, Processes
+from depthprobe.models.gradients.parameters import Holding, count, holdings_of, names_in
+from depthprobe.models.gradients.plan import AUTO, GradientPlan, plan_gradients
+from depthprobe.models.gradients.sums import (
+    GradientSums,
+    shared_parameters,
+    summing_gradients,
+)
+from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
-    from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.texts.samples import Samples
 
 ALL = "all"
 
@@ -141,13 +141,12 @@ def measure(
         "objective": objective,
         "loss_nats": float(losses @ predicted / predicted.sum()),
         "predicted_tokens": int(predicted.sum()),
-        "per_batch": per_batch,
         "gradient_batches": len(batches),
         "passes": len(plan.groups),
         "checkpointed": plan.checkpoint,
         "notes": notes,
     }
-    return Measurement("gradnorm", (Table("gradnorm", _frame(rows, holdings, squares), COLUMNS),), facts)
+    return GRADNORM.measurement({"gradnorm": _frame(rows, holdings, squares)}, facts)
 
 
 @dataclass(frozen=True)

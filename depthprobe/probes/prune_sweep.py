@@ -18,14 +18,8 @@ import numpy as np
 import pandas as pd
 
 from depthprobe.catalogue import PRUNE_SWEEP
-from depthprobe.errors import MeasureError, OptionError
-from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
-from depthprobe.evaluation.engine import ScoringEngine
-from depthprobe.evaluation.harness import Outcome, Work
-from depthprobe.evaluation.journal import Journal
-from depthprobe.evaluation.memory import Memory
-from depthprobe.evaluation.scores import ScoreRequest, Variant
-from depthprobe.evaluation.sweep import (
+from depthprobe.errors import LoadError, MeasureError, OptionError
+from depthprobe.evaluation.answers import (
     already_answered,
     answer_all,
     gather_answers,
@@ -33,13 +27,29 @@ from depthprobe.evaluation.sweep import (
     score_pieces,
     try_generating,
 )
-from depthprobe.measurement import Measurement, Table
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.processes import ALONE, Processes
+from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
+from depthprobe.evaluation.harness.options import SweepOptions
+from depthprobe.evaluation.harness.requests import count_documents
+from depthprobe.evaluation.harness.tasks import check_names
+from depthprobe.evaluation.harness.work import Outcome, build_work, check_checkpoint, find_tasks
+from depthprobe.evaluation.harness.work import Work as Requests
+from depthprobe.evaluation.records import items_of, logged
+from depthprobe.evaluation.scores import ScoreRequest, Variant
+from depthprobe.evaluation.scoring.engine import ScoringEngine
+from depthprobe.evaluation.scoring.remembered import Memory
+from depthprobe.machine.processes import ALONE, Processes
+from depthprobe.measurement import Measurement
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.probes.preparation import Preparation, Work
+from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
-    from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.models.loading.checkpoint import Checkpoint
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.models.loading.stages import Stage
+    from depthprobe.texts.samples import Samples
+
+GENERATE_TOGETHER = 8
 
 COLUMNS = PRUNE_SWEEP.tables[0].columns
 
@@ -79,7 +89,7 @@ class Sweep:
 
     engine: ScoringEngine
     anatomy: Anatomy
-    work: Work
+    work: Requests
     requests: list[ScoreRequest]
     variants: list[Variant]
     predicted: np.ndarray
@@ -101,11 +111,11 @@ class Sweep:
         return len(score_pieces(self.engine, self.requests)) + len(generation_pieces(self.work, everything))
 
 
-def prepare(
+def ready(
     model: LoadedModel,
     anatomy: Anatomy,
     samples: Samples,
-    work: Work,
+    work: Requests,
     variants: Sequence[Variant],
     budget_tokens: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
@@ -153,15 +163,13 @@ def answer(
     )
 
 
-def measure(
-    sweep: Sweep, journal: Journal, log_samples: bool = False
-) -> tuple[Measurement, dict[Variant, Outcome]]:
-    """Return the drop of every number of the tasks for every variant, and lm-eval's outcomes behind it.
+def measure(sweep: Sweep, journal: Journal, log_samples: bool = False) -> Measurement:
+    """Return the drop of every number of the tasks for every variant, with the answers behind it as files.
 
     Args:
         sweep: Whose every request is answered in ``journal``.
         journal: The answers.
-        log_samples: Whether the outcomes hold lm-eval's sample rows.
+        log_samples: Whether the files hold lm-eval's sample rows.
     """
     everything = [(), *sweep.variants]
     answers = gather_answers(sweep.engine, sweep.work, sweep.requests, everything, journal)
@@ -180,10 +188,11 @@ def measure(
     rows, missed = drop_rows(outcomes, calibration, sweep.variants)
     frame = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
     facts = {"sharing": sweep.engine.way, "requests": sweep.work.describe(), **_notes(outcomes[()], missed)}
-    return Measurement("prune-sweep", (Table("prune_sweep", frame, COLUMNS),), facts), outcomes
+    files = {"items.npz": items_of(outcomes)} | (logged(outcomes) if log_samples else {})
+    return PRUNE_SWEEP.measurement({"prune_sweep": frame}, facts, files)
 
 
-def _check_same_work(work: Work, journal: Journal) -> None:
+def _check_same_work(work: Requests, journal: Journal) -> None:
     """Remember in the journal what is asked, or see that it is what was asked when it was begun."""
     now = {"requests": work.describe()}
     if not journal.done("work"):
@@ -207,3 +216,87 @@ def _notes(whole: Outcome, missed: dict[tuple[str, str, str], float]) -> dict[st
         "chance": {name: None if metric is None else metric.chance for name, metric in metrics.items()},
         "detectable": {name: missed[key] for name, key in keys.items()},
     }
+
+
+class SweepPreparation(Preparation):
+    """What a sweep gets ready: its tasks, and then their requests and the ways of sharing work on them."""
+
+    options: SweepOptions
+
+    def look(self, stage: Stage) -> None:
+        """See that the tasks are known to lm-eval."""
+        with stage("Looking up the tasks", None, ""):
+            check_names(self.options)
+
+    def check_layers(self, layers: int) -> None:
+        """See that every variant fits into a model of so many layers."""
+        variants_of(self.options.layers, self.options.block, layers)
+
+    def read(self, stage: Stage) -> dict[str, Any]:
+        """Read the tasks' data; their versions decide the numbers."""
+        with stage("Reading tasks", None, ""):
+            self.tasks = find_tasks(self.options)
+        self.notes = self.tasks.notes
+        return {"task_versions": {name: str(task.VERSION) for name, task in self.tasks.tasks.items()}}
+
+    def check_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """See that lm-eval can score this model with these options."""
+        if checkpoint.tower is not None:
+            raise LoadError(
+                f"{checkpoint.source.name} is an encoder-decoder model, which prune-sweep does not support: "
+                "lm-eval scores decoder-only models here.",
+                "Choose a decoder-only model.",
+            )
+        check_checkpoint(self.options, checkpoint)
+        config = checkpoint.config and checkpoint.config.get_text_config()
+        declared = getattr(config, "num_hidden_layers", None)
+        if declared is not None:
+            self.check_layers(declared)
+
+    def begin(
+        self,
+        model: LoadedModel,
+        anatomy: Anatomy,
+        samples: Samples,
+        *,
+        batch_size: int | None,
+        processes: Processes,
+        stage: Stage,
+    ) -> Work:
+        """Return the sweep, its requests built and the ways of sharing work on them found."""
+        variants = variants_of(self.options.layers, self.options.block, anatomy.layers)
+        with stage("Building requests", count_documents(self.tasks), "documents") as advance:
+            work = build_work(self.tasks, model, batch_size=batch_size or GENERATE_TOGETHER, advance=advance)
+        with stage("Trying ways to share work", len(variants) + 1, "tries") as advance:
+            sweep = ready(model, anatomy, samples, work, variants, advance=advance)
+        return _Sweeping(sweep, processes, self.options.log_samples)
+
+
+class _Sweeping(Work):
+    """The answering of a sweep's requests."""
+
+    doing, unit = "Sweeping", "answers"
+
+    def __init__(self, sweep: Sweep, processes: Processes, log_samples: bool) -> None:
+        self._sweep, self._processes, self._log_samples = sweep, processes, log_samples
+        self.total, self.pieces, self.notes = sweep.answers(processes), sweep.pieces, sweep.work.notes
+
+    # A sweep always keeps a journal.
+    def already(self, journal: Journal) -> int:  # type: ignore[override]
+        """Return how many answers of this process's part the journal holds."""
+        return self._sweep.answered(journal, self._processes)
+
+    def answer(  # type: ignore[override]
+        self, journal: Journal, advance: Callable[[float], None]
+    ) -> None:
+        """Answer this process's part of the requests."""
+        answer(self._sweep, journal, self._processes, advance)
+
+    def result(self, journal: Journal) -> Measurement:  # type: ignore[override]
+        """Return the drops, by the answers of all processes."""
+        return measure(self._sweep, journal, self._log_samples)
+
+
+def prepare(options: SweepOptions) -> SweepPreparation:
+    """Return what a sweep gets ready for these options."""
+    return SweepPreparation(PRUNE_SWEEP, options)

@@ -17,14 +17,15 @@ Influence, ShortGPT (2403.03853) eq. 1. Unlike published scripts, x^L is read be
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from depthprobe.batches import pad_batch, plan_batches, run_batches, token_budget
 from depthprobe.catalogue import VARIANCE
 from depthprobe.errors import MeasureError, OptionError
+from depthprobe.machine.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement, Table
 from depthprobe.metrics.moments import Moments
 from depthprobe.metrics.variance import (
@@ -33,16 +34,15 @@ from depthprobe.metrics.variance import (
     hidden_variance,
     root_mean_square,
 )
-from depthprobe.models.anatomy import Anatomy
-from depthprobe.models.branches import identity_holds
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.anatomy.branches import identity_holds
+from depthprobe.models.anatomy.stream import refuse_directionless, run_backbone
 from depthprobe.models.capture import reading_branches, reading_stream
-from depthprobe.models.footprint import bytes_per_token
-from depthprobe.models.stream import refuse_directionless, run_backbone
-from depthprobe.processes import ALONE, Processes
+from depthprobe.models.sizing.footprint import bytes_per_token
 
 if TYPE_CHECKING:
-    from depthprobe.models.loading import LoadedModel
-    from depthprobe.texts import Samples
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.texts.samples import Samples
 
 STREAM, ATTENTION, FEEDFORWARD = "stream", "attention", "feedforward"
 
@@ -191,7 +191,7 @@ class _Watch:
 
 def _size(*added: torch.Tensor) -> torch.Tensor:
     """Return variance and rms of a sum of vectors, float64 ``[token, 2]``."""
-    x = sum(part.double() for part in added)
+    x: Any = sum(part.double() for part in added)
     return torch.stack([hidden_variance(x), root_mean_square(x)], dim=-1)
 
 

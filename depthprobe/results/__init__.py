@@ -2,5 +2,5 @@
 
 ``store`` is the door (:func:`~depthprobe.results.store.reserve`, ``save``, ``read_run``); behind it
 ``naming`` chooses safe directory names, ``places`` a place nothing lies in yet, ``runs`` reads, and
-``manifest`` and ``files`` write.
+``manifest`` and ``files`` write. ``journal`` keeps the finished work of a run that may be killed.
 """

@@ -10,20 +10,30 @@ from pathlib import Path
 
 from depthprobe.errors import MachineError, RunError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def machine_error(doing: str, path: Path, error: OSError) -> MachineError:
-    """A failed file operation as a sentence: ``doing`` is the verb, as in "write in" or "read"."""
+def machine_error(doing: str, path: Path, error: OSError, hint: str | None = None) -> MachineError:
+    """A failed file operation as a sentence.
+
+    Args:
+        doing: The verb, as in "write in" or "read".
+        path: What it was done to.
+        error: What the system said.
+        hint: What to do about it; None for what follows from the error.
+    """
     reason = (error.strerror or str(error) or type(error).__name__).lower()
-    if error.errno in _FULL:
-        hint = "Free some space there, or choose another place with --output."
-    elif error.errno in _FORBIDDEN and doing != "read":
-        hint = "Choose a place you may write in with --output."
-    else:
-        hint = ""
-    return MachineError(f"Cannot {doing} {path}: {reason}.", hint)
+    return MachineError(f"Cannot {doing} {path}: {reason}.", _way_out(doing, error) if hint is None else hint)
+
+
+def _way_out(doing: str, error: OSError) -> str:
+    """What the user can do about a failed file operation; empty where that is not known."""
+    if error.errno in FULL:
+        return "Free some space there, or choose another place with --output."
+    if error.errno in _FORBIDDEN and doing != "read":
+        return "Choose a place you may write in with --output."
+    return ""
 
 
 def aside(path: Path) -> Path:

@@ -104,3 +104,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise RunError(f"{path} is not a manifest: it holds a {type(manifest).__name__}, not an object.")
     return manifest
+
+
+def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as runs of today have them.
+
+    Earlier ones named the version of the package, though only a probe's own version decides its numbers;
+    those without one are of its version 1.
+    """
+    return {key: value for key, value in ({"probe_version": 1} | settings).items() if key != "depthprobe"}

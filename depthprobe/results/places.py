@@ -12,7 +12,13 @@ from typing import Any
 
 from depthprobe.errors import DepthprobeError, RunError
 from depthprobe.results.files import aside, machine_error, write_through
-from depthprobe.results.manifest import MANIFEST_NAME, canonical, plain, read_manifest
+from depthprobe.results.manifest import (
+    MANIFEST_NAME,
+    canonical,
+    current_settings,
+    plain,
+    read_manifest,
+)
 from depthprobe.results.naming import checked_name, differences, distinct_names, flat, run_directory_name
 from depthprobe.results.runs import Run, read_run
 
@@ -55,7 +61,7 @@ def _settings_at(directory: Path, probe: str) -> dict[str, Any] | None:
     measured, settings = manifest.get("probe"), manifest.get("settings")
     # `prune-sweep-mmlu` is the name of runs of `prune-sweep`.
     mine = isinstance(measured, str) and (probe == measured or probe.startswith(f"{measured}-"))
-    return settings if mine and isinstance(settings, dict) else None
+    return current_settings(settings) if mine and isinstance(settings, dict) else None
 
 
 def _equal_run(directory: Path, probe: str, settings: dict[str, Any]) -> Run | None:

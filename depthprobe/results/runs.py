@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import io
-import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from depthprobe.errors import RunError
@@ -31,20 +31,27 @@ class Run:
     manifest: dict[str, Any]
     tables: dict[str, pd.DataFrame]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was asked of the probe, and the numbers found beside the tables.
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
+        Earlier manifests hold both under ``options``.
+        """
+        return {**(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table that is named like the probe, or else the first."""
+        stem = str(self.manifest.get("probe")).replace("-", "_")
+        return self.tables[stem] if stem in self.tables else next(iter(self.tables.values()))
 
 
-# Python's own float() gives back every bit that pandas wrote; pandas' fast parser does not.
-_READERS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "integer": (int, "int64"),
-    "number": (_finite, "float64"),
-    "boolean": ({"True": True, "False": False}.__getitem__, "bool"),
-    "text": (str, "str"),
+# Type of a column -> how a value of it is spelled, and pandas' name of the type.
+_TYPES = {
+    "integer": (r"[+-]?\d+", "int64"),
+    "number": (r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", "float64"),
+    "boolean": (r"True|False", "bool"),
+    "text": (r"(?s:.*)", "str"),
 }
 
 
@@ -120,37 +127,41 @@ def read_table(
     if not text.endswith("\n"):
         raise RunError(f"{path} is cut short: its last line does not end.", _AGAIN)
     try:
-        header, *lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except (csv.Error, ValueError) as error:
-        raise RunError(f"{path} is not a CSV: {error or 'it is empty'}.", _AGAIN) from error
-    names = [column["name"] for column in columns]
+        # As text: a wrong value can be named, "NA" and nothing at all are what they say, and astype() below
+        # gives back every bit that pandas wrote, which the reader's own numbers do from pandas 3 on only.
+        cells = pd.read_csv(
+            io.StringIO(text, newline=""), header=None, dtype=str, na_filter=False, skip_blank_lines=False
+        )
+    except ValueError as error:
+        longer = re.search(r"Expected (\d+) fields in (line \d+), saw (\d+)", str(error))
+        if longer is None:
+            raise RunError(f"{path} is not a CSV: {str(error).strip()}.", _AGAIN) from error
+        problem = f"{path}, {longer[2]}, has {longer[3]} values instead of {longer[1]}."
+        raise RunError(problem, _AGAIN) from error
+    names, header = [column["name"] for column in columns], cells.iloc[0].tolist()
     if header != names:
         problem = f"{path} has the columns {', '.join(header)}; its manifest says {', '.join(names)}."
         raise RunError(problem, _AGAIN)
-    if len(lines) != rows:
-        raise RunError(f"{path} has {len(lines)} rows; its manifest says {rows}.", _AGAIN)
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(names):
-            raise RunError(f"{path}, line {number}, has {len(line)} values instead of {len(names)}.", _AGAIN)
-    frame = {}
-    for index, column in enumerate(columns):
-        read, dtype = _READERS[column["type"]]
-        values = []
-        for number, line in enumerate(lines, start=2):
-            try:
-                values.append(read(line[index]))
-            except (ValueError, KeyError):
-                problem = f"{path}, line {number}, has {line[index]!r} for {column['name']}"
-                kind = "a finite number" if column["type"] == "number" else f"of type {column['type']}"
-                raise RunError(f"{problem}, which is not {kind}.", _AGAIN) from None
+    if len(cells) - 1 != rows:
+        raise RunError(f"{path} has {len(cells) - 1} rows; its manifest says {rows}.", _AGAIN)
+    frame = cells[1:].set_axis(names, axis="columns").reset_index(drop=True)
+    for column in columns:
+        (spelling, dtype), values = _TYPES[column["type"]], frame[column["name"]]
+        for row, value in values[~values.str.fullmatch(spelling)].items():
+            kind = "a finite number" if column["type"] == "number" else f"of type {column['type']}"
+            problem = f"{path}, line {row + 2}, has {value!r} for {column['name']}, which is not {kind}."
+            raise RunError(problem, _AGAIN)
         try:
-            frame[column["name"]] = pd.Series(values, dtype=dtype)
+            read = (values == "True") if dtype == "bool" else values.astype(dtype)
+            if dtype == "float64" and np.isinf(read).any():
+                raise OverflowError
         except OverflowError:
             raise RunError(f"{path} has a number in {column['name']} that is too large.", _AGAIN) from None
+        frame[column["name"]] = read
     # Last, since a file of another shape has a sentence that says more.
     if sha256 is not None and sha256 not in _hashes(content, text):
         raise RunError(f"{path} was changed after the run: its hash is not the manifest's.", _AGAIN)
-    return pd.DataFrame(frame, columns=names)
+    return frame
 
 
 def _hashes(content: bytes, text: str) -> tuple[str, ...]:
@@ -210,7 +221,7 @@ def _fits(manifest: dict[str, Any]) -> bool:
         tables = [
             Path(stem).name == stem  # not a way out of the directory
             and isinstance(manifest["files"][stem]["rows"], int)
-            and all(isinstance(column["name"], str) and column["type"] in _READERS for column in columns)
+            and all(isinstance(column["name"], str) and column["type"] in _TYPES for column in columns)
             for stem, columns in manifest["columns"].items()
         ]
         known = isinstance(manifest["probe"], str) and isinstance(manifest["settings"], dict)

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from depthprobe.evaluation.engine import ScoreRequest, ScoringEngine
-from depthprobe.evaluation.prefixes import lay_out
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.evaluation.scoring.engine import ScoreRequest, ScoringEngine
+from depthprobe.evaluation.scoring.layout import lay_out
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.models.intervene import skip_blocks
 
 

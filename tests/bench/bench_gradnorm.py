@@ -28,13 +28,13 @@ import torch
 from bench_angular import peak_bytes, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from depthprobe.batches import pad_batch, plan_batches
-from depthprobe.models.anatomy import describe_anatomy
-from depthprobe.models.gradient_plan import gradient_bytes, plan_gradients
-from depthprobe.models.objective import NOT_PREDICTED, next_token_examples
-from depthprobe.models.parameters import holdings_of
+from depthprobe.machine.batches import pad_batch, plan_batches
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.gradients.objective import NOT_PREDICTED, next_token_examples
+from depthprobe.models.gradients.parameters import holdings_of
+from depthprobe.models.gradients.plan import gradient_bytes, plan_gradients
 from depthprobe.probes import gradnorm
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 
 def plain(model, examples, batches):

@@ -30,13 +30,13 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from depthprobe.evaluation.harness import TaskOptions, build_work, find_tasks
-from depthprobe.evaluation.journal import Journal
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.evaluation.harness.work import TaskOptions, build_work, find_tasks
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.models.intervene import delete_blocks
-from depthprobe.models.loading import LoadedModel, load_model
+from depthprobe.models.loading.loading import LoadedModel, load_model
 from depthprobe.probes import prune_sweep
-from depthprobe.texts import Samples
+from depthprobe.results.journal import Journal
+from depthprobe.texts.samples import Samples
 
 
 def words(generator, count):

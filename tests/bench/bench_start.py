@@ -18,9 +18,9 @@ import types
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from depthprobe.evaluation.engine import ScoringEngine
-from depthprobe.models.anatomy import describe_anatomy
-from depthprobe.models.loading import load_model
+from depthprobe.evaluation.scoring.engine import ScoringEngine
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.loading.loading import load_model
 
 ROWS, TOKENS = 8, 64
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from contextlib import ExitStack
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,10 +27,10 @@ import torch
 from bench_angular import matrix_rate, peak_bytes, seconds
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from depthprobe.batches import pad_batch, plan_batches, token_budget
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.machine.batches import pad_batch, plan_batches, token_budget
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import variance
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
 
 
 def keep_all(model, batches):
@@ -52,7 +53,7 @@ def keep_all(model, batches):
         real = mask.bool()
         kept |= {("stream", boundary): state for boundary, state in enumerate(states)}
         values = {key: tensor[real].float().var(dim=-1) for key, tensor in kept.items()}
-        for layer, (x, y) in enumerate(zip(states, states[1:], strict=False)):
+        for layer, (x, y) in enumerate(pairwise(states)):
             x, y = x[real].float(), y[real].float()
             values["cosine", layer] = torch.nn.functional.cosine_similarity(x, y, dim=-1)
             values["ratio", layer] = (y - x).norm(dim=-1) / x.norm(dim=-1)

@@ -11,7 +11,8 @@ import time
 
 import pandas as pd
 import pytest
-import tiny
+
+from support import tiny
 
 FILES = ["angular.csv", "angular.pdf", "angular.png", "manifest.json"]
 
@@ -131,8 +132,8 @@ def broken(directory, model):
         (["MODEL", "--dataset", "TEXT", "--dtype", "float3"], 2, "Unknown dtype"),
         (["MODEL", "--dataset", "TEXT", "--device", "cuda:7"], 2, "CUDA"),
         (["MODEL", "--dataset", "TEXT", "--batch-size", "0"], 2, "--batch-size 0"),
-        (["MODEL", "--dataset", "TEXT", "--format", "gif"], 2, "--format gif"),
-        (["MODEL", "--dataset", "TEXT", "--samples", "0"], 2, "--samples 0"),
+        (["MODEL", "--dataset", "TEXT", "--format", "gif"], 2, "--format must be some of .*, got gif"),
+        (["MODEL", "--dataset", "TEXT", "--samples", "0"], 2, "--samples must be at least 1, got 0"),
         (["MODEL", "--dataset", "TEXT", "--revision", "main"], 2, "has no revision"),
         (["MODEL", "--model", "OTHER"], 2, "Two models are named"),
         (["MODEL", "--dataset", "TEXT", "-o", "TEXT"], 2, "rows.jsonl"),

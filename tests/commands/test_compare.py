@@ -4,7 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-import tiny
+
+from support import tiny
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,17 @@ def test_models_are_measured_on_one_text_and_set_side_by_side(place, models, tex
     assert frame.equals(pd.read_csv(reports / "finished" / "compare_angular.csv"))
 
 
+def test_each_model_is_loaded_once_whatever_is_compared(place, models, text, monkeypatch):
+    from depthprobe.pipeline import session
+
+    loaded, load = [], session.load_model
+    monkeypatch.setattr(session, "load_model", lambda *a, **o: loaded.append(1) or load(*a, **o))
+    probes = "angular,variance,gradnorm"
+    done = run("compare", models / "four", models / "six", "--dataset", text, "--probe", probes)
+    assert done.exit_code == 0, done.stderr
+    assert len(loaded) == 2
+
+
 def test_a_model_joins_a_finished_run_on_the_same_text_only(place, models, text):
     assert run("angular", models / "four", "--dataset", text).exit_code == 0
     wrong = run("compare", "reports/four/angular", models / "six", "--dataset", text, "--samples", "5")
@@ -80,7 +92,7 @@ def test_a_wrong_model_is_told_before_the_first_is_measured(place, models, text)
 
 def test_the_builtin_text_is_chosen_for_all_where_one_model_is_embedded():
     from depthprobe.comparing.sides import Side
-    from depthprobe.measuring_many import shared_text
+    from depthprobe.pipeline.many_models import shared_text
 
     given = {"dataset": None, "samples": None, "seq_len": None, "seed": 0}
     mixed = [Side("org/model"), Side("builtin:pre-ln")]

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from wanted_files import write_gguf
+
+from support import tiny
+from support.gguf_and_lora import write_gguf
 
 
 def convert(*arguments: object) -> Any:
@@ -41,7 +42,7 @@ def test_a_gguf_file_becomes_a_directory_that_the_other_commands_take(tmp_path: 
     assert "unpacks" not in done.stderr  # that is what is being done
     assert entries(tmp_path / "new") == ["out", *(f"out/{name}" for name in entries(out))]
 
-    from depthprobe.models.loading import load_model
+    from depthprobe.models.loading.loading import load_model
 
     assert load_model(str(out), device="cpu").quantisation is None
 

@@ -3,13 +3,10 @@
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
-import tiny
-import zoo
 
-README = Path(__file__).parent.parent.parent / "README.md"
+from support import model_types, tiny
 
 
 def inspect(*arguments):
@@ -28,7 +25,7 @@ def printed(*arguments):
 
 def save(directory, model_type, masked=False, **changes):
     """Save a configuration and a tokenizer, no weights."""
-    model = zoo.build(model_type, masked=masked)
+    model = model_types.build(model_type, masked=masked)
     config = model.config
     config.architectures = [type(model).__name__]
     for name, value in changes.items():
@@ -93,17 +90,17 @@ def test_mixed_blocks_have_a_row_for_each_sort(tmp_path):
     ],
 )
 def test_layers_are_written_as_spans(layers, text):
-    from depthprobe.commands.inspect import spans
+    from depthprobe.commands.inspect import regular_spans
 
-    assert spans(layers) == text
+    assert regular_spans(layers) == text
 
 
 def test_a_masked_model_is_told_what_prune_sweep_will_say(tmp_path):
     from depthprobe.errors import LoadError
-    from depthprobe.evaluation.options import TaskOptions
-    from depthprobe.evaluation.requests import check_checkpoint
-    from depthprobe.models.blueprint import open_without_weights
-    from depthprobe.models.options import LoadOptions
+    from depthprobe.evaluation.harness.options import TaskOptions
+    from depthprobe.evaluation.harness.requests import check_checkpoint
+    from depthprobe.models.loading.options import LoadOptions
+    from depthprobe.models.sizing.blueprint import open_without_weights
 
     directory = save(tmp_path / "bert", "bert", masked=True)
     out = printed(directory)
@@ -157,15 +154,3 @@ def test_metas_layout_needs_its_weights(tmp_path):
 def test_a_directory_has_no_revision(bare):
     done = inspect(bare, "--revision", "main")
     assert done.exit_code == 2 and "has no revision 'main'. Leave out --revision." in done.stderr
-
-
-def test_the_readme_shows_what_is_printed():
-    found = re.search(
-        r"<!-- output of: depthprobe inspect -->\n```text\n(.*?)```",
-        README.read_text(encoding="utf-8"),
-        re.DOTALL,
-    )
-    free = re.compile(r"Free on cpu: .*")
-    want = [free.sub("", line.rstrip()) for line in found[1].splitlines()]
-    have = [free.sub("", line.rstrip()) for line in inspect().stdout.splitlines()]
-    assert have == want

@@ -7,9 +7,10 @@ import sys
 
 import pandas as pd
 import pytest
-import tiny
 import torch
 from safetensors.torch import save_file
+
+from support import tiny
 
 SMALL = (
     "--layers",
@@ -82,7 +83,7 @@ def test_a_text_that_changed_does_not_go_into_the_same_directory(tmp_path, text)
 
 
 def test_a_damaged_checkpoint_is_not_continued_from(tmp_path):
-    from depthprobe.lab.pretraining import last_checkpoint
+    from depthprobe.training.pretraining import last_checkpoint
 
     for step in (2, 4, 6):
         folder = tmp_path / f"checkpoint-{step}"
@@ -97,7 +98,7 @@ def test_a_damaged_checkpoint_is_not_continued_from(tmp_path):
 
 
 def test_a_diverged_training_is_one_sentence_and_keeps_its_log(tmp_path, text, monkeypatch):
-    monkeypatch.setattr("depthprobe.lab.pretraining.STEPS_A_LOSS", 1)
+    monkeypatch.setattr("depthprobe.training.pretraining.STEPS_A_LOSS", 1)
     output = tmp_path / "model"
     wild = ("--lr", "1e18", "--warmup", 0, "--steps", 40, "--save-every", 1)
     failed = run("pretrain", "--norm", "post", "--dataset", text, *SMALL, *wild, "-o", output)
@@ -128,7 +129,7 @@ def test_what_cannot_be_trained_is_told_in_one_line(tmp_path, arguments, message
 
 def test_presets_and_widths_decide_what_follows_from_them():
     from depthprobe.commands.pretrain import recipe_of
-    from depthprobe.lab.recipe import PRESETS, Recipe
+    from depthprobe.training.recipe import PRESETS, Recipe
 
     wide = recipe_of(Recipe(), {"hidden": 768, "layers": None, "dataset": "allenai/c4", "steps": 20_000})
     assert (wide.heads, wide.feedforward, wide.layers, wide.config) == (12, 2048, 12, "en")

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
+
+from support import tiny
 
 PROBES = ("gradnorm", "variance")
 

@@ -2,12 +2,12 @@
 
 import pandas as pd
 import pytest
-from study_runs import write_model, write_run
 from typer.testing import CliRunner
 
 from depthprobe.commands.app import app
 from depthprobe.commands.targets import runs_named
 from depthprobe.errors import RunError
+from support.made_up_runs import write_model, write_run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 
-import compare_sides
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,13 +13,14 @@ from depthprobe.comparing.items import combined
 from depthprobe.comparing.sides import find_sides, labelled, probes_to_compare
 from depthprobe.comparing.story import compare
 from depthprobe.errors import DepthprobeError, OptionError, RunError
+from support import compared_runs
 
 PROBES = ("angular", "variance", "gradnorm", "prune-sweep")
 
 
 @pytest.fixture
 def save_run(tmp_path):
-    return lambda *given, **options: compare_sides.save_run(tmp_path / "runs", *given, **options)
+    return lambda *given, **options: compared_runs.save_run(tmp_path / "runs", *given, **options)
 
 
 def side_by_side(tmp_path, runs, **options):
@@ -104,11 +104,11 @@ def test_the_combined_interval_leaves_out_zero_just_where_p_is_below_5_percent(d
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"text": compare_sides.TEXT | {"samples": 9}, "tokens": "u"}, "samples 8 and 9"),
-        ({"text": compare_sides.TEXT | {"dataset": "c4"}, "tokens": "u"}, "dataset builtin and c4"),
+        ({"text": compared_runs.TEXT | {"samples": 9}, "tokens": "u"}, "samples 8 and 9"),
+        ({"text": compared_runs.TEXT | {"dataset": "c4"}, "tokens": "u"}, "dataset builtin and c4"),
         ({"tokens_compared": "all"}, "tokens compared not recorded and all"),
         (
-            {"text": compare_sides.TEXT | {"seq_len": 32, "sha256": 16 * "e370"}, "tokens": "u"},
+            {"text": compared_runs.TEXT | {"seq_len": 32, "sha256": 16 * "e370"}, "tokens": "u"},
             "tokens a sample 64 and 32; hash of the text not recorded and e370e370e370[.]$",
         ),
     ],
@@ -162,7 +162,7 @@ def test_the_same_comparison_again_is_found(tmp_path, save_run):
 
 
 def test_two_runs_of_one_model_are_told_apart_by_what_differs(tmp_path, save_run):
-    runs = [compare_sides.save_run(tmp_path / str(i), "a/one", "angular", seed=i) for i in range(2)]
+    runs = [compared_runs.save_run(tmp_path / str(i), "a/one", "angular", seed=i) for i in range(2)]
     runs[1].manifest["model"]["dtype"] = "bfloat16"
     sides = find_sides([str(run.directory) for run in runs], None)
     assert [side.label for side in labelled(sides)] == [

@@ -1,11 +1,10 @@
 import pytest
-import tiny
 import torch
-import zoo
 
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.anatomy.stream import run_backbone
 from depthprobe.models.capture import reading_branches, reading_stream
-from depthprobe.models.stream import run_backbone
+from support import model_types, tiny
 
 
 def hooks_of(model):
@@ -93,7 +92,8 @@ def test_what_is_computed_of_a_half_precision_branch_keeps_float32(family):
 
 
 def test_places_before_the_text_are_left_out_of_branches_too():
-    seen = read_everything(zoo.build("cpmant"), torch.arange(14).view(2, 7) + 5)  # 32 prompts of its own
+    # CPM-Ant sets 32 prompts of its own before the text.
+    seen = read_everything(model_types.build("cpmant"), torch.arange(14).view(2, 7) + 5)
     assert {tuple(tensor.shape) for _, _, tensor in seen} == {(2, 7, 32)}
     x, attention, feedforward, y = (tensor for _, _, tensor in seen[:4])
     torch.testing.assert_close(x + attention + feedforward, y, rtol=1e-5, atol=1e-5)

@@ -4,14 +4,14 @@ import copy
 from types import SimpleNamespace
 
 import pytest
-import tiny
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.anatomy.block_sites import Site
 from depthprobe.models.intervene import delete_blocks, discard_blocks, replay_stream, skip_blocks
-from depthprobe.models.sites import Site
+from support import tiny
 
 KINDS = ["llama", "gpt2", "opt", "bloom", "mixtral", "mamba", "gemma2"]
 IDS = torch.arange(5, 35).view(2, 15)

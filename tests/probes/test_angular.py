@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import angular
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
+from support import tiny
 
 PATHS = {
     "llama": "model.layers",

@@ -10,16 +10,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.models.anatomy import describe_anatomy
-from depthprobe.models.objective import masked_examples, next_token_examples
+from depthprobe.models.anatomy.anatomy import describe_anatomy
+from depthprobe.models.gradients.objective import masked_examples, next_token_examples
 from depthprobe.probes import gradnorm
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
+from support import tiny
 
 # family -> where its blocks are, and what of a parameter's name says attention and feed-forward
 FAMILIES = {
@@ -183,7 +183,7 @@ def test_padding_makes_no_difference(family):
 
 
 def test_groups_take_several_passes_and_hold_one_groups_gradients_at_a_time(monkeypatch):
-    from depthprobe.models import gradients
+    from depthprobe.models.gradients import sums as gradients
 
     held = []
     add = gradients.GradientSums.add
@@ -220,12 +220,12 @@ def test_per_batch_gives_mean_and_deviation_over_whole_batches():
 TWO_PROCESSES = """
 import sys
 import numpy as np
-import tiny
+from support import tiny
 import torch
 from test_gradnorm import loaded, make_samples
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import gradnorm
-from depthprobe.processes import Processes
+from depthprobe.machine.processes import Processes
 
 torch.set_num_threads(1)
 processes = Processes.here()
@@ -244,7 +244,7 @@ processes.part()
 
 def test_two_processes_share_out_the_work_and_give_the_norm_of_one(tmp_path):
     (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    tests = Path(tiny.__file__).parent
+    tests = Path(__file__).parents[1]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tests), str(tests / "probes")]),
         "OMP_NUM_THREADS": "1",
@@ -434,7 +434,7 @@ def test_arguments_that_mean_nothing_are_refused(wrong):
 
 @pytest.mark.parametrize("per_batch", [None, 2])
 def test_an_interrupted_run_continues_where_it_was_and_ends_with_the_same_numbers(tmp_path, per_batch):
-    from depthprobe.evaluation.journal import Journal
+    from depthprobe.results.journal import Journal
 
     model, samples = tiny.build("llama"), make_samples([9, 14, 6, 11])
     options = {"memory": 1, "per_batch": per_batch}

@@ -5,20 +5,21 @@ import json
 import math
 import statistics
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MethodType, SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.models.anatomy import describe_anatomy
+from depthprobe.machine.processes import Processes
+from depthprobe.models.anatomy.anatomy import describe_anatomy
 from depthprobe.probes import variance
-from depthprobe.processes import Processes
-from depthprobe.texts import Samples
+from depthprobe.texts.samples import Samples
+from support import tiny
 
 PRE = ("self_attn.o_proj", "mlp.down_proj")
 BEHIND_NORM = ("post_attention_layernorm", "post_feedforward_layernorm")
@@ -363,7 +364,7 @@ def test_a_block_that_runs_for_every_layer_is_measured_at_each():
         (state.var(dim=-1).mean().item(), state.square().mean(-1).sqrt().mean().item()) for state in states
     ]
     wanted = {("stream", boundary): numbers for boundary, numbers in enumerate(sizes)}
-    for layer, (x, y) in enumerate(zip(states, states[1:], strict=False)):
+    for layer, (x, y) in enumerate(pairwise(states)):
         cosine = torch.nn.functional.cosine_similarity(x, y, dim=-1).mean().item()
         wanted["influence", layer] = 1 - cosine, ((y - x).norm(dim=-1) / x.norm(dim=-1)).mean().item()
     assert_same(rows_of(found), wanted, abs=1e-6)

@@ -3,13 +3,13 @@
 import re
 import xml.etree.ElementTree
 
-import profile_frames as frames
 import pytest
 
 from depthprobe.render.charts import angular as angular_chart
 from depthprobe.render.charts import gradnorm as gradnorm_chart
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.report.inlining import inline_svg
+from support import profile_frames as frames
 
 
 def draw_angular(frame, **options):

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from profile_frames import gradnorm, influence, rising, variance
 
 from depthprobe.errors import RunError
 from depthprobe.findings.gradnorm import gradnorm_reading
 from depthprobe.findings.variance import variance_reading
+from support.profile_frames import gradnorm, influence, rising, variance
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.0901, "predicted_tokens": 32640}
 

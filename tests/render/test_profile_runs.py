@@ -4,17 +4,17 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import printed
-from profile_frames import falling, influence, rising
 
+from depthprobe.api import draw
 from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.gradnorm import gradnorm_reading
 from depthprobe.findings.variance import variance_reading
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.notebook import draw
 from depthprobe.render.charts.figures import draw_run, figure_of
 from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
 from depthprobe.results.store import read_run, reserve, save
+from support.legibility import printed
+from support.profile_frames import falling, influence, rising
 
 FACTS = {
     "gradnorm": {

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from drawn import printed
-from profile_frames import falling, gradnorm, influence, rising, variance
 
 from depthprobe.errors import RunError
 from depthprobe.render.terminal.profiles import gradnorm_table, variance_table
+from support.legibility import printed
+from support.profile_frames import falling, gradnorm, influence, rising, variance
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.09, "predicted_tokens": 32640, "per_batch": None}
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

@@ -11,12 +11,12 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from report_runs import GALLERY, Page, copied
 
 from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.study import read_study
 from depthprobe.render.charts.kit import encoding
 from depthprobe.render.report.write import write_report
+from support.gallery_runs import GALLERY, Page, copied
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from report_runs import GALLERY
 
 from depthprobe.findings.study import read_study
 from depthprobe.render.report.write import write_report
+from support.gallery_runs import GALLERY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

@@ -6,7 +6,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from study_runs import (
+
+from depthprobe.errors import RunError
+from depthprobe.findings.study import PROXIES, read_study
+from depthprobe.render.report.sheets import sheets_of
+from support.made_up_runs import (
     age,
     angular_frame,
     sweep_frame,
@@ -16,10 +20,6 @@ from study_runs import (
     write_run,
     write_sweep,
 )
-
-from depthprobe.errors import RunError
-from depthprobe.findings.study import PROXIES, read_study
-from depthprobe.render.report.sheets import sheets_of
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from study_runs import importance, sweep_rows, write_angular, write_model, write_sweep
 
 from depthprobe.findings.study import PROXIES, read_study
 from depthprobe.findings.trust import (
@@ -15,6 +14,7 @@ from depthprobe.findings.trust import (
     trust_reading,
     what_proxies_pick,
 )
+from support.made_up_runs import importance, sweep_rows, write_angular, write_model, write_sweep
 
 
 def study_with(tmp_path, turns, drops, task="mmlu"):

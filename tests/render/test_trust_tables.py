@@ -1,11 +1,11 @@
 import pytest
-from drawn import printed
-from study_runs import write_model
 
 from depthprobe.errors import RunError
 from depthprobe.findings.study import read_study
 from depthprobe.findings.trust import COLUMNS, trust_frame
 from depthprobe.render.terminal.trust import trust_table
+from support.legibility import printed
+from support.made_up_runs import write_model
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import numpy as np
-import study_runs
-from study_runs import importance, sweep_frame, sweep_rows, write_angular, write_model, write_sweep
 
 from depthprobe.findings.study import read_study
 from depthprobe.findings.verdict import verdict
+from support import made_up_runs
+from support.made_up_runs import importance, sweep_frame, sweep_rows, write_angular, write_model, write_sweep
 
 
 def said_of(*directories):
@@ -61,6 +61,6 @@ def test_few_layers_are_told(tmp_path):
 
 
 def test_the_lines_are_plain_sentences(tmp_path):
-    for sentence in verdict(read_study([study_runs.write_model(tmp_path, 80, tasks=("mmlu", "arc_easy"))])):
+    for sentence in verdict(read_study([made_up_runs.write_model(tmp_path, 80, tasks=("mmlu", "arc_easy"))])):
         assert sentence[0].isupper() or sentence.startswith(("mmlu", "arc_easy", "calibration"))
         assert sentence.endswith(".") and "nan" not in sentence

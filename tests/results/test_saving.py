@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -38,6 +39,24 @@ def test_any_finite_float_survives_the_csv(tmp_path_factory, values):
     pd.DataFrame({"x": values}).to_csv(path, index=False, lineterminator="\n")
     table = read_table(path, [{"name": "x", "type": "number"}], len(values))
     assert table["x"].tolist() == values
+
+
+def test_numbers_of_any_size_survive_the_csv_by_the_hundred_thousand(tmp_path):
+    random = np.random.default_rng(0)
+    values = random.standard_normal(200_000) * 10.0 ** random.uniform(-12, 12, 200_000)
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"x": values}).to_csv(path, index=False, lineterminator="\n")
+    table = read_table(path, [{"name": "x", "type": "number"}], len(values))
+    assert np.array_equal(table["x"].to_numpy().view("int64"), values.view("int64"))
+
+
+def test_text_that_looks_like_a_missing_value_stays_text(tmp_path):
+    texts = ["", "NA", "nan", "None", " null ", "1.0", "True", "line\r\nend"]
+    frame = pd.DataFrame({"text": pd.Series(texts, dtype="str"), "n": range(len(texts))})
+    frame.to_csv(tmp_path / "t.csv", index=False, lineterminator="\n")
+    columns = [{"name": "text", "type": "text"}, {"name": "n", "type": "integer"}]
+    table = read_table(tmp_path / "t.csv", columns, len(texts))
+    pd.testing.assert_frame_equal(table, frame, check_exact=True)
 
 
 def test_text_truth_and_whole_numbers_keep_their_types(tmp_path, settings):
@@ -153,6 +172,9 @@ def damage(path, old, new):
     [
         ("layer,n,", "layer,size,", "has the columns layer, size, .*; its manifest says layer, n, "),
         ("\n0,2,", "\n0,2,0,", "line 3, has 6 values instead of 5"),
+        ("0,2,0.3333333333333333,", "0,0.3333333333333333,", "line 3, has '0.3333333333333333' for n, which"),
+        ("0.3333333333333333,", "1e999,", "a number in distance that is too large"),
+        ("0.3333333333333333,", '"0.3333333333333333,', "is not a CSV: .*string starting at row 2"),
         ("0.3333333333333333,", "nan,", "line 3, has 'nan' for distance, which is not a finite number"),
         ("0.3333333333333333,", "near,", "line 3, has 'near' for distance, which is not a finite number"),
         ("0.3333333333333333,", ",", "line 3, has '' for distance"),

@@ -78,8 +78,8 @@ def figure_of(what: Run | Measurement, *, title: str | None = None, **options: A
         probe, name = what.probe, "This"
         tables, facts = {table.stem: table.frame for table in what.tables}, what.facts
     else:
-        probe, name, tables = str(what.manifest.get("probe")), str(what.directory), what.tables
-        facts = {**(what.manifest.get("options") or {}), **(what.manifest.get("results") or {})}
+        probe, name = str(what.manifest.get("probe")), str(what.directory)
+        tables, facts = what.tables, what.facts
         if probe == COMPARE:
             return next(iter(_comparison(what, title, options).values()))
     if probe not in (*PROBES, TRAINING) or _stem(probe) not in tables:

@@ -91,7 +91,7 @@ def run_figures(study: Study) -> Iterator[ReportFigure]:
         )
     if GRADNORM in study.runs:
         run = study.runs[GRADNORM]
-        quantity = gradnorm_quantity(grad_norms(run.tables[GRADNORM]), run.manifest.get("options") or {})
+        quantity = gradnorm_quantity(grad_norms(run.tables[GRADNORM]), run.facts)
         what = (
             f"Gradient norm of every layer: L2 norm over a block's parameters of the {quantity}; whole "
             "blocks and their parts. Layers are 0-based."

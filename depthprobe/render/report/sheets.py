@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,7 @@ def _texts(column: pd.Series, name: str) -> list[str]:
     values = column.to_numpy(dtype="float64")
     known = np.isfinite(values)
     sizes = np.abs(values[known & (values != 0)])
+    write: Callable[[float], str]
     if name.startswith("p_"):
         write = p_text
     elif not sizes.size or sizes.max() / sizes.min() > _WIDEST_COLUMN or sizes.max() >= 1e5:
@@ -87,9 +89,7 @@ def _texts(column: pd.Series, name: str) -> list[str]:
         # Three digits of a typical value, and one of the smallest, which must not look like a zero.
         wanted = max(2 - _power(np.median(sizes)), -_power(sizes.min()))
         decimals = int(np.clip(wanted, 0, _MOST_DECIMALS))
-
-        def write(value: float) -> str:
-            return spoken(value, decimals)
+        write = partial(spoken, decimals=decimals)
 
     return [
         write(float(value)).replace("-", MINUS) if there else NOTHING

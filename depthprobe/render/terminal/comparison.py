@@ -15,6 +15,7 @@ from depthprobe.findings.angular import quiet_stretch
 from depthprobe.findings.comparison import PREFIX, Compared, compared_of
 from depthprobe.findings.drops import ALPHA, CALIBRATION, Drops, drops_of
 from depthprobe.findings.gradnorm import WHOLE
+from depthprobe.findings.thirds import Thirds, thirds
 from depthprobe.findings.variance import STREAM
 from depthprobe.findings.words import aligned, layers_named, significant, spans, spoken
 from depthprobe.render.charts.comparison import shared_tasks
@@ -30,14 +31,6 @@ _BY_LAYER = {
     "variance": ("point", STREAM, "variance", "variance of the stream x^l at each boundary l"),
     "gradnorm": ("part", WHOLE, "grad_norm", "gradient norm of each layer (nats)"),
 }
-
-
-def thirds(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
-    """The means of the shallow and of the deep third of the layers; None for fewer than three layers."""
-    third = len(values) // 3
-    if not third:
-        return None
-    return float(np.mean(values[:third])), float(np.mean(values[len(values) - third :]))
 
 
 def summary_tables(run: Run) -> list[Table]:
@@ -106,8 +99,8 @@ def _prune_sweep(sides: Sequence[Compared]) -> list[tuple[str, list[str]]]:
     for task in shared_tasks(list(sides)):
         found = [drops_of(side.frame, task, side.options) for side in sides]
         means = [thirds(each.rows["drop"].to_numpy(dtype="float64")) for each in found]
-        words = ["-" if pair is None else spoken(pair[0], 3, signed=True) for pair in means]
-        deep = ["-" if pair is None else spoken(pair[1], 3, signed=True) for pair in means]
+        words = ["-" if pair is None else spoken(pair.shallow, 3, signed=True) for pair in means]
+        deep = ["-" if pair is None else spoken(pair.deep, 3, signed=True) for pair in means]
         name = "loss" if task == CALIBRATION else _short(task)
         columns += [(f"{name}\nshallow", words), (f"{name}\ndeep", deep)]
     return columns[:6]  # three tasks; more are in the tables below
@@ -119,9 +112,9 @@ _SUMMARIES = (
 )
 
 
-def _two(what: str, means: Sequence[tuple[float, float] | None]) -> list[tuple[str, list[str]]]:
-    shallow = aligned([None if pair is None else pair[0] for pair in means])
-    deep = aligned([None if pair is None else pair[1] for pair in means])
+def _two(what: str, means: Sequence[Thirds | None]) -> list[tuple[str, list[str]]]:
+    shallow = aligned([None if pair is None else pair.shallow for pair in means])
+    deep = aligned([None if pair is None else pair.deep for pair in means])
     return [(f"{what}\nshallow", shallow), (f"{what}\ndeep", deep)]
 
 

@@ -13,10 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from depthprobe.findings.checks import table_and_options
-from depthprobe.findings.gradnorm import OUTSIDE, PARTS, grad_norms, gradnorm_quantity
+from depthprobe.findings.gradnorm import OUTSIDE, PARTS, grad_norms, gradnorm_quantity, gradnorm_reading
 from depthprobe.findings.gradnorm import STEM as GRADNORM
 from depthprobe.findings.gradnorm import WHAT as GRADIENT_NORMS
-from depthprobe.findings.variance import BRANCHES, INFLUENCE_STEM, influences, variance_quantity, variances
+from depthprobe.findings.variance import (
+    BRANCHES,
+    INFLUENCE_STEM,
+    influences,
+    variance_quantity,
+    variance_reading,
+    variances,
+)
 from depthprobe.findings.variance import STEM as VARIANCE
 from depthprobe.findings.variance import WHAT as VARIANCES
 from depthprobe.findings.words import aligned
@@ -181,3 +188,13 @@ def _table(
         cells = [Text(cell.rjust(width), justify="left") for cell, width in zip(row, widths, strict=True)]
         table.add_row(*cells)
     return table
+
+
+def gradnorm_lines(run: Run) -> list[Table | str]:
+    """Return the table of a run of gradnorm, and what it says."""
+    return [gradnorm_table(run), gradnorm_reading(run)]
+
+
+def variance_lines(run: Run) -> list[Table | str]:
+    """Return the table of a run of variance, and what it says."""
+    return [variance_table(run), variance_reading(run)]

@@ -10,8 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from depthprobe.findings.angular import best_blocks, decimals_for
-from depthprobe.findings.drops import ALPHA, drops_of, p_text
+from depthprobe.catalogue import PROBES
+from depthprobe.declaring import loaded_function
+from depthprobe.findings.angular import best_blocks, decimals_for, reading
+from depthprobe.findings.drops import ALPHA, drop_reading, drops_of, headline_tasks, p_text
 from depthprobe.findings.words import spoken
 from depthprobe.render.charts.figures import model_title
 from depthprobe.results.runs import Run
@@ -128,3 +130,22 @@ def drop_table(
             style=None if found else "dim",
         )
     return table
+
+
+def lines_of(run: Run) -> list[Table | str]:
+    """Return what is printed of a run: the tables and sentences of its probe."""
+    listing = PROBES[str(run.manifest["probe"])].listing
+    return [] if listing is None else loaded_function(listing)(run)
+
+
+def angular_lines(run: Run) -> list[Table | str]:
+    """Return the best blocks of a run of angular, and what the map says."""
+    frame = run.tables["angular"]
+    model = run.manifest["model"]["id"]
+    return [angular_table(frame, title=f"{model}: best block of each size to remove"), reading(frame)]
+
+
+def drop_lines(run: Run) -> list[Table | str]:
+    """Return the drops of each task of a run of prune-sweep, and what they say."""
+    tasks = headline_tasks(run)
+    return [line for task in tasks for line in (drop_table(run, task), drop_reading(run, task))]

@@ -2,12 +2,12 @@
 
 import pandas as pd
 import pytest
-from drawn import check_print
-from study_runs import angular_frame
 
 from depthprobe.errors import RunError
 from depthprobe.render.charts.best_blocks import draw_best_blocks
 from depthprobe.render.charts.kit.page_sizes import drawn_for
+from support.legibility import check_print
+from support.made_up_runs import angular_frame
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

@@ -2,18 +2,18 @@
 
 from dataclasses import replace
 
-import compare_sides
 import numpy as np
 import pytest
-from drawn import check_text, printed
 
 from depthprobe.comparing.sides import find_sides, probes_to_compare
 from depthprobe.comparing.story import compare
 from depthprobe.errors import OptionError
 from depthprobe.render.charts.comparison import COMPARISONS
 from depthprobe.render.charts.figures import draw_run, figure_of
-from depthprobe.render.terminal.comparison import comparison_reading, layer_tables, summary_tables, thirds
+from depthprobe.render.terminal.comparison import comparison_reading, layer_tables, summary_tables
 from depthprobe.results.store import read_run
+from support import compared_runs
+from support.legibility import check_text, printed
 
 PROBES = ("angular", "variance", "gradnorm", "prune-sweep")
 LONG = "some-organisation/A-Rather-Long-Model-Name-8B-instruct-preview-2025-01-20"
@@ -28,7 +28,7 @@ def compared(tmp_path_factory):
             root = tmp_path_factory.mktemp("compared")
             for seed, (model, layers) in enumerate(models):
                 for probe in PROBES:
-                    compare_sides.save_run(root, model, probe, layers, seed)
+                    compared_runs.save_run(root, model, probe, layers, seed)
             names = [str(root / model.replace("/", "--")) for model, _ in models]
             sides = find_sides(names, None)
             made[models] = compare(sides, probes_to_compare(sides, None), output=root / "out", name="c")
@@ -90,16 +90,11 @@ def test_a_saved_comparison_is_drawn_again_from_its_csv(compared, tmp_path):
 
 def test_what_is_not_rescaled_is_refused(tmp_path):
     for seed in range(2):
-        compare_sides.save_run(tmp_path, f"org/m{seed}", "variance", seed=seed)
+        compared_runs.save_run(tmp_path, f"org/m{seed}", "variance", seed=seed)
     sides = find_sides([str(tmp_path / f"org--m{seed}") for seed in range(2)], None)
     run = compare(sides, ["variance"], output=tmp_path)
     with pytest.raises(OptionError, match="compares nothing that is rescaled"):
         draw_run(run, normalize="row", output=tmp_path)
-
-
-def test_thirds_are_the_means_of_both_ends():
-    assert thirds([1, 2, 5, 5, 5, 3, 7]) == (1.5, 5.0)
-    assert thirds([1, 2]) is None
 
 
 def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import check_print
 
 from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Option, Options, Probe, TableOf
@@ -17,6 +16,7 @@ from depthprobe.render.charts.figures import draw_run, figure_of
 from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
+from support.legibility import check_print
 
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
 

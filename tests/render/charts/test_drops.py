@@ -2,7 +2,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import check_text, printed
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
@@ -19,6 +18,7 @@ from depthprobe.render.charts.kit.scales import CUT_GAP, cut_rows
 from depthprobe.render.charts.kit.style import INK
 from depthprobe.render.terminal.tables import drop_table
 from depthprobe.results.store import read_run, reserve, save
+from support.legibility import check_text, printed
 
 
 def draw_drops(frame, *, options=None, **more):

@@ -4,9 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from drawn import check_print
 from PIL import Image
-from study_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
 
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import quiet_stretch
@@ -15,6 +13,8 @@ from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
 from depthprobe.render.report.figures import overview_figures
+from support.legibility import check_print
+from support.made_up_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"
@@ -35,7 +35,7 @@ def test_no_text_is_clipped_or_overlaps(study, style):
 def test_every_panel_holds_the_numbers_of_the_layer_table(study):
     frame, figure = study.by_layer, draw_overview(study)
     assert len(figure.axes) == len(CURVES) + 1 + 3
-    for axes, column in zip(figure.axes, CURVES, strict=False):
+    for axes, column in zip(figure.axes[: len(CURVES)], CURVES, strict=True):
         assert axes.lines[0].get_ydata().tolist() == frame[column].tolist()
         assert axes.lines[0].get_xdata().tolist() == list(range(study.layers))
     growth = figure.axes[len(CURVES)].lines[0].get_ydata()

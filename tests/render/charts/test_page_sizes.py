@@ -7,11 +7,8 @@ import xml.etree.ElementTree
 import matplotlib
 import numpy as np
 import pandas as pd
-import profile_frames as frames
 import pytest
-from drawn import check_text
 from PIL import Image
-from report_runs import GALLERY
 from typer.testing import CliRunner
 
 from depthprobe.commands import options
@@ -23,6 +20,9 @@ from depthprobe.render.charts import training as training_chart
 from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.encoding import render_bytes
 from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, current_size, drawn_for
+from support import profile_frames as frames
+from support.gallery_runs import GALLERY
+from support.legibility import check_text
 
 
 def draw_angular(frame, **options):

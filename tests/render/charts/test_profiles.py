@@ -3,10 +3,8 @@ import io
 import matplotlib
 import numpy as np
 import pytest
-from drawn import boxes, check_text
 from matplotlib.colors import to_rgb
 from PIL import Image
-from profile_frames import falling, gradnorm, rising, variance
 
 from depthprobe.errors import RunError
 from depthprobe.findings.growth import growth_of
@@ -14,6 +12,8 @@ from depthprobe.render.charts import gradnorm as gradnorm_chart
 from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines
 from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN
+from support.legibility import boxes, check_text
+from support.profile_frames import falling, gradnorm, rising, variance
 
 # What is measured, as the caption begins.
 GRADIENT = "gradient of the mean loss (nats) over all predicted tokens taken as one batch"
@@ -38,7 +38,7 @@ def curves(figure):
     (axes,), (legend,) = figure.axes, figure.legends
     keys = [text.get_text() for text in legend.get_texts()]
     assert len(keys) == len(axes.lines) + len(axes.collections)
-    return dict(zip(keys, axes.lines, strict=False))
+    return dict(zip(keys[: len(axes.lines)], axes.lines, strict=True))
 
 
 def written(figure):

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import check_text
 
 from depthprobe.errors import RunError
 from depthprobe.render.charts import training as training_chart
+from support.legibility import check_text
 
 
 def draw_training(layers, losses, **options):

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from drawn import check_print
 from matplotlib.collections import PathCollection
-from study_runs import sweep_rows, write_angular, write_model, write_sweep
 
 from depthprobe.errors import RunError
 from depthprobe.findings.study import read_study
@@ -12,6 +10,8 @@ from depthprobe.findings.trust import trust_frame
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.charts.trust import draw_trust_scatter
 from depthprobe.render.report.figures import trust_figures
+from support.legibility import check_print
+from support.made_up_runs import sweep_rows, write_angular, write_model, write_sweep
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
 LONG = "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B-some-very-long-suffix-for-testing-2026"

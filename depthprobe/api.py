@@ -1,0 +1,187 @@
+"""The probes as Python functions: measure a model by name or in memory, get a frame, save the run, draw it.
+
+There is a function for every probe of the catalogue, ``depthprobe.angular`` and so on; each takes what its
+command takes, and the same defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthprobe.catalogue import PROBES
+from depthprobe.declaring import Options, Probe, fields_of
+from depthprobe.errors import OptionError
+from depthprobe.measurement import Measurement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.pipeline.request import Request
+    from depthprobe.pipeline.session import Session
+    from depthprobe.results.runs import Run
+
+_MEASURE = """
+Args:
+    model: A name as the command takes it, what ``load_model`` gave, or an ``nn.Module`` in memory.
+    tokenizer: Of an ``nn.Module``; not needed where ``token_ids`` are given and no tasks are asked.
+    token_ids: What to measure on instead of a text: sequences of ids, one a sample.
+    output: The directory of the runs, to save this one; None leaves nothing on the disk.
+    name: That of the run's directory.
+    batch_size: Samples a batch; None fits the device.
+    options: Those below; of a model by name also those of its loading (``dtype``, ``device``, ...).
+
+Returns:
+    A Measurement, or the saved Run where ``output`` is given; ``.frame`` is its table.
+
+Raises:
+    OptionError: if an option is unknown or has a value that cannot be used.
+    DepthprobeError: as the command's errors.
+"""
+
+
+def measure(
+    probe: str,
+    model: str | LoadedModel | nn.Module,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    token_ids: Sequence[Sequence[int]] | None = None,
+    output: str | Path | None = None,
+    name: str | None = None,
+    batch_size: int | None = None,
+    **options: Any,
+) -> Measurement | Run:
+    """Return what a probe finds in a model; saved where an ``output`` is named.
+
+    See :func:`function_of` for what it takes.
+    """
+    from depthprobe.pipeline import run as way
+    from depthprobe.pipeline.request import Request
+
+    if probe not in PROBES:
+        raise OptionError(f"There is no probe {probe!r}.", f"There are {', '.join(PROBES)}.")
+    kind = PROBES[probe]
+    own = {field.name for field in fields_of(kind.options)}
+    asked = kind.options(**{key: options.pop(key) for key in own & options.keys()})
+    with _session_of(model, tokenizer, options, saved=output is not None) as (session, called, load):
+        request = Request(
+            probe=probe,
+            model=called,
+            text=_text_of(kind, asked, called, token_ids, options),
+            options=asked,
+            load=load,
+            batch_size=batch_size,
+            output=Path("reports" if output is None else output),
+            name=name,
+        )
+        _refuse_unknown(probe, request, options)
+        if output is None:
+            return way.measure(request, session=session)
+        found = way.run(request, session=session)
+    assert found is not None, "one process saves what it measures"
+    return found
+
+
+def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
+    """Return the Python function of a probe: :func:`measure` with the options that its command has."""
+
+    def function(model: str | LoadedModel | nn.Module, **options: Any) -> Measurement | Run:
+        return measure(probe.name, model, **options)
+
+    function.__name__ = function.__qualname__ = probe.name.replace("-", "_")
+    told = [f"    {field.name} (default {field.default!r}): {field.option.help}" for field in _told(probe)]
+    function.__doc__ = "\n".join([probe.help, _MEASURE, "Options:", *told])
+    return function
+
+
+def _told(probe: Probe) -> Iterator[Any]:
+    from depthprobe.texts.options import TextOptions
+
+    own = [field for field in fields_of(probe.options) if field.option.role != "figure"]
+    named = {field.name for field in own}
+    yield from own
+    if probe.text is not None:
+        yield from (field for field in fields_of(TextOptions) if field.name not in named)
+
+
+def _text_of(probe: Probe, options: Options, model: str, token_ids: Any, given: dict[str, Any]) -> Any:
+    """Take the text's options out of those given; return the text, None where the probe goes without."""
+    from depthprobe.pipeline.request import text_for
+    from depthprobe.texts.options import TextOptions
+    from depthprobe.texts.samples import TokenText
+
+    names = {field.name for field in fields_of(TextOptions)} - {"samples"}
+    fields = {key: given.pop(key) for key in names & given.keys()}
+    if probe.text is None:
+        return None
+    count = given.pop(probe.text.count, None)
+    if probe.text.optional and given.pop(probe.text.optional, False):
+        count = 0
+    if token_ids is not None:
+        if fields or count is not None:
+            raise OptionError("A text is described, and token_ids are given in its place.", "Leave one out.")
+        return TokenText.of(token_ids)
+    return text_for(probe, options, embedded=model.startswith("builtin:"), count=count, **fields)
+
+
+def _refuse_unknown(probe: str, request: Request, options: dict[str, Any]) -> None:
+    if options:
+        known = [field.name for field in fields_of(type(request.asked))]
+        raise OptionError(
+            f"{probe} does not take {', '.join(sorted(options))}.",
+            f"Its own: {', '.join(known) or 'none'}; see help(depthprobe.{probe.replace('-', '_')}).",
+        )
+
+
+@contextmanager
+def _session_of(
+    model: Any, tokenizer: Any, options: dict[str, Any], saved: bool
+) -> Iterator[tuple[Session, str, Any]]:
+    """Give a session in which the model is there, its name, and how it is loaded.
+
+    An ``nn.Module`` is put into evaluation mode meanwhile, so that nothing is dropped out.
+    """
+    from depthprobe.models.loading.options import LoadOptions
+    from depthprobe.pipeline.session import Session
+
+    if isinstance(model, str):
+        names = {field.name for field in fields(LoadOptions)}
+        load = LoadOptions(**{key: options.pop(key) for key in names & options.keys()})
+        yield Session(), model, load
+        return
+    from depthprobe.models.loading.loading import LoadedModel, already_loaded
+
+    loaded = model if isinstance(model, LoadedModel) else already_loaded(model, tokenizer)
+    training = [module for module in loaded.model.modules() if module.training]
+    loaded.model.eval()
+    try:
+        session = Session.of(loaded, fingerprint=saved)
+        yield session, loaded.source.name, loaded.as_options()
+    finally:
+        for module in training:
+            module.training = True
+
+
+def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -> Figure:
+    """Return the figure of a measurement or of a saved run, the one that ``depthprobe plot`` writes.
+
+    Args:
+        what: What a probe or ``read_run`` gave.
+        title: Above the figure, nothing if empty. By default a run's model; a measurement does not know its
+            model.
+        options: Those of the figure, such as ``normalize="row"`` for the map of angular distances.
+    """
+    from depthprobe.render.charts.figures import figure_of
+    from depthprobe.render.charts.kit.encoding import render_bytes
+
+    figure = figure_of(what, title=title, **options)
+    # Figures made without pyplot have no display of their own; notebooks ask for this one.
+    figure._repr_png_ = partial(render_bytes, figure, "png")
+    return figure

@@ -1,0 +1,296 @@
+"""What to evaluate and how: lm-eval's own options in its own words, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from depthprobe.declaring import Option, Options
+from depthprobe.errors import OptionError
+
+Seeds = tuple[int | None, int | None, int | None, int | None]
+
+# lm-eval's own: for Python's random, numpy, torch and the few-shot sampler (lm_eval.defaults).
+DEFAULT_SEEDS: Seeds = (0, 1234, 1234, 1234)
+
+EMBEDDED_TASK = "stdlib_mc"
+
+
+# A change of these may move a number in the last digits, or a prompt.
+DECISIVE_LIBRARIES = ("lm-eval", "torch", "transformers", "datasets")
+
+MOST_LAYERS = 100_000
+
+_TASKS, _SWEEP = "Tasks (lm-eval's own options)", "Sweep"
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the names that a comma separated text lists, each once, in order."""
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+
+
+def parse_seeds(text: str) -> Seeds:
+    """Return the four seeds of lm-eval's ``--seed``: random, numpy, torch, few-shot sampling.
+
+    One number seeds all four; three leave the last at its default; ``None`` leaves one unset.
+
+    Raises:
+        OptionError: if they are not one, three or four whole numbers or ``None``.
+    """
+    try:
+        seeds = [None if part.strip() == "None" else int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if len(seeds) == 1:
+        seeds = seeds * 4
+    elif len(seeds) == 3:
+        seeds = [*seeds, DEFAULT_SEEDS[3]]
+    if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
+        raise OptionError(
+            f"--seed must be a whole number of at least 0, got {text}.",
+            "Four of them, separated by commas, seed random, numpy, torch and few-shot sampling.",
+        )
+    return seeds[0], seeds[1], seeds[2], seeds[3]
+
+
+def parse_documents(text: str) -> dict[str, Any]:
+    """Return the documents that ``--samples`` picks, from JSON or a file of it.
+
+    Raises:
+        OptionError: if it is neither.
+    """
+    try:
+        path = Path(text)
+        found = json.loads(path.read_text(encoding="utf-8") if path.is_file() else text)
+    except (ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise OptionError(
+            f"--samples must be JSON or a file of it, got {text}.", 'Write {"TASK": [0, 3, 6]}.'
+        )
+    return found
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Return the layers that ``--layers`` lists, ascending.
+
+    Raises:
+        OptionError: if it is not a list of 0-based layers and ranges.
+    """
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise OptionError(f"--layers must be a list such as 0,5,20-31 (0-based), got {text}.")
+        if int(last if dash else first) > MOST_LAYERS:
+            raise OptionError(f"--layers {text} goes beyond any model.", "Write it like 0,5,20-31, 0-based.")
+        layers.update(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(layers))
+
+
+@dataclass(frozen=True)
+class TaskOptions(Options):
+    """Which tasks, on which documents, with which prompts. Names and defaults are lm-eval's.
+
+    ``tasks`` are names of tasks, groups or tags, patterns such as ``mmlu_*``, or YAML files. ``limit``
+    is documents a task, or their share if below 1; ``samples`` picks documents by number, task by task.
+    ``fewshot_as_multiturn`` None means lm-eval's default: examples are turns of their own wherever a chat
+    template is applied. ``max_length`` is in tokens; None takes the model's positions as lm-eval reads
+    them. ``seeds`` as :func:`parse_seeds` gives them.
+    """
+
+    tasks: Annotated[
+        tuple[str, ...],
+        Option(
+            "Tasks, groups or tags of lm-eval, comma separated or repeated; stdlib_mc is embedded.",
+            flags=("--task", "--tasks"),
+            panel=_TASKS,
+            parse=listed,
+        ),
+    ] = (EMBEDDED_TASK,)
+    num_fewshot: Annotated[
+        int | None, Option("Examples in the prompt.", at_least=0, default="the task's own", panel=_TASKS)
+    ] = None
+    limit: Annotated[float | None, Option("Documents a task, or their share below 1.", panel=_TASKS)] = None
+    samples: Annotated[
+        Mapping[str, Sequence[int]] | None,
+        Option(
+            'Documents by number, JSON or a file of it: {"TASK": [0, 3, 6]}.',
+            metavar="JSON",
+            panel=_TASKS,
+            parse=parse_documents,
+        ),
+    ] = None
+    max_length: Annotated[
+        int | None,
+        Option("Tokens the model takes.", at_least=1, default="the model's positions", panel=_TASKS),
+    ] = None
+    apply_chat_template: Annotated[bool | str, Option("Use the chat template.", panel=_TASKS)] = False
+    chat_template: Annotated[
+        str | None, Option("Name of the chat template, where there are several.", panel=_TASKS)
+    ] = None
+    system_instruction: Annotated[str | None, Option("System instruction of the prompts.", panel=_TASKS)] = (
+        None
+    )
+    fewshot_as_multiturn: Annotated[
+        bool | None,
+        Option(
+            "Give the examples as turns of a conversation.",
+            flags=("--fewshot-as-multiturn/--no-fewshot-as-multiturn",),
+            default="where a chat template is applied",
+            panel=_TASKS,
+        ),
+    ] = None
+    gen_kwargs: Annotated[
+        str | Mapping[str, Any] | None,
+        Option(
+            "Generation settings: temperature=0,top_p=1 or JSON.", metavar="TEXT", panel=_TASKS, parse=str
+        ),
+    ] = None
+    include_path: Annotated[
+        tuple[Path, ...],
+        Option("Directory with task YAML files of your own.", metavar="PATH", panel=_TASKS),
+    ] = ()
+    confirm_run_unsafe_code: Annotated[bool, Option("Run tasks that execute code.", panel=_TASKS)] = False
+    seeds: Annotated[
+        Seeds,
+        Option(
+            "Seeds of random, numpy, torch and the few-shot sampler.",
+            flags=("--seed",),
+            metavar="TEXT",
+            default=",".join(map(str, DEFAULT_SEEDS)),
+            panel=_TASKS,
+            parse=parse_seeds,
+        ),
+    ] = DEFAULT_SEEDS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chat_template is not None:
+            object.__setattr__(self, "apply_chat_template", self.chat_template)
+        if not self.tasks:
+            raise OptionError("No task is named.", "Name one with --task, for example --task hellaswag.")
+        if self.limit is not None and not (math.isfinite(self.limit) and self.limit > 0):
+            raise OptionError(
+                f"--limit must be more than 0, got {self.limit:g}.",
+                "Ask for 1 or more documents, or for a share of them such as 0.1.",
+            )
+        if self.limit is not None and self.samples is not None:
+            raise OptionError("--limit and --samples exclude each other.", "Leave one of them out.")
+        if self.samples is not None:
+            for name, numbers in self.samples.items():
+                listed = isinstance(numbers, (list, tuple)) and len(numbers) > 0
+                if not listed or any(type(n) is not int or n < 0 for n in numbers):
+                    raise OptionError(
+                        f"--samples gives {name} no usable document numbers.",
+                        'Write them as {"TASK": [0, 3, 6]}.',
+                    )
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise OptionError(
+                "--fewshot-as-multiturn has no turns without a chat template.", "Add --apply-chat-template."
+            )
+        if isinstance(self.gen_kwargs, str):
+            _check_generation(self.gen_kwargs)
+        for folder in self.include_path:
+            if not folder.is_dir():
+                raise OptionError(
+                    f"There is no directory {folder}.", "Check the path given to --include-path."
+                )
+
+    def documents(self, task: str) -> list[int] | None:
+        """Return the numbers of the documents picked for a task, ascending; None where all are meant.
+
+        Ascending whatever the order given: lm-eval walks the documents in that order and would
+        otherwise log one document's answer under another's number.
+        """
+        picked = (self.samples or {}).get(task)
+        return None if picked is None else sorted(set(picked))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options of the tasks in JSON values, as a manifest records them."""
+        known = {each.name: getattr(self, each.name) for each in fields(TaskOptions)}
+        del known["chat_template"]  # which apply_chat_template names
+        return known | {
+            "tasks": list(self.tasks),
+            "samples": {name: self.documents(name) for name in sorted(self.samples or {})} or None,
+            "gen_kwargs": dict(self.gen_kwargs) if isinstance(self.gen_kwargs, Mapping) else self.gen_kwargs,
+            "include_path": [path.name for path in self.include_path],
+            "seeds": list(self.seeds),
+        }
+
+    def text_seed(self) -> int | None:
+        """Return the seed of the calibration text: that of Python's random."""
+        return self.seeds[0] or 0
+
+
+def is_json(gen_kwargs: str) -> bool:
+    """Whether generation settings are written as a JSON object, not as ``NAME=VALUE``."""
+    return gen_kwargs.lstrip().startswith("{")
+
+
+def _check_generation(text: str) -> None:
+    if is_json(text):
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise OptionError(f"--gen-kwargs {text} is no JSON: {error}.", 'Write {"NAME": VALUE}.') from None
+        return
+    for part in text.split(","):
+        if part and "=" not in part:
+            raise OptionError(
+                f"--gen-kwargs {text} has no value for {part}.", "Write NAME=VALUE, separated by commas."
+            )
+
+
+@dataclass(frozen=True)
+class SweepOptions(TaskOptions):
+    """What ``prune-sweep`` may be asked for: the tasks, and what is removed.
+
+    ``layers`` are the first layers to remove, None for all that fit; ``block`` is how many consecutive
+    layers a variant leaves out.
+    """
+
+    log_samples: Annotated[
+        bool, Option("Write lm-eval's sample rows of every variant.", role="means", panel=_TASKS)
+    ] = False
+    layers: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Layers to remove, such as 0,5,20-31.",
+            metavar="TEXT",
+            default="all",
+            panel=_SWEEP,
+            parse=parse_layers,
+        ),
+    ] = None
+    block: Annotated[
+        int, Option("Consecutive layers removed at once: l .. l+BLOCK-1.", at_least=1, panel=_SWEEP)
+    ] = 1
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the numbers beside model and text, as known before the tasks are read."""
+        return {
+            "tasks": super().settings(),
+            "layers": None if self.layers is None else list(self.layers),
+            "block": self.block,
+            "libraries": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
+        }
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a manifest says of them beside its settings, which hold them all."""
+        names = ("num_fewshot", "limit", "block")
+        return {"tasks": list(self.tasks), **{name: getattr(self, name) for name in names}}
+
+    def ending(self) -> str:
+        """Return what is put behind the probe's name for the run's directory: the tasks."""
+        return "-".join(Path(task).stem for task in self.tasks)
+
+    def files(self) -> list[str]:
+        """Return the directories of task files of one's own."""
+        own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]
+        return list(map(str, [*self.include_path, *own]))

@@ -1,0 +1,249 @@
+"""Answered requests -> lm-eval's scores, document by document and in sum, without its bootstrapped errors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
+from lm_eval.api.registry import AGGREGATION_REGISTRY
+from lm_eval.api.task import Task
+from lm_eval.utils import handle_non_serializable, hash_string
+
+# (task or group, metric, filter)
+Key = tuple[str, str, str]
+
+# Metrics of multiple choice that are 1 when lm-eval's pick is the right choice, else 0.
+PICKED_RIGHT = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info"})
+
+
+@dataclass(frozen=True)
+class DocScores:
+    """What ``process_results`` gave for every document that has this metric.
+
+    Args:
+        doc_ids: int64 ``[doc]``, ascending; the numbers of the documents in the task's data.
+        values: float64 ``[doc]``; or ``[doc, part]`` where a document gives several numbers: the
+            log-likelihood in nats and the count of words or bytes for rolling perplexities, the right and
+            the chosen class for f1 and mcc. None where it gives none (BLEU's texts).
+        items: The same as lm-eval has them, one a document: what :attr:`Metric.aggregate` takes.
+    """
+
+    doc_ids: np.ndarray
+    values: np.ndarray | None
+    items: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means.
+
+    Args:
+        aggregation: lm-eval's name of how documents are summed up: ``mean``, ``perplexity`` (exp of minus
+            the mean), ``weighted_perplexity`` (exp of minus sum over sum), ``bits_per_byte``, ...;
+            ``custom`` for a task's own, ``group`` for a group.
+        higher_is_better: As the task says; None where it does not, or where a group's tasks differ.
+        chance: What picking at random scores, where that is known: the mean over documents of the share of
+            right choices.
+        docs: Documents with this metric.
+        aggregate: lm-eval's function from any list of :attr:`DocScores.items` to the number, for paired
+            resampling; None for a group.
+        members: Of a group: leaf task -> weight, summing to 1.
+    """
+
+    aggregation: str
+    higher_is_better: bool | None
+    chance: float | None
+    docs: int
+    aggregate: Callable[[Sequence[Any]], Any] | None = field(default=None, compare=False)
+    members: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """lm-eval's results for one model.
+
+    Args:
+        aggregate: Every number of lm-eval's ``results`` and ``groups``, standard errors apart.
+        per_doc: What they are made of, tasks only.
+        metrics: What each number means.
+        samples: For each task the rows of ``--log-samples`` as lm-eval writes them, if asked for.
+    """
+
+    aggregate: dict[Key, float]
+    per_doc: dict[Key, DocScores]
+    metrics: dict[Key, Metric]
+    samples: dict[str, list[dict[str, Any]]]
+
+
+def collect_outcome(
+    tasks: Mapping[str, Task],
+    groups: Mapping[str, Group],
+    documents: Mapping[str, list[int] | None],
+    chances: Mapping[str, float | None],
+    *,
+    samples: bool = False,
+) -> Outcome:
+    """Return the scores of tasks whose every request has its answers in ``resps``.
+
+    Args:
+        tasks: Leaf tasks by name.
+        groups: Groups by name.
+        documents: For each task the numbers of the documents picked; None where they start at 0.
+        chances: For each task what picking at random scores.
+        samples: Whether to make the rows of ``--log-samples``.
+    """
+    outcome = Outcome({}, {}, {}, {})
+    reported: dict[str, dict[str, Any]] = {}  # what lm-eval's Group.aggregate reads
+    for name, task in tasks.items():
+        raw, rows = _score_documents(task, documents[name], samples)
+        if samples:
+            outcome.samples[name] = rows
+        reported[name] = {"sample_len": max((len(scored) for scored in raw.values()), default=0)}
+        for (metric, filter_name), scored in raw.items():
+            items = tuple(item for _, item in scored)
+            aggregate = task.aggregation().get(metric, mean)
+            number = aggregate(list(items))
+            reported[name][f"{metric},{filter_name}"] = number
+            if not _is_number(number):
+                continue
+            key = (name, metric, filter_name)
+            outcome.aggregate[key] = float(number)
+            doc_ids = np.asarray([doc_id for doc_id, _ in scored], dtype=np.int64)
+            outcome.per_doc[key] = DocScores(doc_ids, _numbers(items), items)
+            outcome.metrics[key] = Metric(
+                _aggregation_name(aggregate),
+                task.higher_is_better().get(metric),
+                chances[name] if metric in PICKED_RIGHT else None,
+                len(items),
+                aggregate,
+            )
+    for name, group in groups.items():
+        _collect_group(name, group, reported, outcome)
+    return outcome
+
+
+def chance_level(task: Task) -> float | None:
+    """Return what picking one of the choices at random scores on a task's requests; None where unknown.
+
+    Known for multiple choice scored by lm-eval itself: the mean over documents of 1 over the number of
+    choices, or of the share of right choices where several are right.
+    """
+    if task.OUTPUT_TYPE != "multiple_choice" or callable(task.get_config("process_results")):
+        return None
+    shares = []
+    for document in {instance.doc_id: instance.doc for instance in task.instances}.values():
+        choices = task.doc_to_choice(document)
+        target = task.doc_to_target(document)
+        shares.append((len(set(target)) if isinstance(target, list) else 1) / len(choices))
+    return float(np.mean(shares))
+
+
+def _score_documents(
+    task: Task, documents: list[int] | None, samples: bool
+) -> tuple[dict[tuple[str, str], list[tuple[int, Any]]], list[dict[str, Any]]]:
+    """Return ``(metric, filter) -> [(document number, item)]`` in lm-eval's order, and the sample rows."""
+    task.apply_filters()
+    by_document: dict[int, list[Instance]] = defaultdict(list)
+    for instance in task.instances:
+        by_document[instance.doc_id].append(instance)
+    raw: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
+    rows = []
+    for filter_name in task.instances[0].filtered_resps:
+        for index, instances in by_document.items():
+            instances = sorted(instances, key=lambda instance: instance.idx)
+            # A copy: lm-eval reads documents anew for each evaluation, so tasks may alter them.
+            document = copy.deepcopy(instances[0].doc)
+            scores = task.process_results(
+                document, [instance.filtered_resps[filter_name] for instance in instances]
+            )
+            number = index if documents is None else documents[index]
+            for metric, item in scores.items():
+                raw[metric, filter_name].append((number, item))
+            if samples:
+                rows.append(_sample_row(task, number, document, instances, filter_name, scores))
+    return raw, rows
+
+
+def _sample_row(
+    task: Task,
+    number: int,
+    document: Any,
+    instances: list[Instance],
+    filter_name: str,
+    scores: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return one row as ``lm_eval.evaluate`` logs it."""
+    target = task.doc_to_target(document)
+    written = json.dumps(instances[0].doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return {
+        "doc_id": number,
+        "doc": document,
+        "target": target,
+        "arguments": [instance.args for instance in instances],
+        "resps": [instance.resps for instance in instances],
+        "filtered_resps": [instance.filtered_resps[filter_name] for instance in instances],
+        "filter": filter_name,
+        "metrics": list(scores),
+        "doc_hash": hash_string(written),
+        "prompt_hash": hash_string(instances[0].arguments[0]),
+        "target_hash": hash_string(str(target)),
+        **scores,
+    }
+
+
+def _collect_group(name: str, group: Group, reported: Mapping[str, Any], outcome: Outcome) -> None:
+    """Add a group's numbers: lm-eval's own aggregate, and the weights that it gave each leaf task."""
+    numbers = group.aggregate(reported)
+    leaves = list(dict.fromkeys(task.task_name for task in group.get_all_tasks()))
+    for setting in group.aggregate_metric_list or []:
+        filters = {f for task, metric, f in outcome.aggregate if metric == setting.metric and task in leaves}
+        for filter_name in sorted(filters):
+            number = numbers.get(f"{setting.metric},{filter_name}")
+            if number is None:
+                continue
+            keys = [
+                key for leaf in leaves if (key := (leaf, setting.metric, filter_name)) in outcome.aggregate
+            ]
+            sizes = [reported[key[0]]["sample_len"] if setting.weight_by_size else 1 for key in keys]
+            weights = {key[0]: size / sum(sizes) for key, size in zip(keys, sizes, strict=True)}
+            metrics = [outcome.metrics[key] for key in keys]
+            directions = {metric.higher_is_better for metric in metrics}
+            chances = [metric.chance for metric in metrics]
+            chance = None
+            if None not in chances:
+                chance = float(np.dot(list(weights.values()), np.asarray(chances, dtype=np.float64)))
+            key = (name, setting.metric, filter_name)
+            outcome.aggregate[key] = float(number)
+            outcome.metrics[key] = Metric(
+                "group",
+                directions.pop() if len(directions) == 1 else None,
+                chance,
+                sum(metric.docs for metric in metrics),
+                members=weights,
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float | np.bool_ | np.number)
+
+
+def _numbers(items: Sequence[Any]) -> np.ndarray | None:
+    """Return items as float64, ``[doc]`` or ``[doc, part]``; None where they are not all numbers."""
+    if all(_is_number(item) for item in items):
+        return np.asarray(items, dtype=np.float64)
+    is_row = all(isinstance(item, tuple | list) and all(map(_is_number, item)) for item in items)
+    if is_row and len({len(item) for item in items}) == 1:
+        return np.asarray(items, dtype=np.float64)
+    return None
+
+
+def _aggregation_name(function: Callable[..., Any]) -> str:
+    return next((name for name, known in AGGREGATION_REGISTRY.items() if known is function), "custom")

@@ -1,0 +1,286 @@
+"""lm-eval's requests as token sequences: what a model has to score, in lm-eval's own tokenisation."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from depthprobe.errors import LoadError, OptionError, TextError, first_line
+from depthprobe.evaluation.harness.isolation import quiet
+from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.evaluation.harness.tasks import Tasks
+from depthprobe.evaluation.scores import ScoreRequest
+from depthprobe.models.loading.checkpoint import choose_class
+from depthprobe.models.loading.loading import Checkpoint, LoadedModel, context_limit
+
+# Requests whose texts are encoded together: enough for every core, few enough to keep in memory.
+ENCODED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Requests:
+    """All that a set of tasks asks of a model.
+
+    Args:
+        score: The distinct sequences to score.
+        score_index: For every lm-eval request that is scored, which of ``score`` its answer is made of: one,
+            or several windows of a document whose log-probabilities add up.
+        generation: Requests for generated text, one as often as it is to be repeated.
+        truncated: Requests that lose their beginning because the model has not enough positions.
+    """
+
+    score: list[ScoreRequest]
+    score_index: list[tuple[Instance, tuple[int, ...]]]
+    generation: list[Instance]
+    truncated: int
+
+
+class TokenizingLM(HFLM):
+    """lm-eval's Hugging Face model, which hands out the token pairs it would score instead of scoring them.
+
+    So that BOS and prefix tokens, the border between context and continuation, and the windows of long
+    documents are lm-eval's own. Generation is left as it is.
+    """
+
+    def __init__(self, model: LoadedModel, options: TaskOptions, batch_size: int) -> None:
+        named = isinstance(options.apply_chat_template, str) and isinstance(_templates(model.tokenizer), dict)
+        super().__init__(
+            pretrained=model.model,
+            # lm-eval gives it a pad token where there is none
+            tokenizer=copy.deepcopy(model.tokenizer),
+            max_length=options.max_length,
+            batch_size=batch_size,
+            # lm-eval itself checks the name of a template and then takes the default one all the same
+            chat_template_args={"chat_template": options.apply_chat_template} if named else None,
+        )
+        self._pairs: list[tuple[list[int], list[int]]] = []
+        self._encoded: dict[str, list[int]] = {}
+
+    def encode_ahead(self, instances: Sequence[Instance]) -> None:
+        """Encode the texts that these requests will ask for, on all cores at once.
+
+        lm-eval encodes them one by one, the context anew for each of its continuations; with a few thousand
+        long prompts that takes minutes. A text not foreseen here is encoded when it is asked for.
+        """
+        pairs = [i.args[:2] for i in instances if i.request_type == "loglikelihood" and i.args[0]]
+        texts = {text for context, rest in pairs for text in (context.rstrip(), context + rest)}
+        first = self.tokenizer.decode(self.prefix_token_id)  # where a text begins with it none is added
+        wanted = [text for text in texts if text and not text.startswith(first)]
+        encoded = self.tokenizer(wanted)["input_ids"] if wanted else []
+        self._encoded = dict(zip(wanted, encoded, strict=True))
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **settings: Any,
+    ) -> list[int]:
+        """Return the tokens of a text as lm-eval encodes it."""
+        if add_special_tokens is None and not left_truncate_len and string in self._encoded:
+            return self._encoded[string]
+        return super().tok_encode(string, add_special_tokens, left_truncate_len, **settings)
+
+    def token_pairs(self, instance: Instance) -> list[tuple[list[int], list[int]]]:
+        """Return ``(context, continuation)`` of one request; several where a long document is windowed."""
+        self._pairs = []
+        getattr(self, instance.request_type)([instance], disable_tqdm=True)
+        return self._pairs
+
+    def _loglikelihood_tokens(
+        self, requests: list[Any], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        self._pairs += [(context, continuation) for _, context, continuation in requests]
+        return [(0.0, False)] * len(requests)
+
+
+def check_checkpoint(options: TaskOptions, checkpoint: Checkpoint) -> None:
+    """Raise an error where lm-eval could not ask a model, before its weights are read.
+
+    Raises:
+        LoadError: if the model does not predict the next token, or its tokenizer has no first token to give.
+        OptionError: if a chat template is asked for that the tokenizer does not have.
+    """
+    name = checkpoint.source.name
+    if checkpoint.config is not None and choose_class(checkpoint.config).__name__ in (
+        "AutoModelForMaskedLM",
+        "AutoModel",
+    ):
+        _refuse_not_causal(name)
+    _check_tokenizer(options, name, checkpoint.tokenizer)
+
+
+def open_lm(options: TaskOptions, model: LoadedModel, batch_size: int) -> TokenizingLM:
+    """Return lm-eval's view of a loaded model.
+
+    Raises:
+        LoadError: as :func:`check_checkpoint`.
+        OptionError: as :func:`check_checkpoint`, or if ``max_length`` is beyond the model's positions.
+    """
+    if not model.model.can_generate():
+        _refuse_not_causal(model.source.name)
+    _check_tokenizer(options, model.source.name, model.tokenizer)
+    limit = context_limit(model.model)
+    if options.max_length is not None and limit is not None and options.max_length > limit:
+        raise OptionError(
+            f"--max-length {options.max_length} is beyond the model's {limit} positions.",
+            f"Ask for {limit} or less.",
+        )
+    with quiet():
+        return TokenizingLM(model, options, batch_size)
+
+
+def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None] | None = None) -> Requests:
+    """Return what the tasks ask, with lm-eval's prompts and few-shot examples, tokenised.
+
+    Raises:
+        OptionError: if a task's generation leaves no room for its prompt.
+        TextError: if a document gives nothing to score, or more than the model can take.
+    """
+    options = tasks.options
+    instances: list[Instance] = []
+    with quiet(advance), tasks.randomness.advancing():
+        for name, task in tasks.tasks.items():
+            try:
+                task.build_all_requests(
+                    limit=_limit_of(task, options),
+                    samples=options.documents(name),
+                    rank=0,
+                    world_size=1,
+                    system_instruction=options.system_instruction,
+                    apply_chat_template=bool(options.apply_chat_template),
+                    fewshot_as_multiturn=options.fewshot_as_multiturn is not False,
+                    chat_template=lm.apply_chat_template if options.apply_chat_template else None,
+                )
+            except (AssertionError, ValueError) as error:
+                raise TextError(f"The prompts of {name} cannot be built: {first_line(error)}.") from error
+            instances += task.instances
+        return _tokenise(instances, lm)
+
+
+def count_documents(tasks: Tasks) -> int:
+    """Return how many documents the tasks ask about."""
+    total = 0
+    for name, task in tasks.tasks.items():
+        chosen, limit, count = (
+            tasks.options.documents(name),
+            _limit_of(task, tasks.options),
+            len(task.eval_docs),
+        )
+        total += len(chosen) if chosen is not None else count if limit is None else min(limit, count)
+    return total
+
+
+def _limit_of(task: Any, options: TaskOptions) -> int | None:
+    """Return the most documents asked of a task, None for all."""
+    limit = options.limit
+    if limit is None or limit >= 1:
+        return None if limit is None else int(limit)
+    return math.ceil(len(task.eval_docs) * limit)
+
+
+def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
+    """Return the requests as tokens, identical ones once."""
+    requests = Requests([], [], [], 0)
+    seen: dict[ScoreRequest, int] = {}
+    shared: dict[int, int] = {}  # one object an id: MMLU's prompts hold tens of millions of ids
+    truncated = 0
+    for number, instance in enumerate(instances):
+        if number % ENCODED_AT_ONCE == 0:
+            lm.encode_ahead(instances[number : number + ENCODED_AT_ONCE])
+        if instance.request_type == "generate_until":
+            requests.generation.extend([instance] * (instance.repeats or 1))
+            truncated += _loses_context(instance, lm)
+            continue
+        indices = []
+        for context, continuation in _pairs(instance, lm):
+            tokens = context + continuation
+            # the model reads all but the last token, so one more than its positions may stand here
+            kept = tokens[-(lm.max_length + 1) :]
+            truncated += len(kept) < len(tokens)
+            request = ScoreRequest(tuple(shared.setdefault(t, t) for t in kept), len(continuation))
+            index = seen.setdefault(request, len(requests.score))
+            if index == len(requests.score):
+                requests.score.append(request)
+            indices.append(index)
+        requests.score_index.append((instance, tuple(indices)))
+    lm.encode_ahead([])  # frees the last ones
+    return Requests(requests.score, requests.score_index, requests.generation, truncated)
+
+
+def _pairs(instance: Instance, lm: TokenizingLM) -> list[tuple[list[int], list[int]]]:
+    """Return the token pairs of a request, each of which can be scored."""
+    where = f"Document {instance.doc_id} of {instance.task_name}"
+    try:
+        pairs = lm.token_pairs(instance)
+    except (AssertionError, IndexError) as error:  # an empty context after its spaces, an empty continuation
+        raise TextError(f"{where} gives no token to score.", "Leave it out with --samples.") from error
+    for context, continuation in pairs:
+        if not context or not continuation:
+            raise TextError(f"{where} gives no token to score.", "Leave it out with --samples.")
+        if len(continuation) > lm.max_length:
+            raise TextError(
+                f"{where} has {len(continuation)} tokens to score, and the model takes {lm.max_length}.",
+                "Leave it out with --samples.",
+            )
+    return pairs
+
+
+def _loses_context(instance: Instance, lm: TokenizingLM) -> bool:
+    """Return whether the prompt of a request for text is longer than what its answer leaves of the model.
+
+    Raises:
+        OptionError: if the answer leaves nothing.
+    """
+    context, settings = instance.args[:2]
+    try:
+        wanted = normalize_gen_kwargs(settings, lm.max_gen_toks)["max_gen_toks"]
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"{first_line(error)}.", "Check --gen-kwargs.") from error
+    room = lm.max_length - wanted
+    if room < 1:
+        raise OptionError(
+            f"The task {instance.task_name} generates {lm.max_length - room} tokens, "
+            f"which leaves no room for its prompts in the model's {lm.max_length}.",
+            f"Ask for less, for example --gen-kwargs max_gen_toks={lm.max_length // 2}.",
+        )
+    return len(lm.tok_encode(context)) > room
+
+
+def _check_tokenizer(options: TaskOptions, name: str, tokenizer: Any) -> None:
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise LoadError(
+            f"The tokenizer of {name} has neither a first nor an end token, and lm-eval needs one of them.",
+            "Set bos_token or eos_token in its tokenizer_config.json.",
+        )
+    if not options.apply_chat_template:
+        return
+    templates = _templates(tokenizer)
+    wanted = options.apply_chat_template if isinstance(options.apply_chat_template, str) else "default"
+    if not templates:
+        raise OptionError(
+            f"{name} has no chat template, which --apply-chat-template asks for.",
+            "Leave the option out, or choose a model tuned for chat.",
+        )
+    if isinstance(templates, dict) and wanted not in templates:
+        raise OptionError(
+            f"{name} has no chat template named {wanted}.", f"Its templates: {', '.join(sorted(templates))}."
+        )
+
+
+def _templates(tokenizer: Any) -> str | dict[str, str] | None:
+    return getattr(tokenizer, "chat_template", None)
+
+
+def _refuse_not_causal(name: str) -> None:
+    raise LoadError(
+        f"{name} does not predict the next token (a masked-language model, say): lm-eval cannot score it.",
+        "Choose a causal language model.",
+    )

@@ -1,0 +1,1 @@
+"""What a run finds outside itself: the hub, the disk, the devices, the libraries."""

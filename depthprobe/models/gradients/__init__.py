@@ -1,0 +1,1 @@
+"""Losses and gradients of a model, a few blocks at a time."""

@@ -1,0 +1,349 @@
+"""What a model name stands for, and the files behind it on the hub or on the disk.
+
+A name is settled before anything large is fetched; files are fetched before anything is loaded. So what the
+hub refuses and what a file has wrong never mix in one error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from depthprobe.builtin import PREFIX, embedded_models
+from depthprobe.errors import DepthprobeError, LoadError
+from depthprobe.models.loading import gguf, hub, original_llama
+from depthprobe.models.loading.options import split_name
+from depthprobe.models.loading.weights import (
+    WEIGHT_NAMES,
+    check_whole,
+    fingerprint_of,
+    shard_names,
+    weight_files,
+)
+
+Layout = Literal["transformers", "meta", "gguf"]
+
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.vocab", "*.bpe"]
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ["adapter_model.safetensors", "adapter_model.bin"]
+
+
+@dataclass(frozen=True)
+class AdapterSource:
+    """A PEFT adapter, known before its weights are read.
+
+    ``location`` is a hub id or a directory; ``commit`` that of a hub id; ``fingerprint`` the SHA-256 over a
+    directory's files; ``base`` the model that it says it was trained on.
+    """
+
+    name: str
+    location: str
+    commit: str | None
+    fingerprint: str | None
+    base: str | None
+
+    def describe(self) -> dict[str, str | None]:
+        """Return what tells this adapter from others, for a run's manifest."""
+        return {
+            "id": self.name,
+            "commit": self.commit,
+            "fingerprint": self.fingerprint,
+            "base": self.base,
+        }
+
+    @property
+    def identity(self) -> str:
+        """Return what decides the numbers: a directory's contents rather than its place."""
+        return (
+            f"{Path(self.name).name if self.commit is None else self.name}@{self.commit or self.fingerprint}"
+        )
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a name turned out to stand for, known before any weight is read.
+
+    ``location`` is what is loaded, a hub id or a directory; ``revision`` the resolved commit of a hub id;
+    ``fingerprint`` the SHA-256 over names and contents of a directory's config and weight files;
+    ``gguf_file`` the path of a GGUF file inside it; ``adapter`` what is merged into it; ``notes`` are
+    sentences for the user.
+    """
+
+    name: str
+    location: str
+    revision: str | None
+    fingerprint: str | None
+    layout: Layout
+    notes: tuple[str, ...] = ()
+    gguf_file: str | None = None
+    adapter: AdapterSource | None = None
+
+    @property
+    def identity(self) -> str:
+        """Return what decides the numbers: a directory is known by its contents, it may move."""
+        if self.fingerprint is not None:
+            return self.gguf_file or Path(self.location).name
+        return self.location if self.gguf_file is None else f"{self.location}:{self.gguf_file}"
+
+
+def resolve_model(name: str, revision: str | None = None, adapter: str | None = None) -> ModelSource:
+    """Return what a model name stands for: an embedded model, a directory, or a hub id at a commit.
+
+    Args:
+        name: ``builtin:NAME``, an existing directory or .gguf file, or NAMESPACE/NAME on the hub, also as
+            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``; what lies on the disk wins.
+        revision: Branch, tag or commit of a hub id.
+        adapter: Name of an adapter for it, as :func:`resolve_adapter` takes it.
+
+    Raises:
+        LoadError: If there is no such model, it may not be read, or it holds nothing that can be loaded.
+        OptionError: If two different revisions are named.
+        MachineError: If the hub cannot be reached and the cache does not help.
+    """
+    source = _resolve(name, revision)
+    return source if adapter is None else replace(source, adapter=resolve_adapter(adapter))
+
+
+def _resolve(name: str, revision: str | None) -> ModelSource:
+    if name.startswith(PREFIX):
+        return _resolve_directory(name, _embedded_directory(name), revision)
+    path = Path(name).expanduser()
+    if path.is_dir() and name:
+        return _resolve_directory(name, path.resolve(), revision)
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return _resolve_directory(name, path.resolve().parent, revision, path.name)
+    if path.is_file():
+        hint = "Name the directory that holds config.json and the weights."
+        raise LoadError(f"{name} is a file, not a model.", hint)
+    repo, file, revision = split_name(name, revision)
+    path = Path(repo).expanduser()
+    if path.is_dir():
+        return _resolve_directory(repo if file is None else name, path.resolve(), revision, file)
+    if _is_path(repo):
+        hint = "Check the path, or give NAMESPACE/NAME for a model on the hub."
+        raise LoadError(f"There is no directory {name!r}.", hint)
+    return _resolve_hub(repo, file, revision)
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~", "\\")) or name.endswith("/") or name.count("/") > 1
+
+
+def resolve_adapter(name: str) -> AdapterSource:
+    """Return the adapter that a name stands for: a directory, or a hub id, also as ``ID@REVISION``.
+
+    Raises:
+        LoadError: If there is no such adapter, or what is there is none.
+        MachineError: If the hub cannot be reached and the cache does not help.
+    """
+    path = Path(name).expanduser()
+    commit = fingerprint = None
+    if path.is_dir() and name:
+        config = path / ADAPTER_CONFIG if (path / ADAPTER_CONFIG).is_file() else None
+        location = str(path.resolve())
+    elif _is_path(name):
+        raise LoadError(f"There is no directory {name!r}.", "Check the path of --adapter.")
+    else:
+        location, _, revision = split_name(name, None)
+        config = hub.fetch_file(location, ADAPTER_CONFIG, revision)
+        commit = None if config is None else config.parent.name
+    if config is None:
+        problem = f"{name} has no {ADAPTER_CONFIG}, so it is no adapter."
+        raise LoadError(problem, "Give --adapter what peft's save_pretrained wrote.")
+    base = _base_of(name, config)
+    if commit is None:
+        fingerprint = fingerprint_of([config, *check_adapter_weights(name, path)])
+    return AdapterSource(name if commit is None else location, location, commit, fingerprint, base)
+
+
+def check_adapter_weights(name: str, folder: Path) -> list[Path]:
+    """Return an adapter's weight files, each checked to be whole.
+
+    Raises:
+        LoadError: If there are none, or one is truncated or damaged.
+    """
+    files = [folder / file for file in ADAPTER_WEIGHTS if (folder / file).is_file()]
+    if not files:
+        wanted = " or ".join(ADAPTER_WEIGHTS)
+        raise LoadError(f"{name} has an {ADAPTER_CONFIG} but no weights.", f"Put {wanted} beside it.")
+    for file in files:
+        check_whole(name, file)
+    return files
+
+
+def _base_of(name: str, config: Path) -> str | None:
+    try:
+        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError, OSError) as error:
+        raise LoadError(f"{ADAPTER_CONFIG} of {name} is damaged.", "Download the file again.") from error
+    return base if isinstance(base, str) and base else None
+
+
+def _embedded_directory(name: str) -> Path:
+    models = embedded_models()
+    if name in models:
+        return models[name]
+    hint = f"There are: {', '.join(models)}." if models else "This installation carries no embedded model."
+    near = difflib.get_close_matches(name, models, n=1)
+    hint = f"Did you mean {near[0]}? {hint}" if near else hint
+    raise LoadError(f"There is no embedded model {name}.", hint)
+
+
+def _resolve_directory(
+    name: str, folder: Path, revision: str | None, gguf_file: str | None = None
+) -> ModelSource:
+    if revision is not None:
+        raise LoadError(f"{name} is a directory and has no revision {revision!r}.", "Leave out --revision.")
+    names = [path.name for path in folder.iterdir()]
+    small = {path for pattern in SMALL_FILES for path in folder.glob(pattern)}
+    has_weights = any(file in names for pair in WEIGHT_NAMES for file in pair)
+    original = next((f for f in (folder, folder / "original") if original_llama.is_original_layout(f)), None)
+    ggufs = gguf.model_files(names)
+    if gguf_file is not None or (ggufs and not has_weights and original is None):
+        file = gguf.choose_file(name, ggufs, gguf_file)
+        mark, note = fingerprint_of([folder / file, *small]), gguf.conversion_note(name)
+        return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file)
+    if ADAPTER_CONFIG in names and not has_weights:
+        raise _adapter_named_as_model(name, folder / ADAPTER_CONFIG)
+    layout: Layout = "transformers"
+    notes: tuple[str, ...] = ()
+    if "config.json" in names:
+        indexes = [folder / index for _, index in WEIGHT_NAMES if index in names]
+        # Configuration and tokenizer files too: what a text turns into decides the numbers as well.
+        small |= set(folder.glob("*.py"))
+        files = [*weight_files(name, folder), *indexes, *(small - set(indexes))]
+    else:
+        if original is None:
+            raise _nothing_to_load(name, names)
+        folder, layout = original, "meta"
+        files = [
+            *original_llama.weight_files(folder),
+            folder / "params.json",
+            *folder.glob("tokenizer.model"),
+        ]
+        notes = (f"{name} is Meta's original layout; converting it in memory.",)
+    return ModelSource(name, str(folder), None, fingerprint_of(files), layout, notes)
+
+
+def _resolve_hub(repo: str, file: str | None, revision: str | None) -> ModelSource:
+    if file is not None:
+        return _resolve_hub_gguf(f"{repo}:{file}", repo, file, revision)
+    config = hub.fetch_file(repo, "config.json", revision)
+    if config is not None:
+        commit = config.parent.name
+        if any(hub.is_cached(repo, name, commit) for pair in WEIGHT_NAMES for name in pair):
+            return ModelSource(repo, repo, commit, None, "transformers")
+        # Some repositories of GGUF files and of adapters hold the configuration of the model as well.
+        files = hub.list_files(repo, commit) or hub.cached_files(repo, commit)
+        if not any(name in files for pair in WEIGHT_NAMES for name in pair):
+            if ADAPTER_CONFIG in files:
+                raise _adapter_named_as_model(repo, hub.fetch_file(repo, ADAPTER_CONFIG, commit))
+            if gguf.model_files(files):
+                return _resolve_hub_gguf(repo, repo, None, commit, files)
+        return ModelSource(repo, repo, commit, None, "transformers")
+    for subfolder in ("", "original/"):
+        params = hub.fetch_file(repo, f"{subfolder}params.json", revision)
+        if params is None:
+            continue
+        # Another repository's revisions are not the twin's: whoever names one gets just that.
+        twin = _resolve_twin(f"{repo}-hf") if revision is None and not subfolder else None
+        if twin is not None:
+            note = f"{repo} is Meta's original layout; loading its twin {twin.location}."
+            return replace(twin, name=repo, notes=(note,))
+        commit = (params.parent.parent if subfolder else params.parent).name
+        note = f"{repo} is Meta's original layout; converting it in memory."
+        return ModelSource(repo, repo, commit, None, "meta", (note,))
+    adapter = hub.fetch_file(repo, ADAPTER_CONFIG, revision)
+    if adapter is not None:
+        raise _adapter_named_as_model(repo, adapter)
+    files = hub.list_files(repo, revision) or hub.cached_files(repo, revision)
+    if gguf.model_files(files):
+        return _resolve_hub_gguf(repo, repo, None, revision, files)
+    raise _nothing_to_load(repo, files)
+
+
+def _resolve_hub_gguf(
+    name: str, repo: str, file: str | None, revision: str | None, files: list[str] | None = None
+) -> ModelSource:
+    """Return the GGUF file of a repository that is meant; it is fetched, as nothing stands beside it."""
+    files = files or hub.list_files(repo, revision)
+    # Where the hub cannot be asked for a list, a file that was named may still be in the cache.
+    chosen = file if file and not files else gguf.choose_file(name, gguf.model_files(files), file)
+    gguf.require_package(name)
+    path = hub.fetch_file(repo, chosen, revision)
+    if path is None:
+        raise LoadError(f"{repo} has no file {chosen}.", "Name one of the GGUF files on its page.")
+    commit = path.parents[chosen.count("/")].name
+    notes = (gguf.conversion_note(name),)
+    return ModelSource(name, repo, commit, None, "gguf", notes, gguf_file=chosen)
+
+
+def _resolve_twin(name: str) -> ModelSource | None:
+    """Return the repository in transformers' layout beside an original one, None if out of reach."""
+    try:
+        config = hub.fetch_file(name, "config.json", None)
+    except DepthprobeError:  # absent, gated for this user, or not in the cache: the original will do
+        return None
+    return ModelSource(name, name, config.parent.name, None, "transformers") if config is not None else None
+
+
+def _adapter_named_as_model(name: str, config: Path | None) -> LoadError:
+    base = None if config is None else _base_of(name, config)
+    if base is None:
+        hint = f"Name the model it was trained on and add --adapter {name}."
+        return LoadError(f"{name} is an adapter, not a model.", hint)
+    return LoadError(
+        f"{name} is an adapter of {base}, not a model.", f"Type {base} --adapter {name} instead."
+    )
+
+
+def _nothing_to_load(name: str, files: list[str]) -> LoadError:
+    problem = f"{name} has no config.json, so it is no model that transformers can load."
+    if "params.json" in files:
+        hint = "Complete the download of Meta's original files, or name a model in transformers' layout."
+        return LoadError(f"{name} has params.json but no consolidated.*.pth beside it.", hint)
+    return LoadError(
+        problem, "Name a model with config.json and *.safetensors, or with Meta's original files."
+    )
+
+
+def original_folder(source: ModelSource, weights: bool = True) -> Path:
+    """Return the local directory with Meta's original files, the tensors only with ``weights``."""
+    if source.revision is None:
+        return Path(source.location)
+    wanted = ["params.json", "tokenizer.model", *(["consolidated.*.pth"] if weights else [])]
+    folder = hub.download(
+        source.location, source.revision, wanted + [f"original/{pattern}" for pattern in wanted]
+    )
+    original = next((f for f in (folder, folder / "original") if (f / "params.json").is_file()), None)
+    if original is None or (weights and not original_llama.is_original_layout(original)):
+        raise _nothing_to_load(source.location, ["params.json"])
+    return original
+
+
+def fetch_small_files(source: ModelSource, with_code: bool) -> Path:
+    """Return the local directory with configuration and tokenizer, and the model's own code if wanted."""
+    if source.revision is None:
+        return Path(source.location)
+    if source.gguf_file is not None:  # one file holds all, and lies in the cache
+        return hub.download(source.location, source.revision, [source.gguf_file])
+    # Subfolders hold other formats and training states; only code may lie there.
+    wanted = [*SMALL_FILES, "*.py"] if with_code else SMALL_FILES
+    return hub.download(
+        source.location, source.revision, wanted, ignore=[f"*/{pattern}" for pattern in SMALL_FILES]
+    )
+
+
+def fetch_weights(source: ModelSource, folder: Path) -> None:
+    """Fetch exactly the weight files that will be loaded, into the directory of the small files."""
+    if source.revision is None:
+        return
+    for single, index in WEIGHT_NAMES:
+        if (folder / index).is_file():
+            hub.download(source.location, source.revision, shard_names(source.name, folder / index))
+            return
+        if hub.fetch_file(source.location, single, source.revision) is not None:
+            return

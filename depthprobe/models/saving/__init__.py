@@ -1,0 +1,1 @@
+"""Writing a model once as an ordinary transformers directory."""

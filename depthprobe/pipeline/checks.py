@@ -1,0 +1,79 @@
+"""What can be known of a request in milliseconds, before tasks, text, tokenizer or weights are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from depthprobe.errors import MachineError, RunError, TextError
+from depthprobe.models.loading import hub
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.models.loading.placement import choose_device, parse_dtype
+from depthprobe.models.loading.sources import ModelSource
+from depthprobe.results.naming import checked_name
+from depthprobe.texts.options import TextOptions
+
+# What config.json calls the number of blocks; other names are understood when transformers has read it.
+_BLOCKS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+
+
+def check_request(load: LoadOptions, output: Path, name: str | None) -> None:
+    """Raise where device, dtype, output or name cannot be used, as far as it shows at once.
+
+    Raises:
+        OptionError: if a name is none.
+        LoadError: if the device is not here, or does not compute in that dtype.
+        RunError: if the output is no directory.
+        MachineError: if it cannot be written.
+    """
+    parse_dtype(load.dtype, choose_device(load.device))
+    if name is not None:
+        checked_name(name)
+    there = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        problem = f"Results cannot go to {output}: {there} is not a directory."
+        raise RunError(problem, "Choose a directory with --output.")
+    # Where runs of other times may lie, those are found even where nothing can be written.
+    if there != output.absolute() and not os.access(there, os.W_OK):
+        raise MachineError(f"Cannot write in {there}: permission denied.", "Choose another --output.")
+
+
+def declared_layers(source: ModelSource) -> int | None:
+    """Return how many layers a model's configuration declares; None where that does not show at once."""
+    if source.layout != "transformers":
+        return None
+    path = Path(source.location) / "config.json"
+    if source.revision is not None:
+        path = hub.fetch_file(source.location, "config.json", source.revision) or path
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # told by those who read it in earnest
+    parts = [config, config.get("text_config")] if isinstance(config, dict) else []
+    found = {part[key] for part in parts if isinstance(part, dict) for key in _BLOCKS if key in part}
+    count = found.pop() if len(found) == 1 else None
+    return count if isinstance(count, int) and not config.get("is_encoder_decoder") else None
+
+
+@contextmanager
+def text_told(text: TextOptions, role: str, otherwise: str = "") -> Iterator[None]:
+    """Say of a text that nobody named, and that cannot be had, what it is for and what to do without it.
+
+    Args:
+        text: The text that the body opens or reads.
+        role: What it is, as in ``the text that prune-sweep ...``.
+        otherwise: What may be done instead of naming another one.
+    """
+    try:
+        yield
+    except (MachineError, TextError) as error:
+        if text.named:
+            raise
+        raise type(error)(
+            f"{error.problem} Nobody named that text: it is {role} by default.",
+            "Name another one with --dataset: builtin, which every Python has on disk, or a file of yours"
+            + (f"; {otherwise}." if otherwise else "."),
+        ) from error

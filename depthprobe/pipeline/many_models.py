@@ -1,0 +1,112 @@
+"""Several models measured for a comparison: one text, all checked, then each as its own command would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from depthprobe.comparing.agreement import settings_that_differ
+from depthprobe.comparing.sides import Side
+from depthprobe.errors import OptionError
+from depthprobe.interruption import several_told
+from depthprobe.models.loading.checkpoint import open_checkpoint
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.models.loading.sources import resolve_model
+from depthprobe.pipeline.checks import check_request
+from depthprobe.pipeline.request import Request
+from depthprobe.pipeline.run import run
+from depthprobe.pipeline.session import Session
+from depthprobe.pipeline.watch import Watcher
+from depthprobe.probes.preparation import prepare
+from depthprobe.texts.options import TextOptions, default_options
+from depthprobe.texts.samples import open_text
+
+
+def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> TextOptions:
+    """Return the one text for all: the one named, else that of finished runs, else a default for all.
+
+    The default is the built-in text as soon as one model is embedded, since those read nothing else.
+
+    Raises:
+        OptionError: if a finished run was measured on another text.
+    """
+    finished = [side for side in sides if not side.is_model]
+    wanted = dict(given)
+    known = (finished[0].runs[probe].manifest["settings"].get("text") or {}) if finished else {}
+    if wanted.get("dataset") is None and known:
+        if "sha256" in known:
+            raise OptionError(
+                f"{finished[0].argument} was measured on the local text {known.get('dataset')}.",
+                "Name that text with --dataset, so that the models are measured on it too.",
+            )
+        wanted |= {key: known.get(key) for key in ("dataset", "config", "split", "column", "seed")}
+        wanted |= {key: known.get(key) for key in ("samples", "seq_len") if wanted.get(key) is None}
+    embedded = any(side.argument.startswith("builtin:") for side in sides if side.is_model)
+    text = default_options(embedded=embedded, **wanted)
+    for side in finished:
+        differing = settings_that_differ(side.runs[probe].manifest["settings"], text.settings())
+        if differing:
+            raise OptionError(
+                f"{side.argument} was measured on another text than is asked for: {'; '.join(differing)}.",
+                "Ask for the same text, or measure it again.",
+            )
+    return text
+
+
+def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, watch: Watcher) -> int | None:
+    """Return the tokens a sample that all models take, where one takes fewer than others; else None.
+
+    Every model is looked up and its configuration and tokenizer read before the first one is measured.
+
+    Raises:
+        LoadError: if a model cannot be found or used.
+        TextError: if ``--seq-len`` is beyond one of them.
+    """
+    limits = {}
+    for side in sides:
+        if side.is_model:
+            with watch.stage(f"Looking up {side.argument}", None, ""):
+                checkpoint = open_checkpoint(resolve_model(side.argument, None, None), load)
+            limits[side.argument] = text.length(checkpoint.context_tokens)
+    # Where all take the same, each cuts its samples there by itself, and its runs stay what they are.
+    if len(set(limits.values())) == 1:
+        return None
+    shortest = min(limits, key=lambda name: limits[name])
+    watch.say(f"{shortest} takes {limits[shortest]} tokens, so samples of all are cut there.")
+    return limits[shortest]
+
+
+def check_asked(requests: Sequence[Request], watch: Watcher) -> None:
+    """Raise what is wrong with a comparison as far as it shows before a model is looked at."""
+    for request in requests:
+        check_request(request.load, request.output, None)
+        if request.text is not None and not request.text.is_on_hub:
+            open_text(request.text)
+        prepare(request.probe, request.asked).look(watch.stage)
+
+
+def measure_sides(sides: Sequence[Side], requests: Sequence[Request], watch: Watcher) -> list[Side] | None:
+    """Return the sides with a run of every probe, measured now or found; None where another process has them.
+
+    Each model is loaded once, whatever is measured of it.
+
+    Args:
+        sides: Those that are models are measured.
+        requests: What is measured of each, one a probe; their model does not count.
+        watch: Told how it goes.
+    """
+    measured: list[Side] = []
+    for side in sides:
+        if not side.is_model:
+            measured.append(side)
+            continue
+        watch.say(f"Model: {side.argument}.")
+        runs, session = {}, Session()
+        for request in requests:
+            with several_told([each.directory for side in measured for each in side.runs.values()]):
+                found = run(replace(request, model=side.argument), watch, session)
+            if found is not None:
+                runs[request.probe] = found
+        measured.append(replace(side, runs=runs))
+    return measured if all(not side.is_model for side in measured) else None

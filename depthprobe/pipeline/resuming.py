@@ -1,0 +1,70 @@
+"""Unfinished work of a run: where it is kept, and that only the same run continues it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from depthprobe.interruption import NOTHING
+from depthprobe.machine.processes import Processes
+from depthprobe.results.journal import Journal, pieces_in, read_settings
+from depthprobe.results.manifest import canonical
+from depthprobe.results.naming import differences
+from depthprobe.results.places import Place
+
+# What a journal holds beside the work itself: what was asked.
+ASKED = "work"
+
+
+def kept(unfinished: Path, total: int | None = None) -> str:
+    """Return the sentence on what is left of an interrupted run, by what is really on disk.
+
+    Args:
+        unfinished: The directory of the unfinished work.
+        total: How many pieces the whole run has, where that is known.
+    """
+    done = len(pieces_in(unfinished) - {ASKED})
+    if not done:
+        return NOTHING
+    of = f"{done} of {total} pieces" if total else "1 piece" if done == 1 else f"{done} pieces"
+    are = "is" if done == 1 else "are"
+    return f"Interrupted: {of} {are} on disk in {unfinished}; the same command continues."
+
+
+def drop_empty(unfinished: Path) -> None:
+    """Remove a directory of unfinished work that holds no finished piece, so that it claims none."""
+    if not pieces_in(unfinished) - {ASKED}:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def open_in_turn(unfinished: Path, settings: dict[str, Any], processes: Processes) -> Journal:
+    """Return the journal, opened by the first process before the others."""
+    journal = Journal.open(unfinished, settings) if processes.rank == 0 else None
+    processes.wait()
+    return journal or Journal.open(unfinished, settings, writer=processes.rank)
+
+
+def usual_place(place: Place) -> Path:
+    """Return the directory of a place's unfinished work, unless other work lies there."""
+    return place.directory.with_name(f".{place.directory.name}.unfinished")
+
+
+def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
+    """Return the directory of a place's unfinished work, and why it is not that of an earlier start.
+
+    Args:
+        place: Where the run will be.
+        settings: What decides the numbers; work under others is left alone.
+    """
+    usual = usual_place(place)
+    there = read_settings(usual)
+    if there is None or canonical(there) == canonical(settings):
+        return usual, ""
+    changed = ", ".join(f"{key} {value}" for key, value in sorted(differences(there, settings).items()))
+    digest = hashlib.sha256(canonical(settings).encode()).hexdigest()[:8]
+    return (
+        usual.with_name(f".{place.directory.name}-{digest}.unfinished"),
+        f"An unfinished run with other settings ({changed}) stays in {usual}; this one starts anew.",
+    )

@@ -1,0 +1,313 @@
+"""The one way of a measurement: reserve a place -> load -> texts -> measure, journalled -> save."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from depthprobe import interruption
+from depthprobe.builtin import PREFIX
+from depthprobe.errors import OptionError
+from depthprobe.machine.processes import ALONE, Processes
+from depthprobe.machine.provenance import Usage, libraries, versions
+from depthprobe.measurement import Measurement
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.loading.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
+from depthprobe.pipeline.checks import check_request, declared_layers, text_told
+from depthprobe.pipeline.request import Request, before_measuring
+from depthprobe.pipeline.resuming import ASKED, drop_empty, kept, open_in_turn, unfinished_of
+from depthprobe.pipeline.session import Session
+from depthprobe.pipeline.watch import Silent, Watcher
+from depthprobe.probes.preparation import Preparation, Work, prepare
+from depthprobe.results.journal import Journal
+from depthprobe.results.places import Place, may_be_finished
+from depthprobe.results.runs import Run
+from depthprobe.results.store import reserve, save
+from depthprobe.texts.samples import NO_SAMPLES, Samples
+
+
+def run(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Run | None:
+    """Return the saved run that the request describes, measured now unless it is already there.
+
+    Everything that can be wrong with the request is found before the weights are read, and nothing
+    appears under the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process
+    measures its part; the first one saves and returns the run, the others return None. What several
+    measurements share is fetched once if they are given the same ``session``.
+    """
+    usage = Usage()
+    processes = Processes.here()
+    try:
+        with interruption.told(lambda: before_measuring(request)):
+            return _Way(request, watch, session, processes, usage).run()
+    finally:
+        processes.part()
+
+
+def measure(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Measurement:
+    """Return what the request describes, measured now in this process; nothing is left on the disk."""
+    return _Way(request, watch, session, ALONE, Usage()).measure()
+
+
+@dataclass
+class _Ready:
+    """All that measuring needs."""
+
+    model: LoadedModel
+    anatomy: Anatomy
+    samples: Samples
+    work: Work
+
+
+class _Way:
+    """One request on its way."""
+
+    def __init__(
+        self,
+        request: Request,
+        watch: Watcher | None,
+        session: Session | None,
+        processes: Processes,
+        usage: Usage,
+    ) -> None:
+        self.request, self.processes, self.usage = request, processes, usage
+        # One of several tells what all do.
+        self.watch: Watcher = Silent() if watch is None or processes.rank else watch
+        self.session = session or Session()
+        self.prepared: Preparation = prepare(request.probe, request.asked)
+
+    def run(self) -> Run | None:
+        """Return the run that is already there, or measured now; None in all processes but the first."""
+        request, processes = self.request, self.processes
+        refuse_splitting(request.load, processes)
+        check_request(request.load, request.output, request.name)
+        source = self.looked_up()
+        settings = request.settings(source) | self.prepared.read(self.watch.stage)
+        self.say(self.prepared.notes)
+        place = processes.first(
+            lambda: reserve(request.output, source.name, request.usual_name, settings, request.name)
+        )
+        if place.finished is not None:
+            self.watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
+            return None if processes.rank else place.finished
+        self.say([place.note])
+        try:
+            return self.saved(source, place)
+        except BaseException:
+            place.abandon()
+            raise
+
+    def measure(self) -> Measurement:
+        """Return the measurement; the work of a probe that resumes is kept for the time being."""
+        source = self.looked_up()
+        self.prepared.read(self.watch.stage)
+        self.say(self.prepared.notes)
+        ready = self.ready(*self.read(source))
+        with tempfile.TemporaryDirectory(prefix="depthprobe-") as folder:
+            if not self.request.kind.resumes:
+                self.answer(ready.work, None)
+                return ready.work.result(None)
+            with Journal.open(Path(folder) / "unfinished", {}) as journal:
+                self.answer(ready.work, journal)
+                return ready.work.result(journal)
+
+    def say(self, news: Any) -> None:
+        """Tell what there is to tell, each sentence once a session."""
+        for each in self.session.untold(news):
+            self.watch.say(each)
+
+    def looked_up(self) -> ModelSource:
+        """Return what the model's name stands for; what shows at once of text and options is told first."""
+        request, text = self.request, self.request.text
+        if text is not None and not text.is_on_hub:
+            self.session.text(text)
+        self.prepared.look(self.watch.stage)
+        source = looked_up(request.model, request.load, self.session, self.watch)
+        declared = declared_layers(source)
+        if declared is not None:  # checked again when the blocks are known, but that costs the weights
+            self.prepared.check_layers(declared)
+        if text is not None and text.is_on_hub and not self.processes.first(self.may_be_there):
+            self.reach_text()
+        return source
+
+    def may_be_there(self) -> bool:
+        """Whether a finished run may be the one asked for, which would need no text."""
+        request = self.request
+        known = request.known_settings()
+        return may_be_finished(request.output, request.model, request.usual_name, known, request.name)
+
+    def reach_text(self) -> None:
+        """Open the text: it may be out of reach, or not have what was asked for."""
+        text = self.request.text
+        assert text is not None, "asked where there is one"
+        with self.watch.stage(f"Looking up {text.dataset}", None, ""), self.told_of_text():
+            self.session.text(text)
+
+    def told_of_text(self) -> Any:
+        """Return what says of a text that nobody named what it is for, and how to do without."""
+        probe, text = self.request.kind, self.request.text
+        assert probe.text is not None and text is not None, "asked where there is one"
+        without = probe.text.optional
+        otherwise = f"or leave it out: {probe.name} --{without.replace('_', '-')}" if without else ""
+        return text_told(text, probe.text.role, otherwise)
+
+    def read(self, source: ModelSource) -> tuple[Checkpoint, Samples]:
+        """Return what is read before the weights: configuration, tokenizer and text."""
+        request, text = self.request, self.request.text
+        if text is not None and text.is_on_hub:
+            self.reach_text()
+        with self.watch.stage("Reading configuration and tokenizer", None, ""):
+            checkpoint = self.session.checkpoint(source, request.load, self.watch.stage)
+        self.prepared.check_checkpoint(checkpoint)
+        if text is None:
+            return checkpoint, NO_SAMPLES
+        text.length(checkpoint.context_tokens)
+        with self.watch.stage("Reading text", text.wanted, "samples") as advance, self.told_of_text():
+            samples = self.session.samples(text, checkpoint, advance)
+        if samples.facts["samples"] < text.wanted:
+            self.watch.say(f"{text.dataset} gave {samples.facts['samples']} of {text.wanted} samples.")
+        return checkpoint, samples
+
+    def ready(self, checkpoint: Checkpoint, samples: Samples) -> _Ready:
+        """Return all that measuring needs: the model on its device, its anatomy, and the work begun."""
+        load, watch = self.request.load, self.watch
+        if checkpoint.source.revision is not None and load.initial_seed is None:
+            with watch.stage("Fetching weights", None, "bytes"):
+                self.session.fetch(checkpoint)
+        with watch.stage("Loading weights", None, ""):
+            device = self.processes.device(str(load.device))
+            model = self.session.model(checkpoint, load, device, watch.stage)
+        samples.check_fits(model.context_tokens, model.vocabulary)
+        with watch.stage("Finding the blocks", None, ""):
+            anatomy = self.session.anatomy(model)
+        self.prepared.check_layers(anatomy.layers)
+        self.say((*model.notes, *anatomy.notes))
+        work = self.prepared.begin(
+            model,
+            anatomy,
+            samples,
+            batch_size=self.request.batch_size,
+            processes=self.processes,
+            stage=watch.stage,
+        )
+        self.say(work.notes)
+        return _Ready(model, anatomy, samples, work)
+
+    def answer(self, work: Work, journal: Journal | None) -> None:
+        """Do this process's part of the work; what came up is told."""
+        told = set(work.notes)
+        with self.watch.stage(
+            work.doing + self.processes.which, work.total, work.unit, work.already(journal)
+        ) as advance:
+            work.answer(journal, advance)
+        self.say(note for note in work.notes if note not in told)
+
+    def saved(self, source: ModelSource, place: Place) -> Run | None:
+        """Return the run, measured and saved in its place; None in all processes but the first."""
+        checkpoint, samples = self.read(source)
+        unfinished, settings = self.place_of_journal(place, samples)
+        ready = self.ready(checkpoint, samples)
+        with interruption.told(lambda: self.kept(unfinished, ready.work.pieces)):
+            with self.journal(unfinished, settings, self.processes) as journal:
+                self.say([continued(journal, ready.work.pieces)])
+                self.answer(ready.work, journal)
+            self.processes.wait()
+            if self.processes.rank:
+                self.processes.wait()
+                return None
+            with (
+                self.journal(unfinished, settings, ALONE) as journal,
+                self.watch.stage("Comparing answers", None, ""),
+            ):
+                measurement = ready.work.result(journal)
+            run = save(place, measurement, self.manifest(ready, measurement))
+        if self.request.kind.resumes:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if run.directory != place.directory:
+            self.watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
+        self.processes.wait()
+        return run
+
+    def place_of_journal(self, place: Place, samples: Samples) -> tuple[Path, dict[str, Any]]:
+        """Return where finished work is kept, and what decides it: work under other settings stays apart."""
+        settings = place.settings | {
+            "tokens_sha256": samples.facts.get("tokens_sha256"),
+            "versions": libraries(),
+        }
+        if not self.request.kind.resumes:
+            return self.request.unfinished, settings
+        unfinished, note = self.processes.first(lambda: unfinished_of(place, settings))
+        self.say([note])
+        return unfinished, settings
+
+    def kept(self, unfinished: Path, total: int | None) -> str:
+        """Return the sentence on an interrupt: what is on the disk then."""
+        if not self.request.kind.resumes:
+            return f"Interrupted: {self.request.probe} keeps nothing of its work; start it again."
+        return kept(unfinished, total)
+
+    @contextmanager
+    def journal(
+        self, unfinished: Path, settings: dict[str, Any], processes: Processes
+    ) -> Iterator[Journal | None]:
+        """Keep the journal of a probe that resumes while the body runs; an empty one goes."""
+        if not self.request.kind.resumes:
+            yield None
+            return
+        try:
+            with open_in_turn(unfinished, settings, processes) as journal:
+                yield journal
+        except BaseException:
+            if self.processes.rank == 0:
+                drop_empty(unfinished)
+            raise
+
+    def manifest(self, ready: _Ready, measurement: Measurement) -> dict[str, Any]:
+        """Return what really happened: what was asked, and the numbers found beside the tables."""
+        request = self.request
+        several = {"processes": self.processes.count} if self.processes.count > 1 else {}
+        return {
+            "model": {"id": request.model, **ready.model.describe(), **ready.anatomy.describe()},
+            "data": ready.samples.facts,
+            "options": {**request.asked.recorded(), **several},
+            "results": measurement.facts,
+            "command": ["depthprobe", *sys.argv[1:]],
+            "versions": versions(),
+            "elapsed_s": self.usage.elapsed_s(),
+            "peak_memory_bytes": self.usage.peak_memory_bytes(),
+        }
+
+
+def continued(journal: Journal | None, total: int | None) -> str:
+    """Return the news that earlier work is there, nothing where there is none."""
+    done = 0 if journal is None else len(set(journal.pieces) - {ASKED})
+    if not done:
+        return ""
+    pieces = f"{done} of {total} pieces are" if total else "1 piece is" if done == 1 else f"{done} pieces are"
+    return f"Continuing an interrupted run: {pieces} done."
+
+
+def looked_up(name: str, load: LoadOptions, session: Session, watch: Watcher) -> ModelSource:
+    """Return what the name of a model stands for; what there is to note of it is said."""
+    is_here = name.startswith(PREFIX) or Path(name).expanduser().exists()
+    # Of a repository of GGUF files the one that is meant is fetched, with a bar of the library's own.
+    unit = "bytes" if "gguf" in name.lower() and not is_here else ""
+    with watch.stage("Hashing the weights" if is_here else "Looking up the model", None, unit):
+        source = session.source(name, load)
+    for note in session.untold(source.notes):
+        watch.say(note)
+    return source
+
+
+def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
+    """Raise an OptionError where several processes would each split a model over all GPUs."""
+    if load.device_map is not None and processes.count > 1:
+        raise OptionError(
+            "--device-map auto gives all GPUs to one model, and several processes each load one.",
+            "Start a single process, or leave out --device-map.",
+        )

@@ -1,0 +1,144 @@
+"""What several measurements of one model share: the model itself and its texts, fetched once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from depthprobe.models.anatomy.anatomy import Anatomy, describe_anatomy
+from depthprobe.models.loading.loading import (
+    Checkpoint,
+    LoadedModel,
+    LoadOptions,
+    ModelSource,
+    load_model,
+    open_checkpoint,
+    resolve_model,
+)
+from depthprobe.models.loading.sources import fetch_weights, original_folder
+from depthprobe.models.loading.stages import Stage, unseen
+from depthprobe.models.loading.weights import hash_of
+from depthprobe.texts.options import TextOptions
+from depthprobe.texts.rows import Rows
+from depthprobe.texts.samples import Samples, TokenText, open_text, read_samples
+
+Thing = TypeVar("Thing")
+
+
+class Session:
+    """Gives the same model, anatomy and samples again to whoever asks for them in the same way.
+
+    Every probe leaves a model as it was, so the next one finds what it would have loaded. What was given is
+    held as long as the session itself.
+    """
+
+    def __init__(self) -> None:
+        self._there: dict[tuple[str, str], Any] = {}
+        self._told: set[str] = set()
+        self._given: LoadedModel | None = None
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, fingerprint: bool = False) -> Session:
+        """Return a session in which a model is there already, whatever name is asked for.
+
+        Args:
+            loaded: The model.
+            fingerprint: Whether its weights are hashed where nothing else tells it from others.
+        """
+        session = cls()
+        source = loaded.source
+        if fingerprint and source.fingerprint is None and source.revision is None:
+            source = replace(source, fingerprint=hash_of(loaded.model))
+        session._given = replace(loaded, source=source)
+        return session
+
+    def untold(self, news: Iterable[str]) -> list[str]:
+        """Return the sentences that were not told before in this session; empty ones go."""
+        fresh = [each for each in dict.fromkeys(news) if each and each not in self._told]
+        self._told.update(fresh)
+        return fresh
+
+    def _once(self, kind: str, asked: object, make: Callable[[], Thing]) -> Thing:
+        # Told apart by their text: options may hold lists, which have no hash.
+        key = kind, repr(asked)
+        if key not in self._there:
+            self._there[key] = make()
+        return self._there[key]
+
+    def source(self, name: str, load: LoadOptions) -> ModelSource:
+        """Return what the name of a model stands for."""
+        if self._given is not None:
+            return self._given.source
+        return self._once(
+            "source",
+            (name, load.revision, load.adapter),
+            lambda: resolve_model(name, load.revision, load.adapter),
+        )
+
+    def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
+        """Return the checkpoint, opened; its weights are not read yet."""
+        if (given := self._given) is not None:
+            return Checkpoint(
+                source,
+                Path(),
+                given.model.config,
+                given.tokenizer,
+                trust_remote_code=False,
+                tower=given.tower,
+            )
+        return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load, stage=stage))
+
+    def text(self, text: TextOptions | TokenText) -> Rows | None:
+        """Return the rows of a text, opened and looked at; None where it has no rows."""
+        if isinstance(text, TokenText):
+            return None
+        asked = (text.dataset, text.config, text.split, text.column, text.seed)
+        return self._once("text", asked, lambda: open_text(text))
+
+    def samples(
+        self,
+        text: TextOptions | TokenText,
+        checkpoint: Checkpoint,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> Samples:
+        """Return the samples of a text in the tokens of a checkpoint."""
+        if isinstance(text, TokenText):
+            return text.samples()
+        return self._once(
+            "samples",
+            (text, checkpoint.source, checkpoint.context_tokens),
+            lambda: read_samples(
+                text, checkpoint.tokenizer, checkpoint.context_tokens, advance, self.text(text)
+            ),
+        )
+
+    def fetch(self, checkpoint: Checkpoint) -> None:
+        """Fetch the weights of a hub model into the cache, where they are not there yet."""
+        if self._given is not None:
+            return
+
+        def fetched() -> None:
+            if checkpoint.source.layout == "meta":
+                original_folder(checkpoint.source)
+            elif checkpoint.source.layout == "transformers":
+                fetch_weights(checkpoint.source, checkpoint.folder)
+
+        self._once("weights", checkpoint.source, fetched)
+
+    def model(
+        self, checkpoint: Checkpoint, load: LoadOptions, device: str, stage: Stage = unseen
+    ) -> LoadedModel:
+        """Return the model on a device; one that was given stays where it is."""
+        if self._given is not None:
+            return self._given
+        return self._once(
+            "model",
+            (checkpoint.source, load, device),
+            lambda: load_model(checkpoint, load, stage=stage, device=device),
+        )
+
+    def anatomy(self, model: LoadedModel) -> Anatomy:
+        """Return the anatomy of a model of this session."""
+        return self._once("anatomy", id(model), lambda: describe_anatomy(model.model, model.tower))

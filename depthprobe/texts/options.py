@@ -1,0 +1,161 @@
+"""Which calibration text, and how much of it, known before anything of it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from depthprobe.builtin import corpus
+from depthprobe.declaring import Option, fields_of
+from depthprobe.errors import OptionError, TextError
+
+BUILTIN = "builtin"
+
+# What the papers measure on: 1000 samples x 256 tokens of C4 (Curse of Depth, 2502.05795, section 2).
+PAPER_DATASET, PAPER_CONFIG, PAPER_SPLIT = "allenai/c4", "en", "validation"
+PAPER_LENGTH = 256
+
+SHORTEST_SAMPLE = 2  # a lone token has no context: its stream says nothing about the text
+
+FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+
+# No id of the hub begins like this.
+OF_A_PATH = ("/", "./", "../", "~")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Which text, and how much of it.
+
+    ``samples`` and ``seq_len`` count samples and tokens a sample. None for ``samples`` means 1000, or
+    128 of the built-in text; None for ``seq_len`` means 256, or what the model takes if that is less.
+    ``seed`` decides which samples are drawn where there are more. ``named`` is False where nobody named the
+    data set: what goes wrong with it has to be told in other words then.
+    """
+
+    dataset: Annotated[
+        str,
+        Option(
+            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample a "
+            "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
+            "sources).",
+            default="allenai/c4; builtin for embedded models",
+        ),
+    ] = BUILTIN
+    config: Annotated[
+        str | None,
+        Option("Configuration of a hub data set.", flags=("--dataset-config",), default="en for allenai/c4"),
+    ] = None
+    split: Annotated[
+        str | None, Option("Split of the data set.", default="validation, else test, else train")
+    ] = None
+    column: Annotated[str | None, Option("Column that holds the text.", default="text, or the only one")] = (
+        None
+    )
+    samples: Annotated[
+        int | None, Option("How many samples.", at_least=1, default="1000; 128 of the builtin text")
+    ] = None
+    seq_len: Annotated[
+        int | None,
+        Option("Tokens a sample, at most.", at_least=SHORTEST_SAMPLE, default="256, or the model's limit"),
+    ] = None
+    seed: Annotated[int, Option("Which samples are drawn where there are more.", at_least=0)] = 0
+    named: bool = field(default=True, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.dataset.strip():
+            raise OptionError("--dataset is empty.", "Name a data set, a file, or builtin.")
+        whole_text = self.dataset == BUILTIN or self.is_text_file
+        ignored = {
+            "--dataset-config": self.config if whole_text or self.is_local else None,
+            "--column": self.column if whole_text else None,
+            "--split": self.split if self.is_text_file or self.is_file_of_rows else None,
+        }
+        for option, value in ignored.items():
+            if value is not None:
+                raise OptionError(f"{option} {value} means nothing for {self.dataset}.", "Leave it out.")
+        for each in fields_of(TextOptions):
+            each.check(getattr(self, each.name))
+        if self.dataset == BUILTIN and self.split not in (None, *corpus.PARTS):
+            raise OptionError(
+                f"The built-in text has no split {self.split!r}.", f"Its splits: {', '.join(corpus.PARTS)}."
+            )
+
+    @property
+    def is_text_file(self) -> bool:
+        """Whether the text is one running text in a file."""
+        return self.dataset.lower().endswith(".txt")
+
+    @property
+    def is_file_of_rows(self) -> bool:
+        """Whether the text is one file of rows, which is all there is."""
+        return Path(self.dataset).suffix.lower() in FILE_FORMATS
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the text lies in a file or directory here."""
+        return self.dataset != BUILTIN and Path(self.dataset).exists()
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether the text can only be a data set of the hub, which has to be reached."""
+        return not (
+            self.dataset == BUILTIN
+            or self.is_text_file
+            or self.is_file_of_rows
+            or self.is_local
+            or self.dataset.startswith(OF_A_PATH)
+        )
+
+    @property
+    def wanted(self) -> int:
+        """How many samples are asked for."""
+        return self.samples or (128 if self.dataset == BUILTIN else 1000)
+
+    def length(self, context_tokens: int | None) -> int:
+        """Return the tokens of a sample for a model of that many positions (None: without limit).
+
+        Raises:
+            TextError: if the length asked for is beyond the model.
+        """
+        if self.seq_len is None:
+            return min(PAPER_LENGTH, context_tokens or PAPER_LENGTH)
+        if context_tokens is not None and self.seq_len > context_tokens:
+            raise TextError(
+                f"--seq-len {self.seq_len} is beyond the model's {context_tokens} positions.",
+                f"Ask for --seq-len {context_tokens} or less.",
+            )
+        return self.seq_len
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the samples, in JSON values, cheaply known before anything is read."""
+        known = asdict(self) | {"samples": self.wanted, "seq_len": self.seq_len or PAPER_LENGTH}
+        del known["named"]
+        if self.dataset == BUILTIN:
+            known["python"] = platform.python_version()
+        elif self.is_local:
+            # Known by its contents: it may move, and be named in many ways.
+            path = Path(self.dataset)
+            digest = hashlib.sha256()
+            for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+                with part.open("rb") as file:
+                    digest.update(part.name.encode() + hashlib.file_digest(file, "sha256").digest())
+            known |= {"dataset": path.resolve().name, "sha256": digest.hexdigest()}
+        return known
+
+
+def default_options(embedded: bool, **given: Any) -> TextOptions:
+    """Return the options for a model where the user named no data set.
+
+    The embedded models read Python, so they are measured on the standard library's held-out part; any
+    other model on the papers' text, C4's English validation split.
+    """
+    if given.get("dataset") is None:
+        given |= {"dataset": BUILTIN if embedded else PAPER_DATASET, "named": False}
+    if given["dataset"] == PAPER_DATASET:
+        given["config"] = given.get("config") or PAPER_CONFIG
+        given["split"] = given.get("split") or PAPER_SPLIT
+    return TextOptions(**given)

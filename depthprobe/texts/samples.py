@@ -1,0 +1,326 @@
+"""Calibration text: hub data set, file or the Python standard library -> token samples with a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthprobe.builtin import corpus
+from depthprobe.errors import TextError
+from depthprobe.texts.options import BUILTIN, SHORTEST_SAMPLE, TextOptions
+from depthprobe.texts.rows import Rows, check_column, open_rows, text_column
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ENCODED_AT_ONCE = 64
+
+PIECE_CHARACTERS = 200_000
+
+LOOKED_AT_CHARACTERS = 65_536
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Token samples: 1-d int64 arrays of 2 .. seq_len ids, and the facts a manifest records."""
+
+    tokens: tuple[np.ndarray, ...]
+    facts: dict[str, Any]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sample."""
+        return [len(sample) for sample in self.tokens]
+
+    def check_fits(self, positions: int | None, vocabulary: int) -> None:
+        """Raise a TextError if a sample is longer than a model's positions or beyond its vocabulary.
+
+        Args:
+            positions: The longest sequence the model takes; None where there is no limit.
+            vocabulary: Rows of its embedding.
+        """
+        if not self.tokens:
+            return
+        longest = max(self.lengths)
+        if positions is not None and longest > positions:
+            raise TextError(
+                f"Samples of {longest} tokens are beyond the model's {positions} positions.",
+                f"Ask for --seq-len {positions} or less.",
+            )
+        largest = max(int(sample.max()) for sample in self.tokens)
+        if largest >= vocabulary:
+            raise TextError(
+                f"The tokenizer gives id {largest}, and the model's embedding has {vocabulary} rows.",
+                "Tokenizer and weights do not belong together.",
+            )
+
+
+@dataclass(frozen=True)
+class TokenText:
+    """Token ids in place of a text; it answers what is asked of :class:`TextOptions`."""
+
+    tokens: tuple[np.ndarray, ...]
+    dataset: str = "token ids"
+    named: bool = True
+    is_on_hub: bool = False
+    is_local: bool = False
+
+    @classmethod
+    def of(cls, tokens: Iterable[Any]) -> TokenText:
+        """Return the text of some samples: sequences or tensors of token ids.
+
+        Raises:
+            TextError: if there are none, or one has fewer than two ids.
+        """
+        arrays = tuple(np.asarray(sample, dtype=np.int64).reshape(-1) for sample in tokens)
+        if not arrays:
+            raise TextError("There are no token ids.", "Give one sequence a sample.")
+        shortest = min(map(len, arrays))
+        if shortest < SHORTEST_SAMPLE:
+            raise TextError(f"Samples must have at least {SHORTEST_SAMPLE} token ids, got one of {shortest}.")
+        if any(sample.min() < 0 for sample in arrays):
+            raise TextError("Token ids must be at least 0.")
+        return cls(arrays)
+
+    @property
+    def wanted(self) -> int:
+        """How many samples there are."""
+        return len(self.tokens)
+
+    def length(self, context_tokens: int | None) -> int:
+        """Return the tokens of the longest sample, which a model of that many positions has to take."""
+        longest = max(map(len, self.tokens))
+        if context_tokens is not None and longest > context_tokens:
+            raise TextError(f"Samples of {longest} tokens are beyond the model's {context_tokens} positions.")
+        return longest
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the samples: their ids."""
+        return {"dataset": self.dataset, "samples": self.wanted, "tokens_sha256": hash_of_tokens(self.tokens)}
+
+    def samples(self) -> Samples:
+        """Return the samples."""
+        facts = {
+            "dataset": self.dataset,
+            "samples": self.wanted,
+            "seq_len": self.length(None),
+            "tokens": sum(map(len, self.tokens)),
+            "tokens_sha256": hash_of_tokens(self.tokens),
+        }
+        return Samples(self.tokens, facts)
+
+
+def hash_of_tokens(tokens: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 over the ids of samples and where each begins."""
+    digest = hashlib.sha256()
+    for sample in tokens:
+        digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+# A sweep may do without calibration text.
+NO_SAMPLES = Samples((), {"dataset": None, "samples": 0, "tokens": 0})
+
+
+def open_text(options: TextOptions) -> Rows | None:
+    """Return the rows of a text, opened and looked at but not read; None where it has no rows.
+
+    Raises:
+        TextError: if there is no such text, or it has no such split or column.
+        MachineError: if the hub cannot be reached.
+    """
+    if options.dataset == BUILTIN:
+        return None
+    if options.is_text_file:
+        check_text_file(Path(options.dataset))
+        return None
+    rows = open_rows(options.dataset, options.config, options.split, options.seed)
+    check_column(rows, options.column, options.dataset)
+    return rows
+
+
+def read_samples(
+    options: TextOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    context_tokens: int | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+    rows: Rows | None = None,
+) -> Samples:
+    """Return the token samples that the options describe, special tokens as the tokenizer sets them.
+
+    Rows of a data set give one sample each, their first ``seq_len`` tokens; a ``.txt`` file and the
+    built-in text are cut into consecutive samples of ``seq_len`` tokens. Where there are more than
+    asked for they are drawn at random with ``seed``.
+
+    Args:
+        options: What to read.
+        tokenizer: The model's own.
+        context_tokens: The longest sequence the model takes; None where there is no limit.
+        advance: Called with the number of samples just made ready.
+        rows: The rows as :func:`open_text` opened them; opened now where there are none.
+
+    Raises:
+        TextError: if the text cannot be read, holds no usable sample or ``seq_len`` is beyond the model.
+    """
+    options = replace(options, seq_len=options.length(context_tokens))
+    origin: dict[str, Any] = {}
+    if options.dataset == BUILTIN:
+        part = next(part for part in corpus.PARTS if options.split in (part, None))
+        texts = (document.text for document in corpus.documents(part))
+        found = _windows(texts, tokenizer, options, advance)
+        origin = {"split": part, "python": platform.python_version()}
+    elif options.is_text_file:
+        found = _windows([read_text(Path(options.dataset))], tokenizer, options, advance)
+    else:
+        rows = rows or open_rows(options.dataset, options.config, options.split, options.seed)
+        column, first = text_column(rows, options.column, options.dataset)
+        origin = {"config": rows.config, "split": rows.split, "column": column, "revision": rows.revision}
+        found = _first_tokens((row[column] for row in first), tokenizer, options, advance)
+    tokens, skipped = found
+    if not tokens:
+        raise TextError(
+            f"{options.dataset} holds no usable text: no row of {skipped} has {SHORTEST_SAMPLE} tokens."
+            if skipped
+            else f"{options.dataset} is empty.",
+            "Name another --dataset, --split or --column.",
+        )
+    facts = {
+        "dataset": options.dataset,
+        **origin,
+        "samples": len(tokens),
+        "samples_wanted": options.wanted,
+        "samples_skipped": skipped,
+        "tokens": int(sum(map(len, tokens))),
+        "seq_len": options.seq_len,
+        "seed": options.seed,
+        "tokens_sha256": hash_of_tokens(tokens),
+    }
+    return Samples(tuple(tokens), facts)
+
+
+def _windows(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    options: TextOptions,
+    advance: Callable[[int], None],
+) -> tuple[list[np.ndarray], int]:
+    """Return samples cut from running text, each with the special tokens around it, and 0 skipped.
+
+    The last, incomplete cut of every text is dropped unless the text gives no other.
+    """
+    before, after = _special_tokens(tokenizer)
+    assert options.seq_len is not None, "read_samples has settled the length"
+    inside = options.seq_len - len(before) - len(after)
+    if inside < 1:
+        raise TextError(f"--seq-len {options.seq_len} leaves no room beside the special tokens.")
+    cuts: list[np.ndarray] = []
+    for text in texts:
+        rest = np.zeros(0, dtype=np.int64)
+        first = len(cuts)
+        for ids in _token_pieces(text, tokenizer):
+            rest = np.concatenate([rest, ids])
+            whole = len(rest) // inside * inside
+            cuts.extend(rest[:whole].reshape(-1, inside))
+            rest = rest[whole:]
+        if len(cuts) == first and len(rest) and len(rest) + len(before) + len(after) >= SHORTEST_SAMPLE:
+            cuts.append(rest)
+    chosen = np.arange(len(cuts))
+    if len(cuts) > options.wanted:
+        generator = np.random.default_rng(options.seed)
+        chosen = np.sort(generator.choice(len(cuts), size=options.wanted, replace=False))
+    advance(len(chosen))
+    return [np.concatenate([before, cuts[index], after]) for index in chosen], 0
+
+
+def _token_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[np.ndarray]:
+    """Yield the ids of a text, piece by piece: a tokenizer needs a hundred times the text's memory.
+
+    Texts up to :data:`PIECE_CHARACTERS` are one piece; longer ones are cut at line ends.
+    """
+    start = 0
+    while start < len(text):
+        end = start + PIECE_CHARACTERS
+        cut = text.rfind("\n", start, end) + 1 if end < len(text) else len(text)
+        piece = text[start : cut or end]
+        start += len(piece)
+        ids = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
+        yield np.asarray(ids, dtype=np.int64)
+
+
+def _first_tokens(
+    texts: Iterable[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    options: TextOptions,
+    advance: Callable[[int], None],
+) -> tuple[list[np.ndarray], int]:
+    """Return the first ``seq_len`` tokens of each text until there are enough, and how many were unusable."""
+    samples: list[np.ndarray] = []
+    skipped = 0
+    rows = iter(texts)
+    while len(samples) < options.wanted:
+        batch = list(islice(rows, min(ENCODED_AT_ONCE, options.wanted - len(samples))))
+        if not batch:
+            break
+        written = [row for row in batch if isinstance(row, str) and row.strip()]
+        encoded: list[list[int]] = []
+        if written:
+            side, tokenizer.truncation_side = tokenizer.truncation_side, "right"  # the first tokens, always
+            try:
+                cut = tokenizer(written, truncation=True, max_length=options.seq_len, verbose=False)
+            finally:
+                tokenizer.truncation_side = side
+            encoded = cut["input_ids"]
+        usable = [np.asarray(ids, dtype=np.int64) for ids in encoded if len(ids) >= SHORTEST_SAMPLE]
+        skipped += len(batch) - len(usable)
+        samples += usable
+        advance(len(usable))
+    return samples, skipped
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids that the tokenizer puts before and after a text (BOS, [CLS], [SEP], EOS)."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
+    return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
+
+
+def check_text_file(path: Path) -> None:
+    """Raise what :func:`read_text` will raise, as far as the file's beginning shows it.
+
+    Raises:
+        TextError: if it is not there, cannot be read, is empty or is not UTF-8.
+    """
+    with _file_errors_told(path), path.open(encoding="utf-8") as file:
+        if not file.read(LOOKED_AT_CHARACTERS):
+            raise TextError(f"{path} is empty.", "Name another --dataset.")
+
+
+def read_text(path: Path) -> str:
+    """Return the whole of a text file.
+
+    Raises:
+        TextError: if it is not there, cannot be read or is not UTF-8.
+    """
+    with _file_errors_told(path):
+        return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _file_errors_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise TextError(f"There is no file {path}.", "Check the path given to --dataset.") from error
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path} is not UTF-8 text.", "Convert it first.") from error
+    except OSError as error:
+        raise TextError(f"{path} cannot be read: {error.strerror}.") from error

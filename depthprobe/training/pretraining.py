@@ -1,0 +1,359 @@
+"""Train a small model from scratch, in pieces if need be, and say what it reached.
+
+transformers' ``Trainer`` does the training: in one process or, under ``accelerate launch`` or torchrun, in
+several; its checkpoints make a killed run continue with the same loss curve.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from depthprobe.errors import LoadError, MeasureError, OptionError, RunError
+from depthprobe.machine.provenance import versions
+from depthprobe.models.loading.weights import weight_files
+from depthprobe.models.own.building import build_model, fold_lns
+from depthprobe.private_names import use_one_gpu
+from depthprobe.results.files import replace_file
+from depthprobe.training.data import TrainingData, read_training_data
+from depthprobe.training.divergence import DivergenceStop, broken_weight
+from depthprobe.training.layer_log import LayerLog
+from depthprobe.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+RECIPE, RECORD, CHECKPOINTS, LOG = "recipe.json", "training.json", "checkpoints", "training"
+
+# Sequences a process takes at once, at most; the rest of its share of a step is accumulated.
+MICRO_BATCH = {"cpu": 16}
+MICRO_BATCH_ELSEWHERE = 64
+
+LOGGED_WINDOWS = 32
+STEPS_A_LOSS = 50
+_DATA_HASH = "data_sha256"
+
+
+@torch.inference_mode()
+def mean_loss(model: torch.nn.Module, samples: np.ndarray, batch_samples: int = 16) -> float:
+    """Return the mean next-token loss in nats over all predicted tokens of ``[sample, token]`` ids."""
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    for start in range(0, len(samples), batch_samples):
+        ids = torch.as_tensor(samples[start : start + batch_samples], dtype=torch.long, device=device)
+        logits = model(input_ids=ids).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+        )
+        total += losses.double().sum().item()
+        count += losses.numel()
+    return total / count
+
+
+def _whole_weights(folder: Path) -> bool:
+    """Whether a checkpoint's weights are all there."""
+    try:
+        return bool(weight_files(folder.name, folder))
+    except LoadError:
+        return False
+
+
+def last_checkpoint(directory: Path) -> str | None:
+    """Return the newest whole checkpoint below ``directory``; Trainer writes its state file last.
+
+    One without the states of optimiser and schedule would go on from their beginnings, unnoticed.
+    """
+    whole = [
+        path.parent
+        for path in directory.glob("checkpoint-*/trainer_state.json")
+        if all((path.parent / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
+        and _whole_weights(path.parent)
+    ]
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return None if newest is None else str(newest)
+
+
+def kept(output: Path) -> str:
+    """Return the sentence on what is left of an interrupted training, by what is really on disk."""
+    if (output / RECORD).is_file():
+        return f"Interrupted: the training is finished and saved in {output}."
+    begun = last_checkpoint(output / CHECKPOINTS)
+    if begun is None:
+        return "Interrupted before the first checkpoint: the same command starts the training again."
+    step = Path(begun).name.rpartition("-")[2]
+    return f"Interrupted: the checkpoint of step {step} is on disk in {output}; the same command continues."
+
+
+def pretrain(
+    recipe: Recipe,
+    output: Path,
+    device: str = "cpu",
+    checkpoint_steps: int = 250,
+    log_steps: int = 100,
+    micro_batch: int | None = None,
+    report_to: str = "none",
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train by the recipe, save the model to ``output``, return what it reached.
+
+    A run that was killed continues from its last checkpoint when called again with the same recipe
+    and output. The saved checkpoint is in bf16, with its tokenizer: a plain ``LlamaForCausalLM`` of ``pre``
+    and ``lns``, else a model of the lab's own type. Beside it stand ``training.json`` (recipe, data hash,
+    versions, losses) and, in ``training/``, the log of every layer (:class:`LayerLog`).
+
+    Args:
+        recipe: What to train.
+        output: Directory of the finished model; checkpoints go to ``checkpoints/`` in it.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        checkpoint_steps: Steps between two checkpoints.
+        log_steps: Steps between two logged ones.
+        micro_batch: Sequences a process takes at once; it does not change what a step is.
+        report_to: Where the Trainer reports to: ``none``, ``tensorboard``, ``wandb``, ...
+        say: Called with each line of news, in the first process only.
+
+    Returns:
+        The record that ``training.json`` holds; losses in nats a token.
+
+    Raises:
+        RunError: if ``output`` holds a run of another recipe.
+        MeasureError: if the training diverged; checkpoints and log stay.
+        OptionError: if a step does not divide among processes, or nothing can be reported where asked.
+        TextError, LoadError, MachineError: as :func:`read_training_data`.
+    """
+    args = _arguments(recipe, output, device, checkpoint_steps, micro_batch, report_to)
+    first = args.process_index == 0
+    say = say if first else lambda line: None
+    _refuse_unknown_reporter(report_to)
+    _refuse_other_run(recipe, output)
+    finished = _read_json(output / RECORD)
+    # Of what is finished only a file is read again: it can change and keep its name.
+    if not finished or Path(recipe.dataset).is_file():
+        data = read_training_data(recipe)
+        _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
+    if finished:
+        say(f"Already trained: {output}.")
+        return finished
+    # Not before: a text that is not there is no reason to hold a directory to its recipe.
+    claimed = {**asdict(recipe), _DATA_HASH: data.facts[_DATA_HASH]}
+    replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
+    size = len(data.tokenizer)
+    train_tokens = data.facts.get("train_tokens")
+    shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"
+    say(f"{shown}, held out {data.facts['heldout_tokens']:,} tokens, vocabulary {size:,}")
+    if data.baseline is not None:
+        say(f"bigram baseline: {data.baseline:.3f} nats a token held out")
+    transformers.set_seed(recipe.seed)
+    sizes = recipe.model_config(size, data.tokenizer.bos_token_id, data.tokenizer.eos_token_id)
+    model = build_model(sizes, recipe.norm, recipe.initialisation)
+    say(f"model: {sum(parameter.numel() for parameter in model.parameters()):,} parameters")
+    trained = _train(model, args, data, output, log_steps, say)
+    if not first:
+        return {}
+    record = _finish(trained, recipe, data, output)
+    reached, baseline = record["heldout_loss_nats"], data.baseline
+    than = f"; bigram baseline {baseline:.3f} (perplexity {math.exp(baseline):.1f})" if baseline else ""
+    say(f"held-out loss {reached:.3f} nats a token (perplexity {math.exp(reached):.1f}){than}")
+    return record
+
+
+def _arguments(
+    recipe: Recipe,
+    output: Path,
+    device: str,
+    checkpoint_steps: int,
+    micro_batch: int | None,
+    report_to: str,
+) -> TrainingArguments:
+    """Return the Trainer's arguments; a step is the same whatever it is cut into."""
+    fixed = {
+        "output_dir": str(output / CHECKPOINTS),
+        "max_steps": recipe.steps,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": recipe.final_learning_rate_share},
+        "warmup_steps": recipe.warmup_steps,
+        "weight_decay": recipe.weight_decay,
+        "adam_beta2": recipe.adam_beta2,
+        "max_grad_norm": recipe.clip_norm,
+        "bf16": recipe.precision == "bfloat16",
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "use_cpu": device == "cpu",
+        "save_steps": checkpoint_steps,
+        "save_total_limit": 2,
+        "logging_steps": _steps_a_loss(recipe.steps, checkpoint_steps),
+        "logging_nan_inf_filter": False,
+        "report_to": report_to,
+        "disable_tqdm": True,
+    }
+    world = TrainingArguments(output_dir=fixed["output_dir"], use_cpu=device == "cpu").world_size
+    share, rest = divmod(recipe.batch_samples, world)
+    largest = micro_batch or MICRO_BATCH.get(device, MICRO_BATCH_ELSEWHERE)
+    if rest or not share:
+        raise OptionError(
+            f"A step of {recipe.batch_samples} samples does not divide among {world} processes.",
+            "Start another number of processes, or give another --batch.",
+        )
+    micro = max(size for size in range(1, min(share, largest) + 1) if share % size == 0)
+    arguments = TrainingArguments(
+        **fixed, per_device_train_batch_size=micro, gradient_accumulation_steps=share // micro
+    )
+    if arguments.n_gpu > 1:
+        # The Trainer would hand each GPU that a single process sees a micro-batch of its own, which makes
+        # another step of it. Several GPUs are for several processes.
+        use_one_gpu(arguments)
+    return arguments
+
+
+def _steps_a_loss(steps: int, checkpoint_steps: int) -> int:
+    """How many steps a logged training loss is the mean of.
+
+    Checkpoints fall on logged steps: the Trainer forgets the mean so far when it is killed.
+    """
+    most = max(min(STEPS_A_LOSS, steps // 4, checkpoint_steps), 1)
+    return max(count for count in range(1, most + 1) if checkpoint_steps % count == 0)
+
+
+def _refuse_unknown_reporter(report_to: str) -> None:
+    """Raise where the Trainer could not report there: it would say so when all data are read."""
+    if report_to == "none":
+        return
+    try:
+        for callback in get_reporting_integration_callbacks([report_to]):
+            callback()
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise OptionError(f"--report-to {report_to} cannot be had: {error}") from error
+
+
+def _refuse_other_run(recipe: Recipe, output: Path) -> None:
+    """Raise where a directory holds another run, or a model that is none."""
+    known = _read_json(output / RECIPE)
+    if known:
+        wanted = asdict(recipe)
+        other = [name for name in wanted if known.get(name) != wanted[name]]
+        if other:
+            shown = ", ".join(f"{name} {known.get(name)} instead of {wanted[name]}" for name in other)
+            raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
+    elif (output / "config.json").is_file():
+        raise RunError(f"{output} holds a model that is no run of this recipe.", "Choose another --output.")
+
+
+def _refuse_other_text(data: TrainingData, known: dict[str, Any], recipe: Recipe, output: Path) -> None:
+    """Raise where a directory holds a run on another text: a file can change and keep its name."""
+    if known.get(_DATA_HASH, data.facts[_DATA_HASH]) != data.facts[_DATA_HASH]:
+        raise RunError(
+            f"{output} holds a run on another text: {recipe.dataset} has changed since it began.",
+            "Choose another --output.",
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file of a run says; nothing where there is none."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+class _Report(TrainerCallback):
+    """Tells a person how the training goes."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Say the losses, as they come."""
+        share = f"step {state.global_step}/{state.max_steps}"
+        if logs and "loss" in logs:
+            self.say(f"{share}  loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.2e}")
+        elif logs and "layer_loss" in logs:
+            self.say(f"{share}  held-out loss {logs['layer_loss']:.3f} ({LOGGED_WINDOWS} windows)")
+
+
+def _train(
+    model: LlamaForCausalLM,
+    args: TrainingArguments,
+    data: TrainingData,
+    output: Path,
+    log_steps: int,
+    say: Callable[[str], None],
+) -> LlamaForCausalLM:
+    """Return the trained model, in evaluation mode and out of whatever the Trainer put around it."""
+    trainer = Trainer(model=model, args=args, train_dataset=data.train, processing_class=data.tokenizer)
+    # Trainer's own log lines would go to stdout beside ours.
+    trainer.remove_callback(transformers.PrinterCallback)
+    stop = DivergenceStop()
+    texts = data.heldout[:: max(1, len(data.heldout) // LOGGED_WINDOWS)][:LOGGED_WINDOWS]
+    for callback in (
+        _Report(say),
+        stop,
+        LayerLog(
+            trainer,
+            every=log_steps,
+            output=output / LOG,
+            name=output.resolve().name,
+            texts=list(texts),
+            samples=LOGGED_WINDOWS,
+            seq_len=data.heldout.shape[1],
+        ),
+    ):
+        trainer.add_callback(callback)
+    begun = last_checkpoint(output / CHECKPOINTS)
+    if begun:
+        say(f"Continuing from step {Path(begun).name.rpartition('-')[2]}.")
+    trainer.train(resume_from_checkpoint=begun)
+    broken = broken_weight(model)
+    reason = stop.reason or (f"{broken} holds NaN or infinite values." if broken else None)
+    if reason:
+        kept = last_checkpoint(output / CHECKPOINTS)
+        shown = f"{Path(kept).name} and the" if kept else "The"
+        raise MeasureError(
+            f"The training diverged. {reason}",
+            f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup in another "
+            "--output.",
+        )
+    return trainer.accelerator.unwrap_model(trainer.model).eval()
+
+
+def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output: Path) -> dict[str, Any]:
+    """Save the model with its tokenizer, and return the record of what the saved one reaches."""
+    if recipe.norm == "lns":
+        model = fold_lns(model)
+    for parameter in model.parameters():
+        # Not model.to: that would round the tables of the rotary positions too, which are no weights.
+        parameter.data = parameter.data.to(torch.bfloat16)
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(output)
+    data.tokenizer.save_pretrained(output)
+    device = next(model.parameters()).device
+    saved = transformers.AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32).to(device)
+    record = {
+        "recipe": asdict(recipe),
+        **data.facts,
+        "tokens_seen": recipe.steps * recipe.batch_samples * recipe.context_tokens,
+        "bigram_loss_nats": data.baseline,
+        "heldout_loss_nats": mean_loss(saved.eval(), data.heldout),
+        **versions(),
+    }
+    # The record says that all is done, so it is written last.
+    replace_file(output / RECORD, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode("utf-8"))
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    return record
+
+
+def sample(directory: Path, prompt: str = "def parse(", tokens: int = 120, seed: int = 0) -> str:
+    """Return ``prompt`` continued by the model in ``directory``, at temperature 0.8 with a fixed seed."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    transformers.set_seed(seed)
+    encoded = tokenizer(prompt, return_tensors="pt")
+    ids = model.generate(**encoded, max_new_tokens=tokens, do_sample=True, temperature=0.8, top_k=0)
+    return tokenizer.decode(ids[0], skip_special_tokens=True)

@@ -1,0 +1,97 @@
+"""The probes as Python functions, on models by name, loaded, and in memory."""
+
+import numpy as np
+import pytest
+
+import depthprobe
+from depthprobe.catalogue import PROBES
+from depthprobe.errors import OptionError, TextError
+from depthprobe.measurement import Measurement
+from support import tiny
+from support.sweep_tasks import write_tasks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("api")
+    tiny.save(place / "model")
+    (place / "text.txt").write_text(" ".join(tiny.sentences(12)))
+    write_tasks(place / "tasks")
+    return place
+
+
+@pytest.fixture
+def asked(place):
+    text = {"dataset": str(place / "text.txt"), "seq_len": 16}
+    sweep = {"tasks": ("mine_mc",), "include_path": (place / "tasks",), "limit": 2, "layers": (1,)}
+    return {
+        name: text | (sweep | {"calibration_samples": 3} if name == "prune-sweep" else {"samples": 5})
+        for name in PROBES
+    }
+
+
+def function(probe):
+    return getattr(depthprobe, probe.replace("-", "_"))
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_model_by_name_loaded_or_in_memory_gives_the_same_numbers(place, asked, probe, tmp_path):
+    found = function(probe)(str(place / "model"), **asked[probe])
+    names = tuple(column.name for column in PROBES[probe].tables[0].columns)
+    assert isinstance(found, Measurement) and tuple(found.frame) == names
+    loaded = depthprobe.load_model(str(place / "model"), device="cpu")
+    assert function(probe)(loaded, **asked[probe]).frame.equals(found.frame)
+    model = loaded.model.train()
+    inside = function(probe)(model, tokenizer=loaded.tokenizer, **asked[probe])
+    assert inside.frame.equals(found.frame)
+    assert all(module.training for module in model.modules())  # as it was
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_run_that_python_saves_is_that_of_the_command(place, asked, probe, tmp_path):
+    run = function(probe)(str(place / "model"), output=tmp_path, **asked[probe])
+    assert run.directory.parent == tmp_path / "model" and run.frame.equals(run.tables[PROBES[probe].stem])
+    again = function(probe)(str(place / "model"), output=tmp_path, **asked[probe])
+    assert again.directory == run.directory
+    assert depthprobe.draw(run)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_token_ids_are_measured_as_the_text_that_they_come_from(place, asked, tmp_path):
+    from depthprobe.texts.options import TextOptions
+    from depthprobe.texts.samples import read_samples
+
+    text = TextOptions(str(place / "text.txt"), samples=5, seq_len=16)
+    tokens = read_samples(text, tiny.tokenizer()).tokens
+    model = tiny.build("llama")
+    found = depthprobe.angular(model, token_ids=[list(map(int, sample)) for sample in tokens])
+    assert found.frame.equals(depthprobe.angular(str(place / "model"), **asked["angular"]).frame)
+
+    # Two models in memory have nothing but their weights to be told apart by.
+    one = depthprobe.angular(model, token_ids=tokens, output=tmp_path)
+    other = tiny.build("llama")
+    other.get_input_embeddings().weight.data.mul_(1.5)
+    two = depthprobe.angular(other, token_ids=tokens, output=tmp_path)
+    assert one.directory != two.directory and not one.frame.equals(two.frame)
+    assert (
+        depthprobe.angular(tiny.build("llama"), token_ids=tokens, output=tmp_path).directory == one.directory
+    )
+
+
+def test_what_cannot_be_is_one_sentence(place, asked):
+    model = str(place / "model")
+    with pytest.raises(OptionError, match="angular does not take nosuch, tokns. Its own: tokens"):
+        depthprobe.angular(model, tokns="all", nosuch=1, **asked["angular"])
+    with pytest.raises(OptionError, match="--tokens must be last or all, got 'some'"):
+        depthprobe.angular(model, tokens="some", **asked["angular"])
+    with pytest.raises(OptionError, match="There is no probe 'nosuch'"):
+        depthprobe.measure("nosuch", model)
+    with pytest.raises(OptionError, match="A text is described, and token_ids are given"):
+        depthprobe.variance(model, token_ids=[[1, 2]], samples=3)
+    with pytest.raises(TextError, match="at least 2 token ids, got one of 1"):
+        depthprobe.variance(model, token_ids=[np.array([1])])
+
+
+def test_every_function_says_what_it_takes():
+    for name, probe in PROBES.items():
+        told = function(name).__doc__
+        assert probe.help.split("\n")[0] in told and "output:" in told and "dataset" in told
