@@ -205,7 +205,7 @@ run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
 told = {"gradnorm": (gradnorm_table, gradnorm_reading), "variance": (variance_table, variance_reading)}
 assert all(tell(run) for tell in told[run.manifest["probe"]])
-for part in ("models", "probes", "metrics", "pipeline", "texts"):
+for part in ("models", "probes", "pipeline", "texts"):
     assert f"depthprobe.{part}" not in sys.modules, part
 """
     run = saved(probe)

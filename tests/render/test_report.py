@@ -303,7 +303,7 @@ def test_a_report_lies_beside_its_runs_and_is_none_of_them(tmp_path):
     [
         (
             ["{runs}", "--style", "poster"],
-            "--style is 'poster'. Use one of: auto, paper-single, paper-double, slides.",
+            "--style must be one of auto, paper-single, paper-double, slides, got poster.",
         ),
         (["{empty}"], "{empty} holds neither a run nor a model."),
         (["{runs}", "{empty}"], "{empty} holds no run."),
