@@ -14,9 +14,9 @@ from typing import Literal
 
 from depthprobe.errors import TextError
 
-Part = Literal["train", "heldout"]
+CorpusSplit = Literal["train", "heldout"]
 
-PARTS: tuple[Part, ...] = ("heldout", "train")
+PARTS: tuple[CorpusSplit, ...] = ("heldout", "train")
 
 # Left out of training, for evaluation only. Chosen for variety (parsers, numerics, networking,
 # introspection) among modules that Python 3.10 to 3.14 all have.
@@ -56,7 +56,7 @@ def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def documents(part: Part, root: Path | None = None) -> list[Document]:
+def documents(part: CorpusSplit, root: Path | None = None) -> list[Document]:
     """Return the sources of one part of the standard library, sorted by name.
 
     Args:

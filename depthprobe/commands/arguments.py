@@ -20,7 +20,7 @@ MODEL, TEXT, OUTPUT, TERMINAL = "Model", "Calibration text", "Output", "Terminal
 
 
 @dataclass(frozen=True)
-class Group:
+class OptionGroup:
     """Some options of a command that come from one dataclass.
 
     Args:
@@ -78,7 +78,7 @@ def add_command(
     app: typer.Typer,
     name: str,
     help: str,
-    groups: Sequence[Group],
+    groups: Sequence[OptionGroup],
     action: Callable[[Asked], None],
 ) -> None:
     """Add a command whose options follow from dataclasses.
@@ -101,18 +101,18 @@ def add_command(
                 same = sum(each.field.name == field.name for each in parameters)
                 called = f"{field.name}_{same + 1}" if same else field.name
                 parameters.append(_Parameter(called, group.options, field))
+
+    def do(typed: Any) -> None:
+        values = {each.name: getattr(typed, each.name) for each in parameters}
+        verbose = any(each.field.name == "verbose" and values[each.name] for each in parameters)
+        guarded(lambda verbose: action(_asked(parameters, values)))(verbose=verbose)
+
     typed = dataclasses.make_dataclass(
         f"Typed_{name.replace('-', '_')}",
         [(each.name, _annotation(each.field), _default(each.field)) for each in parameters],
         frozen=True,
+        namespace={"perform": do},
     )
-    typed.perform = lambda self: guarded_action(self)  # type: ignore[attr-defined]
-
-    def guarded_action(found: Any) -> None:
-        values = {each.name: getattr(found, each.name) for each in parameters}
-        verbose = any(each.field.name == "verbose" and values[each.name] for each in parameters)
-        guarded(lambda verbose: action(_asked(parameters, values)))(verbose=verbose)
-
     app.command(name, help=help)(typed)
 
 

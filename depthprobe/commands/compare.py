@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from depthprobe import interruption
 from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
-from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, Group
+from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, OptionGroup
 from depthprobe.commands.measuring import drawn, options_for
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option, Probe
@@ -49,12 +49,12 @@ class CompareOptions:
 _NAME = Option("Name of the comparison's directory.", default="compare- and the models' names")
 _TASKS = ("tasks", "num_fewshot", "limit", "seeds")
 GROUPS = (
-    Group(CompareOptions),
-    Group(TaskOptions, only=_TASKS),
-    Group(LoadOptions, MODEL, only=("dtype", "device", "trust_remote_code", "device_map")),
+    OptionGroup(CompareOptions),
+    OptionGroup(TaskOptions, only=_TASKS),
+    OptionGroup(LoadOptions, MODEL, only=("dtype", "device", "trust_remote_code", "device_map")),
     shared.OF_TEXT,
-    Group(shared.BatchOptions, TEXT),
-    Group(shared.OutputOptions, OUTPUT, other={"name": _NAME}),
+    OptionGroup(shared.BatchOptions, TEXT),
+    OptionGroup(shared.OutputOptions, OUTPUT, other={"name": _NAME}),
     shared.OF_TERMINAL,
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
-from depthprobe.commands.arguments import Asked, Group
+from depthprobe.commands.arguments import Asked, OptionGroup
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option
@@ -37,7 +37,7 @@ class InspectOptions:
     check: Annotated[bool, Option("Load the weights too, and verify the blocks by a forward pass.")] = False
 
 
-GROUPS = (*shared.OF_MODEL, Group(InspectOptions), shared.OF_TERMINAL)
+GROUPS = (*shared.OF_MODEL, OptionGroup(InspectOptions), shared.OF_TERMINAL)
 
 
 def command(asked: Asked) -> None:

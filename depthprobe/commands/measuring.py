@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprobe import interruption
 from depthprobe.commands import options as shared
-from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, Group
+from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, OptionGroup
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import (
     Watch,
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from depthprobe.results.runs import Run
 
 
-def groups_of(probe: Probe) -> tuple[Group, ...]:
+def groups_of(probe: Probe) -> tuple[OptionGroup, ...]:
     """Return the options of a probe's command, in the order of its help."""
     own = [field.name for field in fields_of(probe.options) if field.option.role != "figure"]
     figure = [field.name for field in fields_of(probe.options) if field.option.role == "figure"]
     return (
         *shared.OF_MODEL,
-        *([Group(shared.InitialOptions, MODEL)] if probe.initial else []),
-        Group(probe.options, "Measurement", only=own),
+        *([OptionGroup(shared.InitialOptions, MODEL)] if probe.initial else []),
+        OptionGroup(probe.options, "Measurement", only=own),
         *_groups_of_text(probe),
-        Group(shared.BatchOptions, TEXT, other={"batch_size": Option(probe.batch, role="means")}),
-        Group(probe.options, OUTPUT, only=figure),
+        OptionGroup(shared.BatchOptions, TEXT, other={"batch_size": Option(probe.batch, role="means")}),
+        OptionGroup(probe.options, OUTPUT, only=figure),
         shared.OF_OUTPUT,
         shared.OF_TERMINAL,
     )
 
 
-def _groups_of_text(probe: Probe) -> list[Group]:
+def _groups_of_text(probe: Probe) -> list[OptionGroup]:
     if probe.text is None:
         return []
     count = probe.text.count
@@ -56,11 +56,11 @@ def _groups_of_text(probe: Probe) -> list[Group]:
         return [shared.OF_TEXT]
     flag = (f"--{count.replace('_', '-')}",)
     told = Option("Samples of calibration text.", at_least=0, flags=flag, default=str(probe.text.samples))
-    groups = [Group(TextOptions, TEXT, other={"samples": told})]
+    groups = [OptionGroup(TextOptions, TEXT, other={"samples": told})]
     if probe.text.optional:
         flag = (f"--{probe.text.optional.replace('_', '-')}",)
         told = next(fields_of(shared.WithoutText)).option
-        groups.append(Group(shared.WithoutText, TEXT, other={"without": Option(told.help, flags=flag)}))
+        groups.append(OptionGroup(shared.WithoutText, TEXT, other={"without": Option(told.help, flags=flag)}))
     return groups
 
 

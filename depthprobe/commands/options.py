@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from depthprobe.commands.arguments import MODEL, OUTPUT, TERMINAL, TEXT, Group
+from depthprobe.commands.arguments import MODEL, OUTPUT, TERMINAL, TEXT, OptionGroup
 from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError
 from depthprobe.models.loading.options import LoadOptions
@@ -111,10 +111,10 @@ class TerminalOptions:
     verbose: Annotated[bool, Option(_VERBOSE, flags=("--verbose", "-v"))] = False
 
 
-OF_MODEL = (Group(ModelOptions, MODEL), Group(LoadOptions, MODEL))
-OF_TEXT = Group(TextOptions, TEXT)
-OF_OUTPUT = Group(OutputOptions, OUTPUT)
-OF_TERMINAL = Group(TerminalOptions, TERMINAL)
+OF_MODEL = (OptionGroup(ModelOptions, MODEL), OptionGroup(LoadOptions, MODEL))
+OF_TEXT = OptionGroup(TextOptions, TEXT)
+OF_OUTPUT = OptionGroup(OutputOptions, OUTPUT)
+OF_TERMINAL = OptionGroup(TerminalOptions, TERMINAL)
 
 
 def _declared(options: type, name: str) -> dict[str, Any]:

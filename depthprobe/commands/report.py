@@ -9,7 +9,7 @@ from typing import Annotated
 from depthprobe import interruption
 from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
-from depthprobe.commands.arguments import MODEL, OUTPUT, Asked, Group
+from depthprobe.commands.arguments import MODEL, OUTPUT, Asked, OptionGroup
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.measuring import requests_for
 from depthprobe.commands.show import Watch, importing, result_console, uncollected
@@ -49,12 +49,12 @@ class ReportOutput:
 
 _LOADING = ("revision", "dtype", "device", "trust_remote_code", "adapter", "device_map")
 GROUPS = (
-    Group(ReportOptions),
-    Group(TaskOptions, only=("tasks", "num_fewshot", "limit", "seeds")),
-    Group(LoadOptions, MODEL, only=_LOADING),
+    OptionGroup(ReportOptions),
+    OptionGroup(TaskOptions, only=("tasks", "num_fewshot", "limit", "seeds")),
+    OptionGroup(LoadOptions, MODEL, only=_LOADING),
     shared.OF_TEXT,
-    Group(ReportOutput, OUTPUT),
-    Group(shared.StyleOptions, OUTPUT),
+    OptionGroup(ReportOutput, OUTPUT),
+    OptionGroup(shared.StyleOptions, OUTPUT),
     shared.OF_TERMINAL,
 )
 

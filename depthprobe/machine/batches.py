@@ -29,7 +29,7 @@ def parse_batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise OptionError(f"--batch-size {text} is no number of samples.", "Give 1 or more, or auto.")
+        raise OptionError(f"--batch-size must be auto or a number of at least 1, got {text}.")
     return int(text)
 
 
@@ -58,7 +58,12 @@ def plan_batches(
         tokens: The most tokens a batch may hold, padding counted; a longer sample goes alone.
         batch_size: Samples a batch instead of the token budget.
         same_length: Whether a batch may hold samples of one length only, so that nothing is padded.
+
+    Raises:
+        OptionError: if ``batch_size`` is not a number of 1 or more.
     """
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise OptionError(f"batch_size must be a number of at least 1, or None; got {batch_size!r}.")
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
     for index in order:

@@ -24,7 +24,7 @@ from depthprobe.pipeline.request import Request, before_measuring
 from depthprobe.pipeline.resuming import ASKED, drop_empty, kept, open_in_turn, unfinished_of
 from depthprobe.pipeline.session import Session
 from depthprobe.pipeline.watch import Silent, Watcher
-from depthprobe.probes.preparation import Preparation, Work, prepare
+from depthprobe.probes.preparation import Measuring, Preparation, prepare
 from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
@@ -61,7 +61,7 @@ class _Ready:
     model: LoadedModel
     anatomy: Anatomy
     samples: Samples
-    work: Work
+    measuring: Measuring
 
 
 class _Way:
@@ -110,11 +110,11 @@ class _Way:
         ready = self.ready(*self.read(source))
         with tempfile.TemporaryDirectory(prefix="depthprobe-") as folder:
             if not self.request.kind.resumes:
-                self.answer(ready.work, None)
-                return ready.work.result(None)
+                self.answer(ready.measuring, None)
+                return ready.measuring.result(None)
             with Journal.open(Path(folder) / "unfinished", {}) as journal:
-                self.answer(ready.work, journal)
-                return ready.work.result(journal)
+                self.answer(ready.measuring, journal)
+                return ready.measuring.result(journal)
 
     def say(self, news: Any) -> None:
         """Tell what there is to tell, each sentence once a session."""
@@ -187,7 +187,7 @@ class _Way:
             anatomy = self.session.anatomy(model)
         self.prepared.check_layers(anatomy.layers)
         self.say((*model.notes, *anatomy.notes))
-        work = self.prepared.begin(
+        measuring = self.prepared.begin(
             model,
             anatomy,
             samples,
@@ -195,27 +195,26 @@ class _Way:
             processes=self.processes,
             stage=watch.stage,
         )
-        self.say(work.notes)
-        return _Ready(model, anatomy, samples, work)
+        self.say(measuring.notes)
+        return _Ready(model, anatomy, samples, measuring)
 
-    def answer(self, work: Work, journal: Journal | None) -> None:
+    def answer(self, measuring: Measuring, journal: Journal | None) -> None:
         """Do this process's part of the work; what came up is told."""
-        told = set(work.notes)
-        with self.watch.stage(
-            work.doing + self.processes.which, work.total, work.unit, work.already(journal)
-        ) as advance:
-            work.answer(journal, advance)
-        self.say(note for note in work.notes if note not in told)
+        told = set(measuring.notes)
+        what, already = measuring.doing + self.processes.which, measuring.already(journal)
+        with self.watch.stage(what, measuring.total, measuring.unit, already) as advance:
+            measuring.answer(journal, advance)
+        self.say(note for note in measuring.notes if note not in told)
 
     def saved(self, source: ModelSource, place: Place) -> Run | None:
         """Return the run, measured and saved in its place; None in all processes but the first."""
         checkpoint, samples = self.read(source)
         unfinished, settings = self.place_of_journal(place, samples)
         ready = self.ready(checkpoint, samples)
-        with interruption.told(lambda: self.kept(unfinished, ready.work.pieces)):
+        with interruption.told(lambda: self.kept(unfinished, ready.measuring.pieces)):
             with self.journal(unfinished, settings, self.processes) as journal:
-                self.say([continued(journal, ready.work.pieces)])
-                self.answer(ready.work, journal)
+                self.say([continued(journal, ready.measuring.pieces)])
+                self.answer(ready.measuring, journal)
             self.processes.wait()
             if self.processes.rank:
                 self.processes.wait()
@@ -224,7 +223,7 @@ class _Way:
                 self.journal(unfinished, settings, ALONE) as journal,
                 self.watch.stage("Comparing answers", None, ""),
             ):
-                measurement = ready.work.result(journal)
+                measurement = ready.measuring.result(journal)
             run = save(place, measurement, self.manifest(ready, measurement))
         if self.request.kind.resumes:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -20,7 +20,6 @@ import torch
 
 from depthprobe.catalogue import ANGULAR
 from depthprobe.errors import OptionError
-from depthprobe.machine.batches import pad_batch, plan_batches, run_batches, token_budget
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.metrics.angular import pairwise_angular_distance
@@ -28,7 +27,7 @@ from depthprobe.metrics.moments import Moments
 from depthprobe.models.anatomy.anatomy import Anatomy
 from depthprobe.models.anatomy.stream import refuse_directionless, run_backbone
 from depthprobe.models.capture import reading_stream
-from depthprobe.models.sizing.footprint import bytes_per_token
+from depthprobe.probes.forward import forward_batches
 
 if TYPE_CHECKING:
     from depthprobe.models.loading.loading import LoadedModel
@@ -67,23 +66,25 @@ def measure(
     """
     if tokens not in ("last", "all"):
         raise OptionError(f"tokens is {tokens!r}.", "Use last or all.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise OptionError(f"batch_size is {batch_size!r}.", "Use a number of 1 or more, or None.")
-    budget = token_budget(model.device, _bytes_per_token(model, anatomy, tokens), model.weight_bytes)
-    plan = plan_batches(samples.lengths, budget, batch_size, same_length=anatomy.feels_padding)
-    pad = model.pad_token_id
 
-    def step(batch: list[int]) -> torch.Tensor:
-        ids, mask = pad_batch([samples.tokens[index] for index in batch], pad)
-        vectors = capture_vectors(anatomy, ids.to(model.device), mask.to(model.device), tokens)
+    def look(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        vectors = capture_vectors(anatomy, ids, mask, tokens)
         return torch.cat([_distances(part) for part in vectors.split(VECTORS_AT_ONCE)])
 
     moments = Moments()
     batches = 0
-    for batch, distances in run_batches(processes.mine(plan), step):
+    for distances in forward_batches(
+        model,
+        anatomy,
+        samples,
+        look,
+        bytes_beside=4 * (anatomy.layers + 1) * anatomy.hidden if tokens == "all" else 0,
+        batch_size=batch_size,
+        processes=processes,
+        advance=advance,
+    ):
         moments.add(distances)
         batches += 1
-        advance(sum(samples.lengths[index] for index in batch))
     total = Moments()
     for part in processes.gather(moments):
         total.merge(part)
@@ -147,9 +148,3 @@ def _frame(moments: Moments, layers: int) -> pd.DataFrame:
             "samples": moments.count,
         }
     )
-
-
-def _bytes_per_token(model: LoadedModel, anatomy: Anatomy, tokens: str) -> int:
-    """Return a generous guess of the bytes that one token in flight costs a block, and of what is kept."""
-    kept = (anatomy.layers + 1) * anatomy.hidden if tokens == "all" else 0
-    return bytes_per_token(model.model.config, anatomy.layers, anatomy.hidden) + 4 * kept

@@ -90,8 +90,6 @@ def measure(
     """
     if per_batch is not None and (not isinstance(per_batch, int) or per_batch < 1):
         raise OptionError(f"per_batch is {per_batch!r}.", "Use a number of samples, or None.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise OptionError(f"batch_size is {batch_size!r}.", "Use a number of 1 or more, or None.")
     objective = objective_of(model.model)
     examples = _examples(model, samples, objective)
     _refuse_weights_elsewhere(model)

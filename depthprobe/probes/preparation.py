@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from depthprobe.texts.samples import Samples
 
 
-class Work:
+class Measuring:
     """The measuring itself, ready to begin.
 
     ``doing`` says what is done, ``total`` how much of it this process has to do, in which ``unit``;
@@ -82,7 +82,7 @@ class Preparation:
         batch_size: int | None,
         processes: Processes,
         stage: Stage,
-    ) -> Work:
+    ) -> Measuring:
         """Return the work on a loaded model.
 
         Args:
@@ -93,10 +93,10 @@ class Preparation:
             processes: Those among which the work is shared out.
             stage: Shows what takes long.
         """
-        return _Measuring(self, model, anatomy, samples, batch_size, processes)
+        return _MeasuringAtOnce(self, model, anatomy, samples, batch_size, processes)
 
 
-class _Measuring(Work):
+class _MeasuringAtOnce(Measuring):
     """The work of a probe that measures at once."""
 
     def __init__(

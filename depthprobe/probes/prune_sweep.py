@@ -31,8 +31,7 @@ from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
 from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.evaluation.harness.requests import count_documents
 from depthprobe.evaluation.harness.tasks import check_names
-from depthprobe.evaluation.harness.work import Outcome, build_work, check_checkpoint, find_tasks
-from depthprobe.evaluation.harness.work import Work as Requests
+from depthprobe.evaluation.harness.work import Outcome, Work, build_work, check_checkpoint, find_tasks
 from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.scoring.engine import ScoringEngine
@@ -40,7 +39,7 @@ from depthprobe.evaluation.scoring.remembered import Memory
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy.anatomy import Anatomy
-from depthprobe.probes.preparation import Preparation, Work
+from depthprobe.probes.preparation import Measuring, Preparation
 from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class Sweep:
 
     engine: ScoringEngine
     anatomy: Anatomy
-    work: Requests
+    work: Work
     requests: list[ScoreRequest]
     variants: list[Variant]
     predicted: np.ndarray
@@ -115,7 +114,7 @@ def ready(
     model: LoadedModel,
     anatomy: Anatomy,
     samples: Samples,
-    work: Requests,
+    work: Work,
     variants: Sequence[Variant],
     budget_tokens: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
@@ -192,7 +191,7 @@ def measure(sweep: Sweep, journal: Journal, log_samples: bool = False) -> Measur
     return PRUNE_SWEEP.measurement({"prune_sweep": frame}, facts, files)
 
 
-def _check_same_work(work: Requests, journal: Journal) -> None:
+def _check_same_work(work: Work, journal: Journal) -> None:
     """Remember in the journal what is asked, or see that it is what was asked when it was begun."""
     now = {"requests": work.describe()}
     if not journal.done("work"):
@@ -262,7 +261,7 @@ class SweepPreparation(Preparation):
         batch_size: int | None,
         processes: Processes,
         stage: Stage,
-    ) -> Work:
+    ) -> Measuring:
         """Return the sweep, its requests built and the ways of sharing work on them found."""
         variants = variants_of(self.options.layers, self.options.block, anatomy.layers)
         with stage("Building requests", count_documents(self.tasks), "documents") as advance:
@@ -272,7 +271,7 @@ class SweepPreparation(Preparation):
         return _Sweeping(sweep, processes, self.options.log_samples)
 
 
-class _Sweeping(Work):
+class _Sweeping(Measuring):
     """The answering of a sweep's requests."""
 
     doing, unit = "Sweeping", "answers"

@@ -23,8 +23,7 @@ import pandas as pd
 import torch
 
 from depthprobe.catalogue import VARIANCE
-from depthprobe.errors import MeasureError, OptionError
-from depthprobe.machine.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.errors import MeasureError
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement, Table
 from depthprobe.metrics.moments import Moments
@@ -38,7 +37,7 @@ from depthprobe.models.anatomy.anatomy import Anatomy
 from depthprobe.models.anatomy.branches import identity_holds
 from depthprobe.models.anatomy.stream import refuse_directionless, run_backbone
 from depthprobe.models.capture import reading_branches, reading_stream
-from depthprobe.models.sizing.footprint import bytes_per_token
+from depthprobe.probes.forward import forward_batches
 
 if TYPE_CHECKING:
     from depthprobe.models.loading.loading import LoadedModel
@@ -83,22 +82,22 @@ def measure(
         MeasureError: if the stream holds NaN, infinity or a zero vector, or a branch NaN or infinity.
         MachineError: if one sample alone does not fit into memory.
     """
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise OptionError(f"batch_size is {batch_size!r}.", "Use a number of 1 or more, or None.")
-    budget = token_budget(model.device, _bytes_per_token(model, anatomy), model.weight_bytes)
-    plan = plan_batches(samples.lengths, budget, batch_size, same_length=anatomy.feels_padding)
-    pad = model.pad_token_id
-
-    def step(batch: list[int]) -> tuple[torch.Tensor, set[int]]:
-        ids, mask = pad_batch([samples.tokens[index] for index in batch], pad)
-        return observe(anatomy, ids.to(model.device), mask.to(model.device))
-
     moments, broken, batches = Moments(), set[int](), 0
-    for batch, (values, failed) in run_batches(processes.mine(plan), step):
+    # Before and behind the block, and what is added, in float32 at most; and the numbers of every layer.
+    beside = 4 * 6 * anatomy.hidden + 8 * 2 * 4 * (anatomy.layers + 1)
+    for values, failed in forward_batches(
+        model,
+        anatomy,
+        samples,
+        lambda ids, mask: observe(anatomy, ids, mask),
+        bytes_beside=beside,
+        batch_size=batch_size,
+        processes=processes,
+        advance=advance,
+    ):
         moments.add(values)
         broken |= failed
         batches += 1
-        advance(sum(samples.lengths[index] for index in batch))
     total, everywhere, count = Moments(), set[int](), 0
     for part, failed, done in processes.gather((moments, broken, batches)):
         total.merge(part)
@@ -262,10 +261,3 @@ def _without_branches(anatomy: Anatomy, broken: set[int]) -> dict[str, list[int]
         elif layer in broken:
             reasons.setdefault(BROKEN, []).append(layer)
     return reasons
-
-
-def _bytes_per_token(model: LoadedModel, anatomy: Anatomy) -> int:
-    """Return a generous guess of the bytes that one token in flight costs a block, and of what is kept."""
-    vectors = 4 * 6 * anatomy.hidden  # before and behind the block, and what is added, in float32 at most
-    numbers = 8 * 2 * 4 * (anatomy.layers + 1)
-    return bytes_per_token(model.model.config, anatomy.layers, anatomy.hidden) + vectors + numbers

@@ -73,7 +73,7 @@ OF_ALL = [
     (["--format", "gif"], "--format must be some of png, pdf, svg, got gif"),
     (["--name", "a/b"], "--name 'a/b' cannot name a run directory"),
     (["--output", "text.jsonl"], "text.jsonl is not a directory"),
-    (["--batch-size", "0"], "--batch-size 0 is no number of samples"),
+    (["--batch-size", "0"], "--batch-size must be auto or a number of at least 1, got 0"),
     (["--seed", "-1"], "--seed must be"),
     (["--seq-len", "1"], "--seq-len must be at least 2, got 1"),
     (["--dataset", "none.jsonl"], "There is no file none.jsonl"),

@@ -42,7 +42,7 @@ def test_before_the_measurement_nothing_is_kept(request_for, tmp_path, monkeypat
 
 def test_a_probe_that_keeps_no_journal_says_so(request_for, tmp_path, monkeypatch):
     said = "Interrupted: angular keeps nothing of its work; start it again."
-    for where in ("pipeline.run.save", "probes.angular.run_batches"):
+    for where in ("pipeline.run.save", "probes.forward.run_batches"):
         interrupt_at(monkeypatch, where)
         assert said_of(request_for("angular")) == said
         assert not (tmp_path / "reports").exists()

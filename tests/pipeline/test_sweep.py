@@ -286,12 +286,7 @@ def test_two_processes_give_the_csv_of_one(place, tasks):
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29511")
     done = run(place, command(place, tasks, "-o", "two", launcher=torchrun))
     assert csv_of(place, "two") == csv_of(place, "one")
-    news = [
-        line for line in done.stderr.splitlines() if line.startswith(("Model: ", str(place / "text.txt")))
-    ]
-    assert len(news) == 2, (
-        done.stderr
-    )  # which model, and that the text gave fewer samples: told by one of them
+    assert done.stderr.count("Model: ") == 1, done.stderr
     again = run(place, command(place, tasks, "-o", "two", launcher=torchrun))
     assert again.stderr.count("Already measured") == again.stderr.count("Model: ") == 1
 

@@ -449,5 +449,5 @@ def test_the_model_is_bit_for_bit_what_it_was(family):
 @pytest.mark.parametrize("wrong", [0, -1, "auto", 1.5])
 def test_a_batch_size_that_means_nothing_is_refused(wrong):
     model = build("llama")
-    with pytest.raises(OptionError, match="batch_size is"):
+    with pytest.raises(OptionError, match="batch_size must be"):
         variance.measure(loaded(model), describe_anatomy(model), make_samples([5]), batch_size=wrong)

@@ -51,7 +51,7 @@ IDENTIFIER = re.compile(r"[A-Za-z_]\w{2,}")
 NO_NAMES = frozenset(keyword.kwlist) | {"self", "cls"}
 
 
-class Items(list[dict[str, Any]]):
+class ItemRows(list[dict[str, Any]]):
     """Rows with the one attribute of a data set that lm-eval asks for beside them."""
 
     @property
@@ -61,7 +61,7 @@ class Items(list[dict[str, Any]]):
 
 
 @cache
-def make_items(root: Any = None) -> Items:
+def make_items(root: Any = None) -> ItemRows:
     """Return the items, in a fixed mixed order, their right answers evenly over the four places.
 
     Args:
@@ -87,10 +87,10 @@ def make_items(root: Any = None) -> Items:
         label = number % CHOICES
         choices = item["choices"]
         item |= {"choices": [*choices[1 : label + 1], choices[0], *choices[label + 1 :]], "label": label}
-    return Items(chosen)
+    return ItemRows(chosen)
 
 
-def items_hash(items: Items) -> str:
+def items_hash(items: ItemRows) -> str:
     """Return a SHA-256 that changes with any context, choice or answer."""
     digest = hashlib.sha256()
     for item in items:

@@ -87,14 +87,16 @@ class Row:
 
 
 @dataclass
-class Group:
+class PrefixGroup:
     """Rows behind one prefix, or behind none."""
 
     prefix: Row | None
     rows: list[Row]
 
 
-def lay_out(requests: Sequence[ScoreRequest], prices: Prices, depth_limit: int | None = None) -> list[Group]:
+def lay_out(
+    requests: Sequence[ScoreRequest], prices: Prices, depth_limit: int | None = None
+) -> list[PrefixGroup]:
     """Return groups whose rows compute and score every request once.
 
     Args:
@@ -194,7 +196,7 @@ class _Writer:
         self.tree, self.requests, self.askers, self.prices = tree, requests, askers, prices
         self.unanswered = dict(tree.ending)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[PrefixGroup]:
         """Return the groups, those with a prefix first."""
         tree, prices = self.tree, self.prices
         groups = []
@@ -206,10 +208,10 @@ class _Writer:
                 root for child in tree.children[node] for root in choose_rows(tree, child, base, prices)[1]
             ]
             bins = self.bins(roots, base)
-            groups.append(Group(prefix, [self.row(bin_, base, prefix=prefix) for bin_ in bins]))
+            groups.append(PrefixGroup(prefix, [self.row(bin_, base, prefix=prefix) for bin_ in bins]))
         rest = self.rest(kept)
         if rest:
-            groups.append(Group(None, [self.row([root], 0) for root in rest]))
+            groups.append(PrefixGroup(None, [self.row([root], 0) for root in rest]))
         return groups
 
     def rest(self, kept: list[int]) -> list[int]:

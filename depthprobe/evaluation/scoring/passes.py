@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from depthprobe.evaluation.scores import Variant
-from depthprobe.evaluation.scoring.layout import Group, Row
+from depthprobe.evaluation.scoring.layout import PrefixGroup, Row
 from depthprobe.evaluation.scoring.masks import MakeMask, Masks
 from depthprobe.machine.batches import plan_batches
 from depthprobe.models.anatomy.anatomy import Anatomy
@@ -129,7 +129,7 @@ class Passes:
         self.least_positions = LEAST_POSITIONS
 
     def run(
-        self, group: Group, variants: Sequence[Variant], tokens: int
+        self, group: PrefixGroup, variants: Sequence[Variant], tokens: int
     ) -> Iterator[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
         """Yield ``(variant, request, logprob, greedy)`` for each variant: float32 and bool ``[answer]``.
 
@@ -151,7 +151,7 @@ class Passes:
                 yield variant, request, *self.judge(vectors, position, target)
 
     def vectors(
-        self, group: Group, variants: Sequence[Variant], tokens: int
+        self, group: PrefixGroup, variants: Sequence[Variant], tokens: int
     ) -> Iterator[tuple[Variant, np.ndarray, np.ndarray, torch.Tensor]]:
         """Yield ``(variant, request, depth, x^L)``: what the head would read, in the order of the answers.
 
@@ -167,7 +167,7 @@ class Passes:
             for variant, found in self._vectors(prefix, batches, variants):
                 yield variant, request, depth, found[torch.from_numpy(position).to(found.device)]
 
-    def _batches(self, group: Group, tokens: int) -> tuple[list[Batch], Batch | None, list[Batch]]:
+    def _batches(self, group: PrefixGroup, tokens: int) -> tuple[list[Batch], Batch | None, list[Batch]]:
         """Return the batches of a group, all of them, its prefix and its rows."""
         lengths = [len(row.tokens) for row in group.rows]
         ahead = 0 if group.prefix is None else len(group.prefix.tokens)

@@ -15,7 +15,7 @@ import torch
 
 from depthprobe.errors import MeasureError
 from depthprobe.evaluation.scores import ScoreRequest, Variant
-from depthprobe.evaluation.scoring.layout import Group, Prices, lay_out
+from depthprobe.evaluation.scoring.layout import PrefixGroup, Prices, lay_out
 from depthprobe.evaluation.scoring.masks import MakeMask
 from depthprobe.evaluation.scoring.passes import Passes, Ways, without_cache
 from depthprobe.models.anatomy.anatomy import Anatomy
@@ -202,7 +202,7 @@ class Trial:
         is_half = self.model.dtype in TOLERANCE
         return bool((difference.mean() if is_half else difference.max()) <= tolerance)
 
-    def _layout(self, ways: Ways, requests: Sequence[ScoreRequest]) -> list[Group]:
+    def _layout(self, ways: Ways, requests: Sequence[ScoreRequest]) -> list[PrefixGroup]:
         # Attention dear and all else free: whatever can be shared is.
         pair = 1.0 if ways.prefix else 0.0
         prices = Prices(

@@ -18,7 +18,7 @@ from depthprobe.errors import AnatomyError
 from depthprobe.models.anatomy.architectures import BLOCK_PATHS
 from depthprobe.models.anatomy.block_sites import Forward, Site, wrapping
 from depthprobe.models.anatomy.branches import Insides, look_inside
-from depthprobe.models.anatomy.stream import Layout, pick, run_backbone
+from depthprobe.models.anatomy.stream import StreamAxes, pick, run_backbone
 from depthprobe.models.anatomy.trace import FORWARD_EXCEPTIONS, Trace, probe_ids, trace_blocks
 
 
@@ -35,7 +35,7 @@ class Anatomy:
 
     path: str
     sites: tuple[Site, ...]
-    layout: Layout
+    layout: StreamAxes
     feels_padding: bool
     backbone: nn.Module
     hidden: int

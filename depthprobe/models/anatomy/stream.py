@@ -64,7 +64,7 @@ def sequence_like(kind: type, items: Iterable[Any]) -> Any:
 
 
 @dataclass(frozen=True)
-class Layout:
+class StreamAxes:
     """How a model lays out its stream.
 
     ``axes`` are the places of batch, token and hidden among the tensor's axes; ``first`` is the place of
@@ -81,7 +81,7 @@ class Layout:
 
     def is_plain(self) -> bool:
         """Return whether the stream is ``[batch, token, hidden]`` as it stands."""
-        return self == Layout()
+        return self == StreamAxes()
 
 
 def run_backbone(backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> None:

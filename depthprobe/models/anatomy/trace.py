@@ -16,7 +16,7 @@ from depthprobe.errors import first_line
 from depthprobe.models.anatomy.architectures import CARRY_MORE_THAN_THE_STREAM
 from depthprobe.models.anatomy.block_sites import Site, set_for_now
 from depthprobe.models.anatomy.norms import is_norm
-from depthprobe.models.anatomy.stream import Layout, Path, equal, given, leaves, pick, run_backbone
+from depthprobe.models.anatomy.stream import Path, StreamAxes, equal, given, leaves, pick, run_backbone
 
 BATCH, TOKENS = 2, 5  # different from each other, so that a transposed stream shows
 
@@ -30,7 +30,7 @@ class Trace:
 
     refusal: str | None = None
     sites: tuple[Site, ...] = ()
-    layout: Layout = field(default_factory=Layout)
+    layout: StreamAxes = field(default_factory=StreamAxes)
     hidden: int = 0
     final_norm: nn.Module | None = None
     boundaries: list[torch.Tensor] = field(default_factory=list)
@@ -72,7 +72,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
         stream = [call.given[source] for call, (source, _) in zip(calls, links, strict=True)]
         last = calls[-1].returned[links[-1][1]]
         layout = _layout([*stream, last])
-        layout = Layout(layout.axes, _first_token(backbone, blocks, ids, links[0][0], layout, stream[0]))
+        layout = StreamAxes(layout.axes, _first_token(backbone, blocks, ids, links[0][0], layout, stream[0]))
         _refuse_wide(backbone, layout.tokens(last).shape[-1])
     except NoChain as reason:
         return Trace(refusal=str(reason))
@@ -204,15 +204,15 @@ def _other_shapes(tensors: Iterable[torch.Tensor]) -> str:
     return f"the stream is not [batch, token, hidden]: {text} gave the shapes {shapes}"
 
 
-def _layout(stream: Sequence[torch.Tensor]) -> Layout:
+def _layout(stream: Sequence[torch.Tensor]) -> StreamAxes:
     """Return which axis of the stream is which."""
     shape = tuple(stream[0].shape)
     if all(tensor.shape == shape for tensor in stream):
         for axes in ((0, 1, 2), (1, 0, 2), (0, 2, 1)):
             if (shape[axes[0]], shape[axes[1]]) == (BATCH, TOKENS):
-                return Layout(axes)
+                return StreamAxes(axes)
         if shape[0] == BATCH and shape[1] > TOKENS:
-            return Layout()
+            return StreamAxes()
     raise NoChain(_other_shapes(stream))
 
 
@@ -221,7 +221,7 @@ def _first_token(
     blocks: Sequence[nn.Module],
     ids: torch.Tensor,
     source: Path,
-    layout: Layout,
+    layout: StreamAxes,
     before: torch.Tensor,
 ) -> int:
     """Return the place of the first token in the stream: where it makes a change."""

@@ -24,7 +24,7 @@ from depthprobe.models.loading.weights import (
     weight_files,
 )
 
-Layout = Literal["transformers", "meta", "gguf"]
+FileLayout = Literal["transformers", "meta", "gguf"]
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.vocab", "*.bpe"]
 ADAPTER_CONFIG = "adapter_config.json"
@@ -76,7 +76,7 @@ class ModelSource:
     location: str
     revision: str | None
     fingerprint: str | None
-    layout: Layout
+    layout: FileLayout
     notes: tuple[str, ...] = ()
     gguf_file: str | None = None
     adapter: AdapterSource | None = None
@@ -208,7 +208,7 @@ def _resolve_directory(
         return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file)
     if ADAPTER_CONFIG in names and not has_weights:
         raise _adapter_named_as_model(name, folder / ADAPTER_CONFIG)
-    layout: Layout = "transformers"
+    layout: FileLayout = "transformers"
     notes: tuple[str, ...] = ()
     if "config.json" in names:
         indexes = [folder / index for _, index in WEIGHT_NAMES if index in names]

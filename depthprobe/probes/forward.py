@@ -1,0 +1,61 @@
+"""Forward passes over samples, batch by batch: what every probe that only looks shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from depthprobe.machine.batches import pad_batch, plan_batches, run_batches, token_budget
+from depthprobe.machine.processes import ALONE, Processes
+from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.sizing.footprint import bytes_per_token
+
+if TYPE_CHECKING:
+    from depthprobe.models.loading.loading import LoadedModel
+    from depthprobe.texts.samples import Samples
+
+Found = TypeVar("Found")
+
+
+def forward_batches(
+    model: LoadedModel,
+    anatomy: Anatomy,
+    samples: Samples,
+    look: Callable[[torch.Tensor, torch.Tensor], Found],
+    *,
+    bytes_beside: int = 0,
+    batch_size: int | None = None,
+    processes: Processes = ALONE,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Iterator[Found]:
+    """Yield what is found in each of this process's batches.
+
+    Args:
+        model: The loaded model.
+        anatomy: Its anatomy.
+        samples: Token samples.
+        look: Called with ids and mask, int64 ``[batch, token]`` on the model's device, padded on the right
+            (not at all where the model would feel it); runs the model. Called again with halves of a batch
+            that does not fit into memory.
+        bytes_beside: What a token costs beside what it costs inside a block.
+        batch_size: Samples a batch; None fits batches to the device's memory.
+        processes: Those among which the batches are shared out.
+        advance: Called with the number of tokens just done.
+
+    Raises:
+        OptionError: if ``batch_size`` is not a number of 1 or more.
+        MachineError: if one sample alone does not fit into memory.
+    """
+    token_bytes = bytes_per_token(model.model.config, anatomy.layers, anatomy.hidden) + bytes_beside
+    budget = token_budget(model.device, token_bytes, model.weight_bytes)
+    plan = plan_batches(samples.lengths, budget, batch_size, same_length=anatomy.feels_padding)
+
+    def step(batch: list[int]) -> Found:
+        ids, mask = pad_batch([samples.tokens[index] for index in batch], model.pad_token_id)
+        return look(ids.to(model.device), mask.to(model.device))
+
+    for batch, found in run_batches(processes.mine(plan), step):
+        yield found
+        advance(sum(samples.lengths[index] for index in batch))
