@@ -8,7 +8,8 @@ The package is a path, one folder a stage:
 documentation are loops over it. ``commands`` parse and show; ``pipeline`` is the way from a request to a
 saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
 model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
-model; ``results`` keeps runs on disk, and ``render`` draws them; ``comparing`` puts models side by side;
+model; ``results`` keeps runs on disk, ``findings`` says what they hold, and ``render`` shows it;
+``comparing`` puts models side by side;
 ``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
 ``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
 nothing elsewhere.

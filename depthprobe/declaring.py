@@ -271,8 +271,10 @@ class Probe:
         reported: Whether ``report MODEL`` measures it.
         version: Raised when its numbers change.
         chart: ``module:function`` that draws its run; by default a line a quantity, or a map.
-        listing: ``module:function`` that gives its terminal tables; by default one of the quantity.
-        sentences: ``module:function`` that says what its run says; by default the extremes.
+        findings: ``module:function`` that reads what its tables say: given the tables by stem, the facts and
+            the number of layers, it returns a frozen value with ``sentences``; by default the extremes.
+        listing: ``module:function`` that shows these findings in a terminal: given them and the model's name,
+            it returns tables and sentences; by default a table of the quantity.
     """
 
     name: str
@@ -291,8 +293,8 @@ class Probe:
     reported: bool = True
     version: int = 1
     chart: str | None = None
+    findings: str | None = None
     listing: str | None = None
-    sentences: str | None = None
 
     @property
     def stem(self) -> str:
