@@ -1,10 +1,10 @@
-"""What ``report RUN_DIR`` costs beside what it cannot do without, as whole processes in turn.
+"""What ``report RUN_DIR`` costs beside the imports that it cannot do without, as whole processes in turn.
 
     python tests/bench/bench_report.py
     python tests/bench/bench_report.py --repeats 9 path/to/runs
 
 * imports: a process that imports pandas and what matplotlib needs for the three kinds of figure files;
-* report: as a user runs it; its figures are drawn one after the other.
+* report: as a user runs it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ IMPORTS = (
 def seconds(arguments: list[str]) -> float:
     """How long one process takes, from its start to its end."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return time.perf_counter() - start
 
 
@@ -40,7 +44,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report = ["-m", "depthprobe", "report", str(options.runs), "-o", folder, "--quiet"]
-        ways = {"imports": ["-c", IMPORTS], "report": report}
+        ways = {
+            "imports": ["-c", IMPORTS],
+            "report": report,
+        }
         taken: dict[str, list[float]] = {name: [] for name in ways}
         # The first round warms the disk's cache; then in turn, so that a slow minute meets all alike.
         for turn in range(options.repeats + 1):
