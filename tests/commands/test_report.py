@@ -1,4 +1,4 @@
-"""``depthprobe report MODEL``: what is missing is measured first, and what fails is told by the exit status."""
+"""``depthprobe report MODEL``: what is missing is measured first; the exit status tells what failed."""
 
 import pytest
 from typer.testing import CliRunner
