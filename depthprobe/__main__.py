@@ -13,9 +13,9 @@ def main() -> None:
     # Starting leaves hardly any garbage; the command itself turns the collector on again.
     gc.disable()
     try:
-        from depthprobe.commands.app import app
+        from depthprobe.commands.app import run
 
-        app()
+        run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

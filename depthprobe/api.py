@@ -180,12 +180,9 @@ def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -
             model.
         options: Options of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
-    from depthprobe.render.figures import figure_of, render_bytes
-    from depthprobe.results.runs import Run
+    from depthprobe.render.charts.figures import figure_of
+    from depthprobe.render.charts.kit.encoding import render_bytes
 
-    if isinstance(what, Measurement):
-        tables = {table.stem: table.frame for table in what.tables}
-        what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
     figure = figure_of(what, title=title, **options)
     # Figures made without pyplot do not display themselves; notebooks call this.
     figure._repr_png_ = partial(render_bytes, figure, "png")
