@@ -268,7 +268,7 @@ PRUNE_SWEEP = Probe(
     ),
     options=SweepOptions,
     text=Text(
-        "the calibration text that prune-sweep measures beside the tasks",
+        "the calibration text that prune-sweep measures in addition to the tasks",
         samples=CALIBRATION_SAMPLES,
         count="calibration_samples",
         optional="no_calibration",

@@ -106,7 +106,7 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     from depthprobe.models.sizing.blueprint import describe_blueprint, verified
 
     config, name = copy.deepcopy(checkpoint.config), checkpoint.source.name
-    assert config is not None, "told by open_without_weights"
+    assert config is not None, "open_without_weights has checked"
     place = choose_device(load.device)
     wanted = parse_dtype(load.dtype, place)
     model = build_on_meta(name, config, checkpoint.trust_remote_code)

@@ -39,7 +39,7 @@ class TextOptions:
     dataset: Annotated[
         str,
         Option(
-            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample a "
+            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample in each "
             "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
             "sources).",
             default="allenai/c4; builtin for embedded models",

@@ -156,7 +156,7 @@ def test_the_calibration_text_that_nobody_named_is_told_for_what_it_is(touched):
         "cannot be reached to look for allenai/c4. You did not name that text: it is the calibration text"
         in said
     )
-    assert "that prune-sweep measures beside the tasks" in said
+    assert "that prune-sweep measures in addition to the tasks" in said
     assert all(way in said for way in ("--dataset: builtin", "a file", "--no-calibration"))
     assert touched == []
 
