@@ -39,8 +39,8 @@ class TextOptions:
     dataset: Annotated[
         str,
         Option(
-            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample in each "
-            "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
+            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample in "
+            "each row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
             "sources).",
             default="allenai/c4; builtin for embedded models",
         ),
