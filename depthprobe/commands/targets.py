@@ -38,7 +38,7 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
     # What looks like a path into the reports is not a model of the hub.
     if not strange.exists() and strange.parent != Path() and _holds_models(strange.parent):
         raise RunError(
-            f"{strange} does not exist, although {strange.parent} holds runs.",
+            f"{strange} does not exist, but {strange.parent} holds runs.",
             "Check the name, or name a model.",
         )
     if strange.is_dir() and not _is_model(strange):

@@ -102,4 +102,4 @@ def test_the_builtin_text_is_chosen_for_all_where_one_model_is_embedded():
 
 def test_options_of_tasks_without_a_sweep_are_refused(models):
     done = run("compare", models / "four", models / "six", "--task", "mmlu")
-    assert done.exit_code == 2 and "prune-sweep is not compared" in done.stderr
+    assert done.exit_code == 2 and "--task needs --probe prune-sweep." in done.stderr

@@ -44,7 +44,7 @@ def test_a_damaged_run_in_the_directory_of_a_model_is_not_passed_over(trained):
 def test_a_misspelt_directory_of_runs_is_no_model_of_the_hub(tmp_path):
     model = write_model(tmp_path, 4)
     for missing in (model / "angularr", model.parent / "typo"):
-        with pytest.raises(RunError, match=f"{missing} does not exist, and {missing.parent} holds runs"):
+        with pytest.raises(RunError, match=f"{missing} does not exist, but {missing.parent} holds runs"):
             runs_named([str(missing)])
     assert runs_named(["owner/model"]) is None
     assert runs_named([str(tmp_path / "empty" / "typo")]) is None

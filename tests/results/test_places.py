@@ -39,7 +39,7 @@ def test_a_finished_run_is_found_where_nothing_can_be_written(tmp_path, settings
 
 
 def test_settings_with_a_secret_in_them_still_find_their_run(tmp_path, measurement):
-    settings = {"dataset": "https://me:pw@host/data.jsonl"}
+    settings = {"dataset": "https://me:pw@host/data.jsonl", "probe_version": 1}
     save(reserve(tmp_path, "m", "angular", settings), measurement, {})
     assert reserve(tmp_path, "m", "angular", settings).finished is not None
 
