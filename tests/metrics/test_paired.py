@@ -200,11 +200,17 @@ def test_groups_of_one_item_are_answered():
 @pytest.mark.parametrize(
     "before, after, groups, weights, message",
     [
-        ([], [], None, None, "There is no item to compare."),
+        ([], [], None, None, "There are no items to compare."),
         ([1, 0], [1], None, None, r"Scores of shapes \(2,\) and \(1,\) do not pair up item by item."),
         ([1, math.nan], [1, 0], None, None, "Scores hold NaN or infinite values."),
         ([1, 0], [1, 0], ["a"], None, "2 items have 1 group labels."),
-        ([1, 0], [1, 0], ["a", "b"], {"a": 1}, r"Groups need weights above 0: {'a': 1.0, 'b': nan}."),
+        (
+            [1, 0],
+            [1, 0],
+            ["a", "b"],
+            {"a": 1},
+            r"The weights of groups must be above 0, got {'a': 1.0, 'b': nan}.",
+        ),
     ],
 )
 def test_scores_that_cannot_be_compared_are_refused(before, after, groups, weights, message):
@@ -267,7 +273,7 @@ def test_the_bootstrap_of_few_items_claims_no_more_than_their_signs_can():
 
 
 def test_a_corpus_metric_that_is_nan_on_a_draw_is_refused():
-    with pytest.raises(MeasureError, match="NaN or infinite on some of the items drawn"):
+    with pytest.raises(MeasureError, match="NaN or infinite on some of the draws made"):
         paired_bootstrap(lambda items: math.nan if 0 not in items else 1.0, 10, resamples=200)
     with pytest.raises(MeasureError, match="no item"):
         paired_bootstrap(lambda items: 0.0, 0)
