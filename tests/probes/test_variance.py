@@ -159,7 +159,7 @@ def test_where_the_norms_stand_on_the_stream_there_are_no_branches_and_the_reaso
     found = variance.measure(loaded(model), describe_anatomy(model), make_samples(LENGTHS))
     assert set(found.frame.point) == {"stream"}
     assert found.facts["without_branches"] == {
-        "the norms stand on the stream itself (Post-LN), so nothing is only added to it": [0, 1, 2, 3]
+        "the norms are on the stream itself (Post-LN), so the block does more than add to it": [0, 1, 2, 3]
     }
 
 
@@ -176,7 +176,7 @@ def test_a_block_that_does_not_only_add_has_no_branches_and_the_reason_is_told()
 
     model.model.layers[2] = Shrinking()
     found = variance.measure(loaded(model), describe_anatomy(model), make_samples(LENGTHS))
-    left_out = {"no sum of module outputs was found to be what the block adds": [2]}
+    left_out = {"no sum of module outputs was found to equal what the block adds": [2]}
     assert found.facts["without_branches"] == left_out
     assert sorted(found.frame[found.frame.point == "attention"].layer) == [0, 1, 3]
 

@@ -230,7 +230,7 @@ def test_long_prompts_lose_their_beginning_and_that_is_told(folder, model):
     assert whole.truncated == 0 and whole.notes == ()
     assert work.truncated == by_hand > 0
     assert work.notes == (
-        f"{by_hand} of 37 requests are longer than the 16 tokens that the model takes and lose their "
+        f"{by_hand} of 37 requests are longer than the 16 tokens that the model reads and lose their "
         "beginning, as in lm-eval.",
     )
 
@@ -366,12 +366,12 @@ def test_options_that_cannot_be_are_told_at_once(given, expected):
         (
             ["tiny_few", "tiny_group"],
             {},
-            "The task tiny_few is asked for twice: by tiny_few and by tiny_group. Name one of them.",
+            "The task tiny_few is named twice: by tiny_few and by tiny_group. Name one of them.",
         ),
         (
             ["tiny_few"],
             {"samples": {"tiny_few": [1, 3]}},
-            "--samples asks for document 3 of tiny_few, which has 3. Documents are numbered 0 to 2.",
+            "--samples names document 3 of tiny_few, which has 3 documents. They are numbered 0 to 2.",
         ),
         (
             ["tiny_few"],
@@ -451,7 +451,7 @@ def test_a_model_without_a_chat_template_is_told_before_and_after_its_weights_ar
 def test_a_masked_language_model_is_told_before_and_after_its_weights_are_read(folder, tmp_path):
     checkpoint = open_checkpoint(str(tiny.save(tmp_path / "bert", "bert")))
     expected = (
-        f"{checkpoint.source.name} does not predict the next token (a masked-language model, say): "
+        f"{checkpoint.source.name} does not predict the next token (it may be a masked model): "
         "lm-eval cannot score it. Choose a causal language model."
     )
     with pytest.raises(LoadError) as error:
@@ -465,7 +465,7 @@ def test_a_masked_language_model_is_told_before_and_after_its_weights_are_read(f
 def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
     with pytest.raises(OptionError) as error:
         build_work(find_tasks(options(folder, "tiny_choice", max_length=129)), model)
-    assert message(error) == "--max-length 129 is beyond the model's 128 positions. Ask for 128 or less."
+    assert message(error) == "--max-length must be at most the model's 128 positions, got 129."
     with pytest.raises(OptionError) as error:
         build_work(find_tasks(options(folder, "tiny_text", gen_kwargs="max_gen_toks=128")), model)
     assert message(error) == (
@@ -478,7 +478,9 @@ def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
     with pytest.raises(TextError) as error:
         build_work(find_tasks(options(tmp_path, "tiny_long")), model)
     assert message(error).startswith("Document 1 of tiny_long has ")
-    assert message(error).endswith(" tokens to score, and the model takes 128. Leave it out with --samples.")
+    assert message(error).endswith(
+        " tokens to score, but the model reads only 128. Leave it out with --samples."
+    )
 
 
 def test_a_task_without_examples_by_definition_stays_so_and_that_is_told(folder, tmp_path):
@@ -487,7 +489,7 @@ def test_a_task_without_examples_by_definition_stays_so_and_that_is_told(folder,
     )
     tasks = find_tasks(options(tmp_path, "tiny_zero", num_fewshot=2))
     assert tasks.notes == (
-        "--num-fewshot does not apply to tiny_zero: defined without examples, and lm-eval keeps to it.",
+        "--num-fewshot does not apply to tiny_zero: lm-eval defines it to have no examples.",
     )
     assert tasks.tasks["tiny_zero"].config.num_fewshot == 0
 
@@ -496,7 +498,7 @@ def test_answers_must_be_complete_and_no_nan(folder, model):
     work = build_work(find_tasks(options(folder, "tiny_few")), model)
     with pytest.raises(MeasureError) as error:
         work.results(np.zeros(11), np.zeros(12, dtype=bool))
-    assert message(error) == "(11, 12, 0) answers were given to (12, 12, 0) requests."
+    assert message(error) == "There are (11, 12, 0) answers to (12, 12, 0) requests."
     broken = np.zeros(12)
     broken[3] = np.nan
     with pytest.raises(MeasureError) as error:

@@ -359,7 +359,7 @@ def gemma4(layers=6, shared=2):
 def test_a_layer_that_alone_keeps_keys_for_later_ones_is_refused_by_its_number():
     model = gemma4(layers=4, shared=2)
     engine = ScoringEngine(loaded(model), describe_anatomy(model))
-    with pytest.raises(MeasureError, match="no sure answers without layers 0, 1: later blocks use"):
+    with pytest.raises(MeasureError, match="The model cannot run without layers 0, 1: later blocks use"):
         engine.check([(0,), (1,), (2,), (3,)])
     engine.check([(2,), (3,)], generates=True)
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from depthprobe.errors import MeasureError
 from depthprobe.evaluation.scoring.engine import ScoringEngine
 from depthprobe.evaluation.scoring.passes import Ways
-from depthprobe.evaluation.scoring.remembered import Memory
+from depthprobe.evaluation.scoring.remembered import Remembered
 from depthprobe.evaluation.scoring.ways import find_ways
 from depthprobe.evaluation.scoring.windows import other_distances, short_windows, window_of
 from depthprobe.models.anatomy.anatomy import describe_anatomy
@@ -183,7 +183,7 @@ def passes_before_scoring(model, variants, **named):
     known = with_source(model, **named)
     anatomy = describe_anatomy(model)
     begun = count.passes
-    engine = ScoringEngine(known, anatomy, Memory.of(known))
+    engine = ScoringEngine(known, anatomy, Remembered.of(known))
     engine.check(variants)
     return count.passes - begun, engine.way
 
@@ -222,19 +222,19 @@ def test_a_sweep_killed_while_layers_are_tried_keeps_how_work_is_shared(monkeypa
     assert 0 < rest < whole / 2
 
 
-def test_a_memory_that_cannot_be_read_or_written_is_done_without(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_read_or_written_is_done_without(tmp_path, monkeypatch):
     model = with_source(build("llama"))
-    path = Memory.of(model).path
+    path = Remembered.of(model).path
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    assert Memory.of(model) == Memory(path=path)
+    assert Remembered.of(model) == Remembered(path=path)
     path.unlink()
     path.parent.rmdir()
     path.parent.write_text("in the way")
-    memory = dataclasses.replace(Memory.of(model), ways=Ways())
-    memory.keep()
-    assert Memory.of(model).ways is None
+    remembered = dataclasses.replace(Remembered.of(model), ways=Ways())
+    remembered.keep()
+    assert Remembered.of(model).ways is None
 
 
 def test_weights_without_a_name_are_not_remembered():
-    assert Memory.of(with_source(build("llama"), fingerprint=None)).path is None
+    assert Remembered.of(with_source(build("llama"), fingerprint=None)).path is None
