@@ -108,7 +108,7 @@ def generate(work: Work, indices: Sequence[int]) -> list[str]:
     Raises:
         OptionError: if transformers refuses the generation settings.
     """
-    with _refusals_explained():
+    with _refusals_told():
         return work.generate(indices)
 
 
@@ -118,12 +118,12 @@ def try_generating(work: Work) -> None:
     Raises:
         OptionError: if it does not.
     """
-    with _refusals_explained():
+    with _refusals_told():
         work.generate_briefly()
 
 
 @contextmanager
-def _refusals_explained() -> Iterator[None]:
+def _refusals_told() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:

@@ -165,8 +165,14 @@ def test_two_processes_give_the_run_of_one(place, model, text, probe):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gradnorm", "MODEL", "--memory", "some"], "--memory some says nothing"),
-        (["gradnorm", "MODEL", "--memory", "0"], "--memory 0 says nothing"),
+        (
+            ["gradnorm", "MODEL", "--memory", "some"],
+            "--memory must be auto, whole or a number of blocks of at least 1, got some",
+        ),
+        (
+            ["gradnorm", "MODEL", "--memory", "0"],
+            "--memory must be auto, whole or a number of blocks of at least 1, got 0",
+        ),
         (["gradnorm", "MODEL", "--per-batch", "0"], "--per-batch must be at least 1, got 0"),
         (["gradnorm", "MODEL", "--initial", "--device-map", "auto"], "--device-map auto and --initial"),
         (["gradnorm", "HEADLESS"], "has no language-model head"),

@@ -183,7 +183,7 @@ def _leaves(names: list[str], index: Mapping[str, Any]) -> Iterator[tuple[str, d
 def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
-        with _data_errors_explained():
+        with _data_errors_told():
             return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise
@@ -197,7 +197,7 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _data_errors_explained() -> Iterator[None]:
+def _data_errors_told() -> Iterator[None]:
     """Turn what a task's data set raises while the body loads tasks into our errors.
 
     Done here because the caller knows only the group that was asked for, not the data set.

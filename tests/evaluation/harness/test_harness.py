@@ -429,7 +429,7 @@ def test_data_that_cannot_be_reached_is_told_with_its_name(folder, tmp_path):
     )
     assert message(error).endswith(
         ". Point --include-path at a directory with the task's YAML whose dataset_path is a copy on this "
-        "machine, or fill the cache where there is a network and set HF_HUB_OFFLINE=1 here."
+        "machine, or fill the cache on a machine with a network and set HF_HUB_OFFLINE=1 here."
     )
 
 
@@ -470,7 +470,7 @@ def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
         build_work(find_tasks(options(folder, "tiny_text", gen_kwargs="max_gen_toks=128")), model)
     assert message(error) == (
         "The task tiny_text generates 128 tokens, which leaves no room for its prompts in the model's 128. "
-        "Ask for less, for example --gen-kwargs max_gen_toks=64."
+        "Ask for fewer, for example --gen-kwargs max_gen_toks=64."
     )
     rows = lm_eval_tasks.questions(2, seed=0)
     rows[1]["choices"][0] = "many words " * 200

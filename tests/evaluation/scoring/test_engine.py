@@ -330,7 +330,7 @@ def test_nan_is_an_error_that_names_the_layers():
 
 
 def test_a_request_must_score_a_token_behind_another():
-    with pytest.raises(OptionError, match="scores 3 of its 3 tokens"):
+    with pytest.raises(OptionError, match="must score at least 1 and not all of its 3 tokens, got 3"):
         ScoreRequest((5, 6, 7), 3)
 
 

@@ -100,7 +100,7 @@ def test_gguf_files_that_cannot_be_loaded_say_why(tmp_path: Path) -> None:
         resolve_model(str(tmp_path))
     with pytest.raises(LoadError, match="has no file c.gguf. There are: a.gguf, b.gguf"):
         resolve_model(f"{tmp_path}:c.gguf")
-    with pytest.raises(LoadError, match="b.gguf of .* is truncated, damaged or no GGUF file"):
+    with pytest.raises(LoadError, match="b.gguf of .* is truncated, damaged or not a GGUF file"):
         load_model(f"{tmp_path}:b.gguf", device="cpu")
     (tmp_path / "x-00001-of-00002.gguf").write_bytes(b"GGUF")
     with pytest.raises(LoadError, match="one part of a GGUF model"):
@@ -135,7 +135,7 @@ def test_an_adapter_that_does_not_fit_is_one_sentence(llama: Path, tmp_path: Pat
         load_model(str(llama), device="cpu", adapter=str(folder))
     with pytest.raises(LoadError, match="is an adapter of org/base, not a model. Type org/base --adapter"):
         resolve_model(str(folder))
-    with pytest.raises(LoadError, match="has no adapter_config.json, so it is no adapter"):
+    with pytest.raises(LoadError, match="has no adapter_config.json, so it is not an adapter"):
         resolve_adapter(str(llama))
     other = save(tmp_path / "gpt2", "gpt2")
     with pytest.raises(LoadError, match="does not fit"):
@@ -324,7 +324,7 @@ def test_an_encoder_saved_alone_has_one_tower(tmp_path: Path) -> None:
     assert type(loaded.model).__name__ == "T5EncoderModel"
     assert (loaded.tower, loaded.context_tokens) == (None, None)
     assert loaded.notes == (
-        f"{tmp_path} has no language-model head: it can be looked into, but has no losses.",
+        f"{tmp_path} has no language-model head: its blocks can be measured, but not its loss.",
     )
     with pytest.raises(OptionError, match="it has one tower, and --tower decoder names none"):
         load_model(str(tmp_path), device="cpu", tower="decoder")

@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_a_sentence_with_the_numbers():
     room = Room(torch.device("cpu"), 8 << 30, 8 << 30)
     needed = footprints(28e9, Widths(32, 4096, 11008), torch.float32, room)[0]
     assert why_not("big", needed, torch.float32, room) == (
-        "big needs 29.5 GiB in float32, and 8.0 GiB are free on cpu alone. "
+        "big needs 29.5 GiB in float32, but only 8.0 GiB are free on cpu alone. "
         "--dtype bfloat16 halves the weights."
     )
 
