@@ -14,7 +14,7 @@ from depthprobe.metrics.relevance import chance_corrected_relevance
 
 
 def scores_with(gains, losses, docs):
-    """Baseline and variant of which so many items became right and so many wrong."""
+    """Baseline and variant between which these numbers of items became right and became wrong."""
     same = np.arange(docs - gains - losses) % 2
     return np.r_[np.zeros(gains), np.ones(losses), same], np.r_[np.ones(gains), np.zeros(losses), same]
 
@@ -119,7 +119,7 @@ def test_other_scores_are_the_paired_t_test():
     assert result.flips is None and result.method == "t"
 
 
-def test_groups_weigh_by_size_or_as_told_and_their_variances_add():
+def test_groups_weigh_by_size_or_as_given_and_their_variances_add():
     random = np.random.default_rng(1)
     sizes = {"a": 30, "b": 80, "c": 200}
     groups = np.repeat(list(sizes), list(sizes.values()))
@@ -141,7 +141,7 @@ def test_groups_weigh_by_size_or_as_told_and_their_variances_add():
     assert by_size.difference == pytest.approx((after - before).mean())
 
 
-def test_one_group_is_no_group():
+def test_a_single_group_changes_nothing():
     before, after = scores_with(5, 9, 60)
     assert paired_difference(before, after, ["mmlu"] * 60) == paired_difference(before, after)
 
@@ -304,7 +304,7 @@ def test_holm_is_monotone_capped_and_between_p_and_bonferroni(p_values):
 
 
 @pytest.mark.parametrize("bad", [math.nan, -0.1, 1.5])
-def test_holm_refuses_what_is_no_probability(bad):
+def test_holm_refuses_what_is_not_a_probability(bad):
     with pytest.raises(MeasureError, match="p-values must be between 0 and 1"):
         holm([0.1, bad])
 

@@ -216,7 +216,7 @@ def test_requests_asked_twice_are_scored_once(folder, model, tmp_path):
     assert [resps[0][0] for resps in outcome.samples["tiny_twice"][0]["resps"]] == [-1, -2, -1, -2]
 
 
-def test_long_prompts_lose_their_beginning_and_that_is_told(folder, model):
+def test_long_prompts_lose_their_beginning_and_a_note_says_so(folder, model):
     work = build_work(find_tasks(options(folder, "tiny_choice", "tiny_text", max_length=16)), model)
     assert max(len(request.tokens) for request in work.score_requests) == 17
     whole = build_work(find_tasks(options(folder, "tiny_choice", "tiny_text")), model)
@@ -348,7 +348,7 @@ def message(error):
         ({"tasks": ()}, "No task is named. Name one with --task, for example --task hellaswag."),
     ],
 )
-def test_options_that_cannot_be_are_told_at_once(given, expected):
+def test_impossible_options_are_refused_at_once(given, expected):
     with pytest.raises(OptionError) as error:
         TaskOptions(**{"tasks": ("tiny_choice",)} | given)
     assert message(error) == expected
@@ -386,13 +386,13 @@ def test_options_that_cannot_be_are_told_at_once(given, expected):
         (["no/such.yaml"], {}, "There is no task file no/such.yaml. Check the path given to --task."),
     ],
 )
-def test_tasks_that_cannot_be_asked_are_told_before_a_model_is_needed(tasks, given, expected, folder):
+def test_tasks_that_cannot_be_asked_are_refused_before_a_model_is_needed(tasks, given, expected, folder):
     with pytest.raises(OptionError) as error:
         find_tasks(options(folder, *tasks, **given))
     assert message(error) == expected
 
 
-def test_an_unknown_task_is_told_with_the_nearest_names(folder):
+def test_an_unknown_task_is_refused_with_the_nearest_names(folder):
     with pytest.raises(OptionError) as error:
         find_tasks(options(folder, "tiny_choise"))
     assert message(error) == (
@@ -419,7 +419,7 @@ def test_lm_evals_own_tasks_are_known():
     )
 
 
-def test_data_that_cannot_be_reached_is_told_with_its_name(folder, tmp_path):
+def test_data_that_cannot_be_reached_is_reported_by_name(folder, tmp_path):
     config = lm_eval_tasks.CHOICE | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "gone.json")}}}
     lm_eval_tasks.write(tmp_path, "tiny_gone", config, lm_eval_tasks.questions(2, seed=0))
     with pytest.raises(TextError) as error:
@@ -433,7 +433,7 @@ def test_data_that_cannot_be_reached_is_told_with_its_name(folder, tmp_path):
     )
 
 
-def test_a_model_without_a_chat_template_is_told_before_and_after_its_weights_are_read(folder, tmp_path):
+def test_a_model_without_a_chat_template_is_refused_before_and_after_its_weights_are_read(folder, tmp_path):
     asked = options(folder, "tiny_choice", apply_chat_template=True)
     checkpoint = open_checkpoint(str(tiny.save(tmp_path / "plain")))
     expected = (
@@ -448,7 +448,7 @@ def test_a_model_without_a_chat_template_is_told_before_and_after_its_weights_ar
     assert message(error) == expected
 
 
-def test_a_masked_language_model_is_told_before_and_after_its_weights_are_read(folder, tmp_path):
+def test_a_masked_language_model_is_refused_before_and_after_its_weights_are_read(folder, tmp_path):
     checkpoint = open_checkpoint(str(tiny.save(tmp_path / "bert", "bert")))
     expected = (
         f"{checkpoint.source.name} does not predict the next token (it may be a masked model): "
@@ -462,7 +462,7 @@ def test_a_masked_language_model_is_told_before_and_after_its_weights_are_read(f
     assert message(error) == expected
 
 
-def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
+def test_what_does_not_fit_the_model_is_refused(folder, model, tmp_path):
     with pytest.raises(OptionError) as error:
         build_work(find_tasks(options(folder, "tiny_choice", max_length=129)), model)
     assert message(error) == "--max-length must be at most the model's 128 positions, got 129."
@@ -483,7 +483,7 @@ def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
     )
 
 
-def test_a_task_without_examples_by_definition_stays_so_and_that_is_told(folder, tmp_path):
+def test_a_task_without_examples_by_definition_stays_so_and_a_note_says_so(folder, tmp_path):
     lm_eval_tasks.write(
         tmp_path, "tiny_zero", lm_eval_tasks.CHOICE | {"num_fewshot": 0}, lm_eval_tasks.questions(4, seed=0)
     )
@@ -494,7 +494,7 @@ def test_a_task_without_examples_by_definition_stays_so_and_that_is_told(folder,
     assert tasks.tasks["tiny_zero"].config.num_fewshot == 0
 
 
-def test_answers_must_be_complete_and_no_nan(folder, model):
+def test_answers_must_be_complete_and_not_nan(folder, model):
     work = build_work(find_tasks(options(folder, "tiny_few")), model)
     with pytest.raises(MeasureError) as error:
         work.results(np.zeros(11), np.zeros(12, dtype=bool))

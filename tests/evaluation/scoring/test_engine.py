@@ -219,7 +219,7 @@ def test_any_plan_batch_and_layout_gives_the_same_numbers(order, cuts, tokens, p
     keeps=st.booleans(),
     limit=st.none() | st.integers(1, 10),
 )
-def test_a_layout_answers_each_scored_token_once_behind_its_own_text(texts, pair, call, packs, keeps, limit):
+def test_a_layout_answers_each_scored_token_once_after_its_own_text(texts, pair, call, packs, keeps, limit):
     requests = [ScoreRequest(tuple(tokens), min(scored, len(tokens) - 1)) for tokens, scored in texts]
     prices = Prices(pair=pair, copy=1.0, call=call, packs=packs, keeps=keeps)
     found = {index: [] for index in range(len(requests))}
@@ -329,7 +329,7 @@ def test_nan_is_an_error_that_names_the_layers():
         engine.score(REQUESTS, [0], [(1,)])
 
 
-def test_a_request_must_score_a_token_behind_another():
+def test_a_request_must_score_a_token_that_follows_another():
     with pytest.raises(OptionError, match="must score at least 1 and not all of its 3 tokens, got 3"):
         ScoreRequest((5, 6, 7), 3)
 

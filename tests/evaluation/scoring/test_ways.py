@@ -73,7 +73,7 @@ def test_a_deep_model_is_tried_in_few_passes_and_reads_each_weight_seldom():
     for block in anatomy.blocks:
         block.mlp.register_forward_pre_hook(lambda *_: runs.__setitem__(0, runs[0] + 1))
     engine.check([(layer,) for layer in range(40)])
-    # from the stored stream: 40 blocks whole, 39 + 38 + .. behind each layer, 40 in one pass for all variants
+    # from the stored stream: 40 blocks whole, 39 + 38 + .. after each layer, 40 in one pass for all variants
     assert runs[0] <= 40 + 40 * 39 // 2 + 40
 
 
@@ -135,7 +135,7 @@ def test_other_distances_of_a_text_are_named_and_those_of_images_are_not():
     assert other_distances(config) == [1024, 2048, 4096, 8192]
 
 
-def test_in_half_precision_a_wrong_mask_is_told_from_rounding():
+def test_in_half_precision_a_wrong_mask_is_distinguished_from_rounding():
     model = model_types.build("mpt")  # its position bias follows the row, not the text
     device = torch.device("cpu")
     assert not find_ways(model, describe_anatomy(model), device, None).pack
@@ -145,7 +145,7 @@ def test_in_half_precision_a_wrong_mask_is_told_from_rounding():
     assert find_ways(llama, describe_anatomy(llama), device, None).pack == "full"
 
 
-def test_broken_weights_are_told_before_anything_is_blamed_on_layers():
+def test_broken_weights_are_reported_before_anything_is_blamed_on_layers():
     model = build("llama")
     anatomy = describe_anatomy(model)
     with torch.no_grad():

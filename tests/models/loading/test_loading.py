@@ -247,7 +247,7 @@ def test_a_path_that_does_not_exist_is_not_looked_for_on_the_hub(name: str) -> N
     )
 
 
-def test_a_directory_that_holds_no_model_says_what_would_be_one(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_says_what_would_be_one(tmp_path: Path) -> None:
     assert told(lambda: resolve_model(str(tmp_path))).startswith(f"{tmp_path} has no config.json")
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "is an adapter, not a model. Name the model it was trained on" in told(
@@ -281,7 +281,7 @@ def test_a_truncated_torch_file_is_named_and_a_whole_one_loads(copy: Path) -> No
     assert told(lambda: load_model(str(copy), device="cpu")) == expected
 
 
-def test_a_git_lfs_pointer_is_told_from_a_damaged_file(copy: Path) -> None:
+def test_a_git_lfs_pointer_is_distinguished_from_a_damaged_file(copy: Path) -> None:
     (copy / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert told(lambda: resolve_model(str(copy))) == (
         f"model.safetensors of {copy} is a Git LFS pointer, not the weights. Run `git lfs pull`."
@@ -466,7 +466,7 @@ def test_a_hub_out_of_reach_is_a_failure_of_the_machine_and_gives_no_address_awa
     )
 
 
-def test_a_refused_token_and_a_failing_server_are_told_apart(
+def test_a_refused_token_and_a_failing_server_are_distinguished(
     hub_says: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("depthprobe.machine.connection.constants.HF_HUB_OFFLINE", False)

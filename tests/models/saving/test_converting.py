@@ -129,12 +129,12 @@ def test_packed_weights_are_refused_before_they_are_read(
     with pytest.raises(LoadError) as caught:
         convert(llama, tmp_path / "out")
     assert str(caught.value) == (
-        f"{llama} is quantised (gptq 4 bit), and its weights stay packed: they cannot be written as floats. "
+        f"{llama} is quantised (gptq 4 bit) and its weights stay packed: they cannot be written as floats. "
         "Convert the model it was made from."
     )
 
 
-def test_a_disk_without_room_is_told_before_the_weights_are_read(
+def test_a_disk_without_room_is_reported_before_the_weights_are_read(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = collections.namedtuple("usage", "total used free")
