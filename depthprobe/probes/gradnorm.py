@@ -1,4 +1,4 @@
-"""Gradient norm: how strongly does the loss pull on the parameters of each layer?
+"""Gradient norm: how strongly does the loss pull at the parameters of each layer?
 
     g_l = || d L / d theta_l ||_2,    L = mean loss in nats over ALL predicted tokens, taken as one batch
 

@@ -145,11 +145,11 @@ class ScoringEngine:
         wanted = sorted({tuple(sorted(set(variant))) for variant in variants})
         total = {variant: np.zeros(len(chunk)) for variant in wanted}
         greedy = {variant: np.ones(len(chunk), dtype=bool) for variant in wanted}
-        told = {variant: np.zeros(len(chunk), dtype=bool) for variant in wanted}
+        answered = {variant: np.zeros(len(chunk), dtype=bool) for variant in wanted}
 
-        def tell(variant: Variant, places: np.ndarray) -> None:
-            new = places[~told[variant][places]]  # where memory ran short they are answered again
-            told[variant][new] = True
+        def report(variant: Variant, places: np.ndarray) -> None:
+            new = places[~answered[variant][places]]  # where memory ran short they are answered again
+            answered[variant][new] = True
             advance(np.asarray(chunk)[new])
 
         def step(part: list[int]) -> list[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
@@ -158,7 +158,7 @@ class ScoringEngine:
                 for answer in self._answers([requests[chunk[index]] for index in part], wanted):
                     found.append(answer)
                     # All tokens of a request are in one part of the answers.
-                    tell(answer[0], np.asarray(part)[np.unique(answer[1])])
+                    report(answer[0], np.asarray(part)[np.unique(answer[1])])
                 return found
             except (RuntimeError, MemoryError):
                 # In case memory ran out: go on with half of the chunk, in smaller batches.

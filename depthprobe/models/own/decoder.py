@@ -83,7 +83,7 @@ class PreBlock(Block):
         self.pre_feedforward_layernorm = FactoredRMSNorm(config.hidden_size, config.rms_norm_eps, factor)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return the stream behind the block."""
+        """Return the stream after the block."""
         hidden_states = hidden_states + self.attend(self.input_layernorm(hidden_states), **kwargs)
         return hidden_states + self.mlp(self.pre_feedforward_layernorm(hidden_states))
 
@@ -101,7 +101,7 @@ class PostBlock(Block):
         self.post_feedforward_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return the stream behind the block."""
+        """Return the stream after the block."""
         total = torch.add(self.attend(hidden_states, **kwargs), hidden_states, alpha=self.alpha)
         hidden_states = self.post_attention_layernorm(total)
         total = torch.add(self.mlp(hidden_states), hidden_states, alpha=self.alpha)
@@ -122,7 +122,7 @@ class SandwichBlock(Block):
         self.post_feedforward_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return the stream behind the block."""
+        """Return the stream after the block."""
         branch = self.attend(self.input_layernorm(hidden_states), **kwargs)
         hidden_states = hidden_states + self.post_attention_layernorm(branch)
         branch = self.mlp(self.pre_feedforward_layernorm(hidden_states))

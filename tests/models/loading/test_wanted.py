@@ -69,7 +69,7 @@ def test_options_that_contradict_each_other_are_refused(llama: Path) -> None:
         LoadOptions(device_map="balanced")
     with pytest.raises(OptionError, match="--device cpu and --device-map auto contradict"):
         LoadOptions(device="cpu", device_map="auto")
-    with pytest.raises(OptionError, match="Unknown tower"):
+    with pytest.raises(OptionError, match="--tower must be decoder or encoder, got left"):
         LoadOptions(tower="left")
     with pytest.raises(OptionError, match="--tower encoder is for encoder-decoder models, but .*"):
         load_model(str(llama), tower="encoder")
