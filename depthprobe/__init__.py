@@ -8,7 +8,8 @@ The package is a path, one folder a stage:
 documentation are loops over it. ``commands`` parse and show; ``pipeline`` is the way from a request to a
 saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
 model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
-model; ``results`` keeps runs on disk, and ``render`` draws them; ``comparing`` puts models side by side;
+model; ``results`` keeps runs on disk, ``findings`` says what they hold, and ``render`` shows it;
+``comparing`` puts models side by side;
 ``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
 ``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
 nothing elsewhere.
@@ -32,8 +33,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from depthprobe.catalogue import PROBES
-
 __version__ = "0.1.0"
 
 # Public name -> where it lives; loaded on first use, so that importing depthprobe costs nothing.
@@ -48,21 +47,24 @@ _PUBLIC = {
     "DepthprobeError": "depthprobe.errors",
 }
 
-# Beside these there is a function for every probe: angular, prune_sweep and so on.
-_PROBES = {name.replace("-", "_"): probe for name, probe in PROBES.items()}
-
-__all__ = ["__version__", *_PUBLIC, *_PROBES]  # noqa: PLE0604
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PROBES:
-        function = importlib.import_module("depthprobe.api").function_of(_PROBES[name])
-        globals()[name] = function
-        return function
-    if name not in _PUBLIC:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    # Beside these there is a function for every probe: angular, prune_sweep and so on.
+    probe = _probes().get(name)
+    if probe is None:
         raise AttributeError(f"module 'depthprobe' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = function = importlib.import_module("depthprobe.api").function_of(probe)
+    return function
+
+
+def _probes() -> dict[str, Any]:
+    catalogue = importlib.import_module("depthprobe.catalogue")
+    return {name.replace("-", "_"): probe for name, probe in catalogue.PROBES.items()}
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_probes()])

@@ -13,9 +13,9 @@ def main() -> None:
     # Starting leaves no garbage to speak of; the command itself has it collected again.
     gc.disable()
     try:
-        from depthprobe.commands.app import app
+        from depthprobe.commands.app import run
 
-        app()
+        run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

@@ -39,7 +39,8 @@ Args:
     options: Those below; of a model by name also those of its loading (``dtype``, ``device``, ...).
 
 Returns:
-    A Measurement, or the saved Run where ``output`` is given; ``.frame`` is its table.
+    A Measurement, or the saved Run where ``output`` is given; ``.frame`` is its table. Under torchrun the
+    first process has the Run, the others None.
 
 Raises:
     OptionError: if an option is unknown or has a value that cannot be used.
@@ -84,9 +85,7 @@ def measure(
         _refuse_unknown(probe, request, options)
         if output is None:
             return way.measure(request, session=session)
-        found = way.run(request, session=session)
-    assert found is not None, "one process saves what it measures"
-    return found
+        return way.run(request, session=session)  # type: ignore[return-value]  # of several the first has it
 
 
 def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
@@ -178,12 +177,9 @@ def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -
             model.
         options: Those of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
-    from depthprobe.render.figures import figure_of, render_bytes
-    from depthprobe.results.runs import Run
+    from depthprobe.render.charts.figures import figure_of
+    from depthprobe.render.charts.kit.encoding import render_bytes
 
-    if isinstance(what, Measurement):
-        tables = {table.stem: table.frame for table in what.tables}
-        what = Run(Path(), {"probe": what.probe, "options": what.facts}, tables)
     figure = figure_of(what, title=title, **options)
     # Figures made without pyplot have no display of their own; notebooks ask for this one.
     figure._repr_png_ = partial(render_bytes, figure, "png")

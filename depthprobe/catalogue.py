@@ -74,7 +74,9 @@ ANGULAR = Probe(
     options=AngularOptions,
     scores=(Score("angular_distance", "angular distance (n = 1)", "angular", "distance", where={"n": 1}),),
     text=Text("the text that angular is measured on"),
-    listing="depthprobe.render.tables:angular_lines",
+    findings="depthprobe.findings.angular:read",
+    chart="depthprobe.render.charts.angular:draw",
+    listing="depthprobe.render.terminal.angular:listing",
 )
 
 
@@ -156,7 +158,9 @@ GRADNORM = Probe(
     options=GradnormOptions,
     scores=(Score("grad_norm", "gradient norm", "gradnorm", "grad_norm", where={"part": "all"}),),
     text=Text("the text that gradnorm is measured on"),
-    listing="depthprobe.render.profile_tables:gradnorm_lines",
+    findings="depthprobe.findings.gradnorm:read",
+    chart="depthprobe.render.charts.gradnorm:draw",
+    listing="depthprobe.render.terminal.gradnorm:listing",
     working=Working(gradients=True),
     resumes=True,
     initial=True,
@@ -218,7 +222,9 @@ VARIANCE = Probe(
         ),
     ),
     text=Text("the text that variance is measured on"),
-    listing="depthprobe.render.profile_tables:variance_lines",
+    findings="depthprobe.findings.variance:read",
+    chart="depthprobe.render.charts.variance:draw",
+    listing="depthprobe.render.terminal.variance:listing",
     working=Working(vectors=6),
     initial=True,
 )
@@ -267,7 +273,9 @@ PRUNE_SWEEP = Probe(
         count="calibration_samples",
         optional="no_calibration",
     ),
-    listing="depthprobe.render.tables:drop_lines",
+    findings="depthprobe.findings.drops:read",
+    chart="depthprobe.render.charts.drops:draw",
+    listing="depthprobe.render.terminal.drops:listing",
     batch="Prompts generated at once; scoring fits its own batches. auto is 8.",
     working=Working(boundaries=True, logits=True),
     resumes=True,

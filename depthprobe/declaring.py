@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,9 +90,19 @@ class Field:
                 raise OptionError(f"{name} must be at least {limit}, got {value}.")
 
 
-def fields_of(options: type) -> Iterator[Field]:
-    """Yield the options of a dataclass: its fields that are ``Annotated[type, Option(...)]``, in order."""
+def fields_of(options: type) -> tuple[Field, ...]:
+    """Return the options of a dataclass: its fields that are ``Annotated[type, Option(...)]``, in order."""
+    if options not in _FIELDS:
+        _FIELDS[options] = _fields_of(options)
+    return _FIELDS[options]
+
+
+_FIELDS: dict[type, tuple[Field, ...]] = {}
+
+
+def _fields_of(options: type) -> tuple[Field, ...]:
     hints = typing.get_type_hints(options, include_extras=True)
+    found = []
     for each in dataclasses.fields(options):
         kind, *told = typing.get_args(hints[each.name]) or (None,)
         option = next((one for one in told if isinstance(one, Option)), None)
@@ -101,7 +111,8 @@ def fields_of(options: type) -> Iterator[Field]:
         if typing.get_origin(kind) in (typing.Union, types.UnionType):
             parts = [part for part in typing.get_args(kind) if part is not type(None)]
             kind = parts[0] if len(parts) == 1 else Any
-        yield Field(each.name, kind, each.default, option)
+        found.append(Field(each.name, kind, each.default, option))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -260,8 +271,10 @@ class Probe:
         reported: Whether ``report MODEL`` measures it.
         version: Raised when its numbers change.
         chart: ``module:function`` that draws its run; by default a line a quantity, or a map.
-        listing: ``module:function`` that gives its terminal tables; by default one of the quantity.
-        sentences: ``module:function`` that says what its run says; by default the extremes.
+        findings: ``module:function`` that reads what its tables say: given the tables by stem, the facts and
+            the number of layers, it returns a frozen value with ``sentences``; by default the extremes.
+        listing: ``module:function`` that shows these findings in a terminal: given them and the model's name,
+            it returns tables and sentences; by default a table of the quantity.
     """
 
     name: str
@@ -280,8 +293,8 @@ class Probe:
     reported: bool = True
     version: int = 1
     chart: str | None = None
+    findings: str | None = None
     listing: str | None = None
-    sentences: str | None = None
 
     @property
     def stem(self) -> str:

@@ -14,3 +14,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What runs find out about a model is kept in the user's cache; tests have one of their own.
 os.environ["DEPTHPROBE_CACHE"] = tempfile.mkdtemp(prefix="depthprobe-tests-")
 atexit.register(shutil.rmtree, os.environ["DEPTHPROBE_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture
+def make_frame():
+    """A table of angular distances of a model of L layers: a walk on a circle, or the given function."""
+    import numpy as np  # not before the number of threads is set
+    import pandas as pd
+
+    def make(layers, distance=None, seed=0):
+        steps = np.random.default_rng(seed).uniform(0.01, 0.1, layers)
+        distance = distance or (lambda layer, n: min(1.0, float(np.hypot.reduce(steps[layer : layer + n]))))
+        rows = [
+            (layer, n, distance(layer, n), 0.01, 64)
+            for layer in range(layers)
+            for n in range(1, layers - layer + 1)
+        ]
+        return pd.DataFrame(rows, columns=["layer", "n", "distance", "std", "samples"])
+
+    return make

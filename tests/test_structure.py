@@ -14,11 +14,12 @@ PACKAGE = Path(depthprobe.__file__).parent
 # What every room may use: it imports nothing but leaves itself. The catalogue alone reads the options of
 # lm-eval's tasks, a module without weight.
 LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue"}
-LEAVES |= {"private_names", "docs", ""}
+LEAVES |= {"private_names", ""}
 
 # room -> the rooms of depthprobe it may import from, beside its own and the leaves. In the order of the path:
 # commands -> pipeline -> probes -> evaluation, models; machine, texts, metrics, results stand beside them.
 MAY_IMPORT = {
+    "docs": set(),
     "machine": set(),
     "metrics": set(),
     "results": set(),
@@ -56,8 +57,12 @@ MAY_IMPORT = {
         "texts",
     },
     "training": {"probes", "models/anatomy", "models/loading", "models/own", "machine", "results", "texts"},
-    "render": {"metrics", "results"},
-    "comparing": {"machine", "metrics", "results"},
+    "findings": {"metrics", "results"},
+    "render/charts": {"findings", "results"},
+    "render/terminal": {"findings", "results"},
+    "render/report": {"findings", "render/charts", "results"},
+    "render": set(),
+    "comparing": {"findings", "machine", "metrics", "results"},
     "pipeline": {
         "probes",
         "evaluation/harness",
@@ -69,7 +74,7 @@ MAY_IMPORT = {
         "results",
         "texts",
     },
-    "api": {"pipeline", "models/loading", "render", "results", "texts"},
+    "api": {"pipeline", "models/loading", "render/charts", "results", "texts"},
     "commands": {
         "pipeline",
         "probes",
@@ -80,8 +85,12 @@ MAY_IMPORT = {
         "models/own",
         "models/saving",
         "models/sizing",
+        "docs",
         "comparing",
-        "render",
+        "findings",
+        "render/charts",
+        "render/report",
+        "render/terminal",
         "machine",
         "results",
         "texts",

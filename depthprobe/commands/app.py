@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 import depthprobe
 from depthprobe.catalogue import PROBES
-from depthprobe.commands import arguments, compare, convert, docs, measuring, plot, pretrain, report
-from depthprobe.commands import inspect as inspect_model
+from depthprobe.commands import arguments, measuring
+from depthprobe.commands.help import HELP, Command, Group, asked_of, show
 
-app = typer.Typer(
-    name="depthprobe",
-    help="How much does each layer of a language model really do? Measure it, table it, draw it.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    result_callback=arguments.perform,
-)
+# Beside the probes: those whose options are declared, and those that are plain functions for typer.
+_DECLARED = ("compare", "report", "inspect")
+_PLAIN = ("convert", "plot", "pretrain", "docs")
 
 
 def _version(wanted: bool) -> None:
@@ -31,7 +27,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
@@ -40,29 +35,69 @@ def _root(
     pass
 
 
-def _paragraphs(docstring: str) -> str:
-    """Docstrings are wrapped for the source; the terminal wraps each paragraph for itself."""
-    return "\n\n".join(" ".join(text.split()) for text in inspect.cleandoc(docstring).split("\n\n"))
+def program(only: str | None = None, names: bool = False) -> typer.Typer:
+    """Return the program, as much of it as is asked for: building all takes a while.
 
-
-for probe in PROBES.values():
-    arguments.add_command(
-        app,
-        probe.name,
-        probe.help,
-        measuring.groups_of(probe),
-        partial(measuring.measure, probe),
+    Args:
+        only: The one command that is needed; None for all.
+        names: Whether their names and help will do, without their options.
+    """
+    app = typer.Typer(
+        name="depthprobe",
+        cls=Group,
+        help="How much does each layer of a language model really do? Measure it, table it, draw it.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        result_callback=arguments.perform,
     )
-for name, module in (
-    ("compare", compare),
-    ("report", report),
-    ("inspect", inspect_model),
-):
-    arguments.add_command(app, name, _paragraphs(module.command.__doc__ or ""), module.GROUPS, module.command)
-for name, command in (
-    ("convert", convert.command),
-    ("plot", plot.command),
-    ("pretrain", pretrain.command),
-    ("docs", docs.command),
-):
-    app.command(name, help=_paragraphs(command.__doc__ or ""))(command)
+    app.callback()(_root)
+    for name in (*PROBES, *_DECLARED, *_PLAIN):
+        if only in (None, name):
+            _add(app, name, names)
+    return app
+
+
+def _add(app: typer.Typer, name: str, bare: bool) -> None:
+    if name in PROBES:
+        probe = PROBES[name]
+        measure = partial(measuring.measure, probe)
+        groups = () if bare else measuring.groups_of(probe)
+        arguments.add_command(app, name, probe.help, groups, measure)
+        return
+    module = import_module(f"depthprobe.commands.{name}")
+    command: Callable[..., Any] = module.command
+    if name in _DECLARED:
+        arguments.add_command(app, name, _paragraphs(command), () if bare else module.GROUPS, command)
+    else:
+        app.command(name, help=_paragraphs(command), cls=Command)((lambda: None) if bare else command)
+
+
+def _paragraphs(command: Callable[..., Any]) -> str:
+    """Docstrings are wrapped for the source; the terminal wraps each paragraph for itself."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(text.split()) for text in paragraphs)
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the program with the words of a command line."""
+    first = words[0] if words else ""
+    known = first in (*PROBES, *_DECLARED, *_PLAIN)
+    if not asked_of(words) or not (known or first in HELP):
+        program(first if known else None)(list(words))
+        return
+    # Without reading the line: for that typer imports pydantic.
+    group: Any = typer.main.get_command(program(first if known else None, names=not known))
+    context = typer.Context(group, info_name="depthprobe")
+    command = group.commands[first] if known else group
+    show(command, typer.Context(command, info_name=first, parent=context) if known else context)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        app = program()
+        setattr(sys.modules[__name__], name, app)
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

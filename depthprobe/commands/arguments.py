@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional, TypeVar
 
 import typer
 
+from depthprobe.commands.help import Command
 from depthprobe.commands.show import guarded
 from depthprobe.declaring import Field, Option, fields_of
 
@@ -113,7 +114,7 @@ def add_command(
         frozen=True,
         namespace={"perform": do},
     )
-    app.command(name, help=help)(typed)
+    app.command(name, help=help, cls=Command)(typed)
 
 
 def perform(typed: Any, **_: Any) -> None:

@@ -19,7 +19,7 @@ from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
 if TYPE_CHECKING:
-    from depthprobe.comparing.sides import Side
+    from depthprobe.comparing.subjects import Subject
     from depthprobe.results.runs import Run
 
 
@@ -73,25 +73,25 @@ def command(asked: Asked) -> None:
     watch = Watch(**asked.values(shared.TerminalOptions))
     wanted = asked.options(CompareOptions)
     from depthprobe.commands.targets import refuse_measuring
-    from depthprobe.comparing.sides import find_sides, probes_to_compare
-    from depthprobe.comparing.story import compare
+    from depthprobe.comparing.compare import compare
+    from depthprobe.comparing.subjects import find_subjects, probes_to_compare
     from depthprobe.results.naming import checked_name
 
     if output.name is not None:
         checked_name(output.name)
-    sides = find_sides(wanted.compared, wanted.probe)
-    probes = [PROBES[name] for name in probes_to_compare(sides, wanted.probe)]
+    subjects = find_subjects(wanted.compared, wanted.probe)
+    probes = [PROBES[name] for name in probes_to_compare(subjects, wanted.probe)]
     if not any(issubclass(probe.options, TaskOptions) for probe in probes):
         for flag, group, name in asked.given:
             if group is TaskOptions and name != "seeds":
                 raise OptionError(
                     f"{flag} is given, and prune-sweep is not compared.", "Add --probe prune-sweep."
                 )
-    if any(side.is_model for side in sides):
-        measured = _measured(sides, probes, asked, watch)
+    if any(subject.is_model for subject in subjects):
+        measured = _measured(subjects, probes, asked, watch)
         if measured is None:
             return
-        sides = measured
+        subjects = measured
     else:
         refuse_measuring(asked)
     with (
@@ -99,18 +99,18 @@ def command(asked: Asked) -> None:
         interruption.told("Interrupted: the runs are as they were; no comparison was written."),
     ):
         names = [probe.name for probe in probes]
-        run = compare(sides, names, output=output.output, name=output.name, say=watch.say)
+        run = compare(subjects, names, output=output.output, name=output.name, say=watch.say)
     _show(run, formats)
 
 
 def _measured(
-    sides: Sequence[Side], probes: Sequence[Probe], asked: Asked, watch: Watch
-) -> list[Side] | None:
-    """Return the sides with a run of every probe; None where another process has them."""
+    subjects: Sequence[Subject], probes: Sequence[Probe], asked: Asked, watch: Watch
+) -> list[Subject] | None:
+    """Return the subjects with a run of every probe; None where another process has them."""
     load = asked.options(LoadOptions)
     with importing():
         from depthprobe.machine.batches import parse_batch_size
-        from depthprobe.pipeline.many_models import check_asked, check_models, measure_sides, shared_text
+        from depthprobe.pipeline.many_models import check_asked, check_models, measure_subjects, shared_text
         from depthprobe.pipeline.request import Request
 
     requests = []
@@ -123,7 +123,7 @@ def _measured(
             Request(
                 probe=probe.name,
                 model="",
-                text=shared_text(sides, probe.name, given),
+                text=shared_text(subjects, probe.name, given),
                 options=options,
                 load=load,
                 batch_size=parse_batch_size(asked.options(shared.BatchOptions).batch_size),
@@ -134,18 +134,20 @@ def _measured(
     text = requests[0].text
     assert text is not None, "models are compared on a text"
     watch.say(f"Text for all: {text.dataset} (--dataset names another).")
-    length = check_models(sides, text, load, watch)
+    length = check_models(subjects, text, load, watch)
     if length is not None:
         requests = [replace(each, text=replace(each.text, seq_len=length)) for each in requests if each.text]
-    return measure_sides(sides, requests, watch)
+    return measure_subjects(subjects, requests, watch)
 
 
 def _show(run: Run, formats: tuple[str, ...]) -> None:
     """Print the tables, draw the figures, and say where everything is."""
-    from depthprobe.render.comparison_tables import comparison_reading, layer_tables, summary_tables
+    from depthprobe.findings.comparison import read_comparison
+    from depthprobe.render.terminal.comparison import comparison_tables
 
     console = result_console()
-    for line in (*summary_tables(run), *layer_tables(run), comparison_reading(run)):
+    findings = read_comparison(run)
+    for line in (*comparison_tables(findings), " ".join(findings.sentences)):
         if line:
             console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
     figures = drawn(run, formats)

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from depthprobe.commands.show import guarded, result_console
-from depthprobe.docs import pages, text_of, title_of
+from depthprobe.docs import text_of, titles
 
 # Not for a terminal: comments, which mark what is generated, pictures, and where links to other pages lead.
 _UNSEEN = re.compile(r"<!--.*?-->\n?|^!\[[^\]]*\]\([^)]*\)\n|^<img [^>]*>\n", re.DOTALL | re.MULTILINE)
@@ -41,10 +41,10 @@ def command(
 
 def _list() -> None:
     """Print every page with its heading: those of commands first, then the others."""
-    titles = {name: title_of(path) for name, path in pages().items()}
-    of_commands = {name: title for name, title in titles.items() if title.startswith("depthprobe ")}
-    others = {name: title for name, title in titles.items() if name not in of_commands}
-    width = max(map(len, titles))
+    known = titles()
+    of_commands = {name: title for name, title in known.items() if title.startswith("depthprobe ")}
+    others = {name: title for name, title in known.items() if name not in of_commands}
+    width = max(map(len, known))
     console = result_console()
     for group in (of_commands, others):
         for name, title in group.items():

@@ -257,7 +257,7 @@ def _blocks(blueprint: Blueprint) -> Table:
 
 def regular_spans(layers: Sequence[int]) -> str:
     """Return ``0-3, 7`` for ``[0, 1, 2, 3, 7]`` and ``0, 2 .. 24`` for every second layer up to 24."""
-    from depthprobe.render.words import spans
+    from depthprobe.findings.words import spans
 
     steps = {b - a for a, b in pairwise(layers)}
     if len(layers) > 3 and len(steps) == 1 and steps != {1}:

@@ -59,7 +59,7 @@ def _groups_of_text(probe: Probe) -> list[OptionGroup]:
     groups = [OptionGroup(TextOptions, TEXT, other={"samples": told})]
     if probe.text.optional:
         flag = (f"--{probe.text.optional.replace('_', '-')}",)
-        told = next(fields_of(shared.WithoutText)).option
+        told = fields_of(shared.WithoutText)[0].option
         groups.append(OptionGroup(shared.WithoutText, TEXT, other={"without": Option(told.help, flags=flag)}))
     return groups
 
@@ -89,7 +89,7 @@ def measure(probe: Probe, asked: Asked) -> None:
     if found is None:
         return  # another process has it
 
-    from depthprobe.render.tables import lines_of
+    from depthprobe.render.terminal.listing import lines_of
 
     show(found, lines_of(found), wanted.formats, again, **wanted.figure)
 
@@ -219,6 +219,6 @@ def drawn(run: Run, formats: tuple[str, ...], **figure: Any) -> list[Path]:
     """Return the files of a saved run's figure, drawn now: a full disk or Ctrl-C cost the picture only."""
     saved = f"the run is saved, and depthprobe plot {run.directory} draws it"
     with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
-        from depthprobe.render.figures import draw_run
+        from depthprobe.render.charts.figures import draw_run
 
         return draw_run(run, formats=formats, **figure)

@@ -15,7 +15,7 @@ from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
 FORMATS = ("png", "pdf", "svg")
-# As depthprobe.render.presets has them, which imports matplotlib; a test holds them together.
+# As depthprobe.render.charts.kit.page_sizes has them, which imports matplotlib; a test holds them together.
 STYLES = ("auto", "paper-single", "paper-double", "slides")
 
 

@@ -35,7 +35,7 @@ def command(
     verbose: shared.Verbose = False,
 ) -> None:
     """Draw the figure of a saved run again, from its CSV alone."""
-    from depthprobe.render.figures import draw_run
+    from depthprobe.render.charts.figures import draw_run
     from depthprobe.results.store import read_run
 
     formats = shared.formats_of(format)

@@ -88,24 +88,25 @@ def command(asked: Asked) -> None:
         refuse_measuring(asked)
     # A quarter of the time, which is to be short, would go into looking for garbage.
     with uncollected():
-        from depthprobe.render.assembly import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
-        from depthprobe.render.study import read_study
-        from depthprobe.render.trust_tables import trust_table
+        from depthprobe.findings.study import read_study
+        from depthprobe.render.report.write import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
+        from depthprobe.render.terminal.trust import trust_table
         from depthprobe.results.naming import run_directory_name
 
         study = read_study(directories)
         home = study.all_runs[0].directory.parent
         if output is not None:
-            home = output / run_directory_name(str(study.facts.get("id") or study.model))
+            home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
         untouched = f"Interrupted: the runs are as they were, and so is {home / FOLDER}."
-        with interruption.told(untouched):  # no stage: its thread would be forked with the drawing processes
+        with interruption.told(untouched):
             report = write_report(study, home / FOLDER, style)
     console = result_console()
-    for sentence in report.verdict:
+    findings = report.findings
+    for sentence in findings.verdict:
         console.print(sentence, markup=False, soft_wrap=not console.is_terminal)
-    if len(report.correlations):
-        console.print(trust_table(report.correlations))
-    for note in report.notes:
+    if len(findings.trust.correlations):
+        console.print(trust_table(findings.trust.correlations))
+    for note in study.notes:
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
         console.print(str(home / FOLDER / name), soft_wrap=True)

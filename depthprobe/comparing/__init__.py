@@ -1,5 +1,5 @@
 """Models or finished runs side by side: what is compared -> does it agree -> tables -> saved.
 
-``sides`` finds the runs behind each argument, ``agreement`` refuses what cannot be set side by side,
-``tables`` and ``items`` make the tables, ``story`` saves them. Nothing here needs torch.
+``subjects`` finds the runs behind each argument, ``agreement`` refuses what cannot be set side by side,
+``tables`` and ``item_scores`` make the tables, and ``compare`` is the whole way. Nothing here needs torch.
 """

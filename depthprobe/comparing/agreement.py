@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from depthprobe.comparing.sides import Side
+from depthprobe.comparing.subjects import Subject
 from depthprobe.errors import RunError
 from depthprobe.results.manifest import current_settings
 from depthprobe.results.naming import flat
@@ -23,7 +23,7 @@ _WORDS = {"sha256": "hash of the text", "seq_len": "tokens a sample", "python": 
 _HASH, _OF_A_HASH = re.compile("[0-9a-f]{40,}"), 12
 
 
-def check_agreement(sides: Sequence[Side], probes: Sequence[str]) -> list[str]:
+def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[str]:
     """Return what a reader should know of runs that may be compared, a sentence each.
 
     Other tokenizers cut the same text into other tokens, other machines compute in another dtype: that is
@@ -32,19 +32,19 @@ def check_agreement(sides: Sequence[Side], probes: Sequence[str]) -> list[str]:
     Raises:
         RunError: if the runs were not made of the same data with the same settings.
     """
-    first, *others = sides
+    first, *others = subjects
     notes: list[str] = []
-    for side in others:
+    for subject in others:
         # By the counts of tokens, theirs and mine, the probes whose samples are not the same tokens.
         cut: dict[tuple[str, str], list[str]] = {}
         for probe in probes:
-            mine, theirs = first.runs[probe].manifest, side.runs[probe].manifest
+            mine, theirs = first.runs[probe].manifest, subject.runs[probe].manifest
             hashes = [_tokens_hash(manifest) for manifest in (mine, theirs)]
             same_tokens = hashes[0] is not None and hashes[0] == hashes[1]
             differing = _differing(mine, theirs, same_tokens)
             if differing:
                 raise RunError(
-                    f"{first.label} and {side.label} were not measured alike by {probe}: "
+                    f"{first.label} and {subject.label} were not measured alike by {probe}: "
                     f"{'; '.join(differing[:4])}.",
                     "Measure both with the same options.",
                 )
@@ -52,11 +52,14 @@ def check_agreement(sides: Sequence[Side], probes: Sequence[str]) -> list[str]:
                 cut.setdefault((_tokens(theirs), _tokens(mine)), []).append(probe)
         if cut:
             notes.append(
-                f"{side.label} and {first.label} cut the same text into other tokens{_counted(cut)}."
+                f"{subject.label} and {first.label} cut the same text into other tokens{_counted(cut)}."
             )
     for probe in probes:
         for key in _TOLD_OF_THE_MODEL:
-            values = {side.label: (side.runs[probe].manifest.get("model") or {}).get(key) for side in sides}
+            values = {
+                subject.label: (subject.runs[probe].manifest.get("model") or {}).get(key)
+                for subject in subjects
+            }
             if len(set(values.values())) > 1:
                 told = ", ".join(f"{name} {value}" for name, value in values.items())
                 notes.append(f"{key} differs: {told}.")

@@ -1,15 +1,17 @@
-"""The tables of a comparison: every side's rows below each other, and how far they are from the first's."""
+"""The tables of a comparison: the rows of all subjects below each other, with differences to the first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
-from depthprobe.comparing.items import ITSELF, drop_differences
-from depthprobe.comparing.sides import Side
+from depthprobe.catalogue import PROBES, PRUNE_SWEEP
+from depthprobe.comparing.item_scores import ITSELF, drop_differences
+from depthprobe.comparing.subjects import Subject
+from depthprobe.declaring import TableOf
 from depthprobe.errors import RunError
+from depthprobe.findings.of_runs import findings_of
 from depthprobe.measurement import Column, Table
 from depthprobe.results.runs import Run
 
@@ -24,49 +26,15 @@ _PAIRED_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """A table of single runs that is compared.
-
-    Args:
-        probe, stem: Where it comes from.
-        keys: The columns besides ``layer`` that name a row.
-        kind: The one of them whose values not every model has, such as a branch.
-        quantity: The column of which differences are taken.
-        outside: Values of ``kind`` that stand for no layer.
-    """
-
-    probe: str
-    stem: str
-    keys: tuple[str, ...]
-    quantity: str
-    kind: str | None = None
-    outside: tuple[str, ...] = ()
-
-
-SOURCES = (
-    Source("angular", "angular", ("n",), "distance"),
-    Source("variance", "variance", ("point",), "variance", "point"),
-    Source("variance", "influence", (), "block_influence"),
-    Source("gradnorm", "gradnorm", ("part",), "grad_norm", "part", ("embedding", "final_norm", "head")),
-    Source("prune-sweep", "prune_sweep", ("task", "metric", "filter"), "drop", "task"),
-)
-
-
 def layers_of(run: Run) -> int:
     """Return how many layers the model of a run has, by its manifest or else by its tables."""
     known = (run.manifest.get("model") or {}).get("layers")
     if isinstance(known, int) and known > 0:
         return known
-    tables = run.tables
-    if "angular" in tables:
-        return int((tables["angular"]["layer"] + tables["angular"]["n"]).max())
-    if "variance" in tables:
-        return int(tables["variance"]["layer"].max())
-    return int(next(iter(tables.values()))["layer"].max()) + 1
+    return findings_of(run).layers or int(run.frame["layer"].max()) + 1
 
 
-def comparison_tables(sides: Sequence[Side], probe: str) -> list[Table]:
+def comparison_tables(subjects: Sequence[Subject], probe: str) -> list[Table]:
     """Return the tables of one probe: model, layer, relative_depth, what was measured, and differences.
 
     Differences are to the first model, layer by layer, and only there where all models have equally many
@@ -75,22 +43,23 @@ def comparison_tables(sides: Sequence[Side], probe: str) -> list[Table]:
     Raises:
         RunError: if a run lacks a table or a column.
     """
-    runs = [side.runs[probe] for side in sides]
-    found = []
-    for source in SOURCES:
-        if source.probe != probe:
-            continue
-        if source.stem == probe.replace("-", "_") or all(source.stem in run.tables for run in runs):
-            found.append(_table(source, [side.label for side in sides], runs))
-    return found
+    runs = [subject.runs[probe] for subject in subjects]
+    labels = [subject.label for subject in subjects]
+    return [
+        _table(probe, table, labels, runs)
+        for table in PROBES[probe].tables
+        # Older runs lack tables that came later.
+        if table.compared
+        and (table.stem == PROBES[probe].stem or all(table.stem in run.tables for run in runs))
+    ]
 
 
-def _table(source: Source, labels: Sequence[str], runs: Sequence[Run]) -> Table:
+def _table(probe: str, source: TableOf, labels: Sequence[str], runs: Sequence[Run]) -> Table:
     frames = [_rows(source, run) for run in runs]
     depths = [layers_of(run) for run in runs]
-    if source.kind:
-        shared = set.intersection(*(set(frame[source.kind]) for frame in frames))
-        frames = [frame[frame[source.kind].isin(shared)].reset_index(drop=True) for frame in frames]
+    if source.varying:
+        shared = set.intersection(*(set(frame[source.varying]) for frame in frames))
+        frames = [frame[frame[source.varying].isin(shared)].reset_index(drop=True) for frame in frames]
     names = [*source.keys, "layer"]
     equal = len(set(depths)) == 1
     if equal:
@@ -100,7 +69,7 @@ def _table(source: Source, labels: Sequence[str], runs: Sequence[Run]) -> Table:
         frames = [common.merge(frame, on=names, how="left") for frame in frames]
     if any(frame.empty for frame in frames):
         raise RunError(
-            f"The runs of {source.probe} share no row of {source.stem}.",
+            f"The runs of {probe} share no row of {source.stem}.",
             "Measure them with the same options.",
         )
     shown = [column for column in _declared(source, runs[0]) if all(column.name in frame for frame in frames)]
@@ -113,7 +82,7 @@ def _table(source: Source, labels: Sequence[str], runs: Sequence[Run]) -> Table:
         part = frame.assign(model=label, relative_depth=frame["layer"] / depth)
         if equal:
             part["difference"] = frame[source.quantity] - frames[0][source.quantity]
-            if source.stem == "prune_sweep":
+            if source.stem == PRUNE_SWEEP.stem:
                 part = _with_interval(part, index, runs, frames)
         parts.append(part)
     if equal:
@@ -121,24 +90,24 @@ def _table(source: Source, labels: Sequence[str], runs: Sequence[Run]) -> Table:
         columns.append(
             Column("difference", unit, f"{source.quantity} minus that of the first model in the same row")
         )
-        columns += _PAIRED_COLUMNS if source.stem == "prune_sweep" else ()
+        columns += _PAIRED_COLUMNS if source.stem == PRUNE_SWEEP.stem else ()
     whole = pd.concat(parts, ignore_index=True)[[column.name for column in columns]]
     return Table(f"compare_{source.stem}", whole, tuple(columns))
 
 
-def _rows(source: Source, run: Run) -> pd.DataFrame:
+def _rows(source: TableOf, run: Run) -> pd.DataFrame:
     if source.stem not in run.tables:
         raise RunError(f"{run.directory} holds no table {source.stem}.csv.", "Run the measurement again.")
     frame = run.tables[source.stem]
     lacking = [name for name in (*source.keys, "layer", source.quantity) if name not in frame]
     if lacking:
         raise RunError(f"{source.stem}.csv of {run.directory} lacks: {', '.join(lacking)}.")
-    if source.outside:
-        frame = frame[~frame[source.kind].isin(source.outside)]
+    if source.varying:
+        frame = frame[~frame[source.varying].isin(source.outside)]
     return frame.reset_index(drop=True)
 
 
-def _declared(source: Source, run: Run) -> list[Column]:
+def _declared(source: TableOf, run: Run) -> list[Column]:
     return [
         Column(column["name"], column.get("unit", ""), column.get("meaning", ""))
         for column in run.manifest["columns"][source.stem]

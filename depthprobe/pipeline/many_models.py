@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from depthprobe.comparing.agreement import settings_that_differ
-from depthprobe.comparing.sides import Side
+from depthprobe.comparing.subjects import Subject
 from depthprobe.errors import OptionError
 from depthprobe.interruption import several_told
 from depthprobe.models.loading.checkpoint import open_checkpoint
@@ -23,7 +23,7 @@ from depthprobe.texts.options import TextOptions, default_options
 from depthprobe.texts.samples import open_text
 
 
-def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> TextOptions:
+def shared_text(subjects: Sequence[Subject], probe: str, given: Mapping[str, Any]) -> TextOptions:
     """Return the one text for all: the one named, else that of finished runs, else a default for all.
 
     The default is the built-in text as soon as one model is embedded, since those read nothing else.
@@ -31,7 +31,7 @@ def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> 
     Raises:
         OptionError: if a finished run was measured on another text.
     """
-    finished = [side for side in sides if not side.is_model]
+    finished = [subject for subject in subjects if not subject.is_model]
     wanted = dict(given)
     known = (finished[0].runs[probe].manifest["settings"].get("text") or {}) if finished else {}
     if wanted.get("dataset") is None and known:
@@ -42,19 +42,21 @@ def shared_text(sides: Sequence[Side], probe: str, given: Mapping[str, Any]) -> 
             )
         wanted |= {key: known.get(key) for key in ("dataset", "config", "split", "column", "seed")}
         wanted |= {key: known.get(key) for key in ("samples", "seq_len") if wanted.get(key) is None}
-    embedded = any(side.argument.startswith("builtin:") for side in sides if side.is_model)
+    embedded = any(subject.argument.startswith("builtin:") for subject in subjects if subject.is_model)
     text = default_options(embedded=embedded, **wanted)
-    for side in finished:
-        differing = settings_that_differ(side.runs[probe].manifest["settings"], text.settings())
+    for subject in finished:
+        differing = settings_that_differ(subject.runs[probe].manifest["settings"], text.settings())
         if differing:
             raise OptionError(
-                f"{side.argument} was measured on another text than is asked for: {'; '.join(differing)}.",
+                f"{subject.argument} was measured on another text than is asked for: {'; '.join(differing)}.",
                 "Ask for the same text, or measure it again.",
             )
     return text
 
 
-def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, watch: Watcher) -> int | None:
+def check_models(
+    subjects: Sequence[Subject], text: TextOptions, load: LoadOptions, watch: Watcher
+) -> int | None:
     """Return the tokens a sample that all models take, where one takes fewer than others; else None.
 
     Every model is looked up and its configuration and tokenizer read before the first one is measured.
@@ -64,11 +66,11 @@ def check_models(sides: Sequence[Side], text: TextOptions, load: LoadOptions, wa
         TextError: if ``--seq-len`` is beyond one of them.
     """
     limits = {}
-    for side in sides:
-        if side.is_model:
-            with watch.stage(f"Looking up {side.argument}", None, ""):
-                checkpoint = open_checkpoint(resolve_model(side.argument, None, None), load)
-            limits[side.argument] = text.length(checkpoint.context_tokens)
+    for subject in subjects:
+        if subject.is_model:
+            with watch.stage(f"Looking up {subject.argument}", None, ""):
+                checkpoint = open_checkpoint(resolve_model(subject.argument, None, None), load)
+            limits[subject.argument] = text.length(checkpoint.context_tokens)
     # Where all take the same, each cuts its samples there by itself, and its runs stay what they are.
     if len(set(limits.values())) == 1:
         return None
@@ -86,27 +88,29 @@ def check_asked(requests: Sequence[Request], watch: Watcher) -> None:
         prepare(request.probe, request.asked).look(watch.stage)
 
 
-def measure_sides(sides: Sequence[Side], requests: Sequence[Request], watch: Watcher) -> list[Side] | None:
-    """Return the sides with a run of every probe, measured now or found; None where another process has them.
+def measure_subjects(
+    subjects: Sequence[Subject], requests: Sequence[Request], watch: Watcher
+) -> list[Subject] | None:
+    """Return the subjects with a run of every probe, measured or found; None where another process has them.
 
     Each model is loaded once, whatever is measured of it.
 
     Args:
-        sides: Those that are models are measured.
+        subjects: Those that are models are measured.
         requests: What is measured of each, one a probe; their model does not count.
         watch: Told how it goes.
     """
-    measured: list[Side] = []
-    for side in sides:
-        if not side.is_model:
-            measured.append(side)
+    measured: list[Subject] = []
+    for subject in subjects:
+        if not subject.is_model:
+            measured.append(subject)
             continue
-        watch.say(f"Model: {side.argument}.")
+        watch.say(f"Model: {subject.argument}.")
         runs, session = {}, Session()
         for request in requests:
-            with several_told([each.directory for side in measured for each in side.runs.values()]):
-                found = run(replace(request, model=side.argument), watch, session)
+            with several_told([each.directory for subject in measured for each in subject.runs.values()]):
+                found = run(replace(request, model=subject.argument), watch, session)
             if found is not None:
                 runs[request.probe] = found
-        measured.append(replace(side, runs=runs))
-    return measured if all(not side.is_model for side in measured) else None
+        measured.append(replace(subject, runs=runs))
+    return measured if all(not subject.is_model for subject in measured) else None

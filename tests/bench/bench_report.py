@@ -1,19 +1,15 @@
-"""What ``report RUN_DIR`` costs beside what it cannot do without, as whole processes in turn.
+"""What ``report RUN_DIR`` costs beside the imports that it cannot do without, as whole processes in turn.
 
     python tests/bench/bench_report.py
     python tests/bench/bench_report.py --repeats 9 path/to/runs
 
 * imports: a process that imports pandas and what matplotlib needs for the three kinds of figure files;
-* one core: the report with one core allowed, so that its figures are drawn one after the other;
 * report: as a user runs it.
-
-The floor is the imports plus the rest of the one-core time shared among all cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -28,14 +24,13 @@ IMPORTS = (
 )
 
 
-def seconds(arguments: list[str], cores: set[int]) -> float:
-    """How long one process takes on these cores, from its start to its end."""
+def seconds(arguments: list[str]) -> float:
+    """How long one process takes, from its start to its end."""
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, *arguments],
         check=True,
         stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     return time.perf_counter() - start
 
@@ -47,29 +42,25 @@ def main() -> None:
     parser.add_argument("runs", nargs="?", type=Path, default=GALLERY)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
         report = ["-m", "depthprobe", "report", str(options.runs), "-o", folder, "--quiet"]
         ways = {
-            "imports": (["-c", IMPORTS], cores),
-            "one core": (report, {min(cores)}),
-            "report": (report, cores),
+            "imports": ["-c", IMPORTS],
+            "report": report,
         }
         taken: dict[str, list[float]] = {name: [] for name in ways}
         # The first round warms the disk's cache; then in turn, so that a slow minute meets all alike.
         for turn in range(options.repeats + 1):
             for name, way in ways.items():
-                spent = seconds(*way)
+                spent = seconds(way)
                 if turn:
                     taken[name].append(spent)
         figures = len(list(Path(folder).rglob("*.pdf")))
     middle = {name: statistics.median(times) for name, times in taken.items()}
-    floor = middle["imports"] + (middle["one core"] - middle["imports"]) / len(cores)
-    print(f"{figures} figures in three formats, {len(cores)} cores, median of {options.repeats}")
+    print(f"{figures} figures in three formats, median of {options.repeats}")
     for name, value in middle.items():
         spread = f"{min(taken[name]):.2f} to {max(taken[name]):.2f}"
         print(f"{name:9} {value:5.2f} s ({spread})  {value / middle['imports']:4.1f} x the imports")
-    print(f"report: {middle['report'] / floor:.2f} x the floor of {floor:.2f} s")
 
 
 if __name__ == "__main__":

@@ -91,11 +91,11 @@ def test_a_wrong_model_is_told_before_the_first_is_measured(place, models, text)
 
 
 def test_the_builtin_text_is_chosen_for_all_where_one_model_is_embedded():
-    from depthprobe.comparing.sides import Side
+    from depthprobe.comparing.subjects import Subject
     from depthprobe.pipeline.many_models import shared_text
 
     given = {"dataset": None, "samples": None, "seq_len": None, "seed": 0}
-    mixed = [Side("org/model"), Side("builtin:pre-ln")]
+    mixed = [Subject("org/model"), Subject("builtin:pre-ln")]
     assert shared_text(mixed, "angular", given).dataset == "builtin"
     assert shared_text(mixed[:1], "angular", given).dataset == "allenai/c4"
 

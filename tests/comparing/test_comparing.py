@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depthprobe.comparing.items import combined
-from depthprobe.comparing.sides import find_sides, labelled, probes_to_compare
-from depthprobe.comparing.story import compare
+from depthprobe.comparing.compare import compare
+from depthprobe.comparing.item_scores import combined
+from depthprobe.comparing.subjects import find_subjects, labelled, probes_to_compare
 from depthprobe.errors import DepthprobeError, OptionError, RunError
 from support import compared_runs
 
@@ -24,8 +24,8 @@ def save_run(tmp_path):
 
 
 def side_by_side(tmp_path, runs, **options):
-    sides = find_sides([str(run.directory) for run in runs], None)
-    return compare(sides, probes_to_compare(sides, None), output=tmp_path / "out", **options)
+    subjects = find_subjects([str(run.directory) for run in runs], None)
+    return compare(subjects, probes_to_compare(subjects, None), output=tmp_path / "out", **options)
 
 
 @pytest.mark.parametrize(
@@ -126,18 +126,18 @@ def test_other_tokens_of_the_same_text_are_told_and_not_refused(tmp_path, save_r
     for probe in PROBES:
         save_run("a/one", probe)
         save_run("b/two", probe, tokens="u")
-    sides = find_sides([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
+    subjects = find_subjects([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
     news = []
-    compare(sides, PROBES, output=tmp_path / "out", say=news.append)
+    compare(subjects, PROBES, output=tmp_path / "out", say=news.append)
     # Once for all probes, and without numbers that are the same.
     assert news == ["b/two and a/one cut the same text into other tokens."]
-    data = sides[1].runs["variance"].manifest["data"]
+    data = subjects[1].runs["variance"].manifest["data"]
     data["tokens"] = 1500
-    compare(sides, PROBES, output=tmp_path / "out", name="some", say=news.append)
+    compare(subjects, PROBES, output=tmp_path / "out", name="some", say=news.append)
     assert news[1:] == [
         "b/two and a/one cut the same text into other tokens (1,500 tokens and 512 tokens for variance)."
     ]
-    compare(sides, ["variance"], output=tmp_path / "out", name="one", say=news.append)
+    compare(subjects, ["variance"], output=tmp_path / "out", name="one", say=news.append)
     assert news[2:] == ["b/two and a/one cut the same text into other tokens (1,500 tokens and 512 tokens)."]
 
 
@@ -146,10 +146,10 @@ def test_a_directory_of_runs_gives_every_probe_that_all_share(tmp_path, save_run
         save_run("a/one", probe)
     for probe in PROBES[:2]:
         save_run("b/two", probe, seed=1)
-    sides = find_sides([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
-    assert probes_to_compare(sides, None) == ["angular", "variance"]
+    subjects = find_subjects([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
+    assert probes_to_compare(subjects, None) == ["angular", "variance"]
     with pytest.raises(RunError, match="b--two holds no run of gradnorm"):
-        probes_to_compare(sides, ["gradnorm"])
+        probes_to_compare(subjects, ["gradnorm"])
 
 
 def test_the_same_comparison_again_is_found(tmp_path, save_run):
@@ -164,13 +164,13 @@ def test_the_same_comparison_again_is_found(tmp_path, save_run):
 def test_two_runs_of_one_model_are_told_apart_by_what_differs(tmp_path, save_run):
     runs = [compared_runs.save_run(tmp_path / str(i), "a/one", "angular", seed=i) for i in range(2)]
     runs[1].manifest["model"]["dtype"] = "bfloat16"
-    sides = find_sides([str(run.directory) for run in runs], None)
-    assert [side.label for side in labelled(sides)] == [
+    subjects = find_subjects([str(run.directory) for run in runs], None)
+    assert [subject.label for subject in labelled(subjects)] == [
         "a/one (0/a--one/angular)",
         "a/one (1/a--one/angular)",
     ]
-    sides[1].runs["angular"].manifest["model"]["dtype"] = "bfloat16"
-    assert [side.label for side in labelled(sides)] == ["a/one (float32)", "a/one (bfloat16)"]
+    subjects[1].runs["angular"].manifest["model"]["dtype"] = "bfloat16"
+    assert [subject.label for subject in labelled(subjects)] == ["a/one (float32)", "a/one (bfloat16)"]
 
 
 def test_what_cannot_be_compared_is_one_clear_line(tmp_path, save_run):
@@ -185,10 +185,10 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, save_run):
     ]
     for arguments, message in wrong:
         with pytest.raises(DepthprobeError) as caught:
-            probes_to_compare(find_sides(arguments, None), None)
+            probes_to_compare(find_subjects(arguments, None), None)
         assert re.search(message, caught.value.problem) and caught.value.hint
     with pytest.raises(OptionError, match="--probe is foo"):
-        probes_to_compare(find_sides([run, "org/model"], None), ["foo"])
+        probes_to_compare(find_subjects([run, "org/model"], None), ["foo"])
 
 
 def test_finished_runs_are_compared_and_drawn_without_torch(tmp_path, save_run):

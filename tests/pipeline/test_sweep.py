@@ -132,18 +132,18 @@ def without_text(place, tasks, names, **more):
 
 
 def test_without_calibration_text_a_sweep_has_its_tasks_alone_and_can_be_drawn(tasks, tmp_path):
+    from depthprobe.findings.findings import read_findings
+    from depthprobe.findings.study import read_study
     from depthprobe.pipeline.run import run as run_sweep
-    from depthprobe.render.drop_tables import headline_tasks
-    from depthprobe.render.figures import draw_run
-    from depthprobe.render.study import read_study
-    from depthprobe.render.verdict import verdict
+    from depthprobe.render.charts.figures import draw_run
 
     run = run_sweep(without_text(tmp_path, tasks, ("mine_mc", "mine_gen")))
     assert set(run.tables["prune_sweep"].task) == {"mine_mc", "mine_gen"}
-    assert headline_tasks(run) == ["mine_mc", "mine_gen"]
     assert run.manifest["settings"]["text"] is None and run.manifest["data"]["samples"] == 0
     assert all(path.stat().st_size > 1000 for path in draw_run(run))
-    assert not any("calibration" in sentence for sentence in verdict(read_study([run.directory])))
+    findings = read_findings(read_study([run.directory]))
+    assert [drops.task for drops in findings.drops] == ["mine_mc", "mine_gen"]
+    assert not any("calibration" in sentence for sentence in findings.verdict)
 
 
 def test_text_to_be_generated_needs_no_text_to_be_scored(tasks, tmp_path):

@@ -1,28 +1,9 @@
-import numpy as np
-import pandas as pd
 import pytest
 
 from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.results.store import reserve, save
 
 NAMES = ("layer", "n", "distance", "std", "samples")
-
-
-@pytest.fixture
-def make_frame():
-    """A table of angular distances of a model of L layers: a walk on a circle, or the given function."""
-
-    def make(layers, distance=None, seed=0):
-        steps = np.random.default_rng(seed).uniform(0.01, 0.1, layers)
-        distance = distance or (lambda layer, n: min(1.0, float(np.hypot.reduce(steps[layer : layer + n]))))
-        rows = [
-            (layer, n, distance(layer, n), 0.01, 64)
-            for layer in range(layers)
-            for n in range(1, layers - layer + 1)
-        ]
-        return pd.DataFrame(rows, columns=NAMES)
-
-    return make
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from depthprobe.render.escapes import in_code, in_html, in_latex, in_markdown, plain
-from depthprobe.render.latex import latex_table
+from depthprobe.findings.words import plain
+from depthprobe.render.report.escapes import in_code, in_latex, in_markdown
+from depthprobe.render.report.latex import latex_table
+from depthprobe.render.report.page import page_environment
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -132,7 +134,7 @@ def test_what_does_not_fit_stands_in_a_table_below_with_its_interval_and_the_nam
 
 @given(st.text())
 def test_escaped_text_is_one_line_and_holds_no_bare_sign_of_its_language(text):
-    html = in_html(text)
+    html = page_environment().from_string("{{ text }}").render(text=text)
     assert not set(html) & set("<>\"'\n") and html.count("&") == html.count(";") - text_semicolons(text)
     latex = in_latex(text)
     assert "\n" not in latex and all(ord(sign) < 256 for sign in latex)

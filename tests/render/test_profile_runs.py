@@ -7,11 +7,10 @@ import pytest
 
 from depthprobe.api import draw
 from depthprobe.errors import OptionError, RunError
+from depthprobe.findings.of_runs import findings_of
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.render.figures import draw_run, figure_of
-from depthprobe.render.gradients import gradnorm_reading
-from depthprobe.render.profile_tables import gradnorm_table, variance_table
-from depthprobe.render.variances import variance_reading
+from depthprobe.render.charts.figures import draw_run, figure_of
+from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run, reserve, save
 from support.legibility import printed
 from support.profile_frames import falling, influence, rising
@@ -74,19 +73,23 @@ def test_a_run_gets_its_figure_from_its_directory_and_the_same_bytes_twice(saved
 
 
 def test_tables_and_readings_come_from_the_run_as_well(saved):
-    run = saved("gradnorm")
-    text = " ".join(printed(gradnorm_table(run)).split())
+    table, reading = lines_of(saved("gradnorm"))
+    text = " ".join(printed(table).split())
     assert text.startswith("owner/[red]name: gradient norm of every layer")
     assert "over all 8,128 predicted tokens taken as one batch" in text
-    assert gradnorm_reading(run).startswith(
-        "Loss: 3.090 nats, mean over 8,128 predicted tokens. The gradient"
-    )
+    assert reading.startswith("Loss: 3.090 nats, mean over 8,128 predicted tokens. The gradient")
 
-    run = saved("variance")
-    text = printed(variance_table(run))
+    table, reading = lines_of(saved("variance"))
+    text = printed(table)
     assert "owner/[red]name: variance of the residual stream" in text and "Influence" in text
-    assert "Least Block Influence (2 of 6, least first, from 0.100): layers 5, 4." in variance_reading(run)
-    assert variance_reading(run).endswith("add is left out: The branches run in parallel.")
+    assert "Least Block Influence (2 of 6, least first, from 0.100): layers 5, 4." in reading
+    assert reading.endswith("add is left out: The branches run in parallel.")
+
+
+def test_a_title_says_that_the_weights_were_freshly_initialised(saved):
+    table, _ = lines_of(saved("gradnorm", initial_seed=0))
+    title = "owner/[red]name, freshly initialised: gradient norm of every layer"
+    assert " ".join(printed(table).split()).startswith(title)
 
 
 def test_the_caption_of_gradient_norms_states_the_loss_the_tokens_and_the_data(saved):
@@ -124,23 +127,23 @@ def test_a_manifest_that_says_little_is_enough(saved, probe):
     run = saved(probe)
     run.manifest.update(options=None, data={}, model={})
     assert draw_run(run, formats=["svg"])[0].exists()
-    assert {"gradnorm": gradnorm_reading, "variance": variance_reading}[probe](run)
+    assert findings_of(run).sentences
 
 
-@pytest.mark.parametrize(("probe", "what"), [("gradnorm", "gradient norms"), ("variance", "variances")])
-def test_profiles_are_not_rescaled(saved, probe, what):
+@each
+def test_profiles_are_not_rescaled(saved, probe):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(probe), normalize="row")
     assert str(caught.value) == (
-        f"--normalize is 'row', and {what} are only drawn as measured. Leave --normalize out."
+        f"--normalize is 'row', and {probe} is only drawn as measured. Leave --normalize out."
     )
 
 
-def test_a_run_of_another_probe_is_refused(saved):
-    with pytest.raises(RunError, match=r"holds no table of variances\. Give a run of variance"):
-        variance_table(saved("gradnorm"))
-    with pytest.raises(RunError, match=r"holds no table of gradient norms\. Give a run of gradnorm"):
-        gradnorm_reading(saved("variance"))
+def test_a_run_that_lacks_its_table_is_refused(saved):
+    run = saved("variance")
+    run.tables.pop("variance")
+    with pytest.raises(RunError, match=r"holds no table variance\.csv\. Run the measurement again"):
+        findings_of(run)
 
 
 # In notebooks.
@@ -185,7 +188,7 @@ def test_a_notebook_refuses_what_has_no_figure(make_run):
         RunError, match="is a run of 'other', which has no figure. Drawn are runs of: angular"
     ):
         draw(make_run(probe="other"))
-    with pytest.raises(OptionError, match="variances are only drawn as measured"):
+    with pytest.raises(OptionError, match="variance is only drawn as measured"):
         draw(measured("variance"), normalize="row")
 
 
@@ -196,16 +199,13 @@ import sys
 from pathlib import Path
 for name in ("torch", "transformers", "datasets", "matplotlib.pyplot"):
     sys.modules[name] = None
-from depthprobe.render.figures import draw_run
-from depthprobe.render.gradients import gradnorm_reading
-from depthprobe.render.profile_tables import gradnorm_table, variance_table
-from depthprobe.render.variances import variance_reading
+from depthprobe.render.charts.figures import draw_run
+from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run
 run = read_run(Path(sys.argv[1]))
 draw_run(run, formats=["png", "pdf", "svg"])
-told = {"gradnorm": (gradnorm_table, gradnorm_reading), "variance": (variance_table, variance_reading)}
-assert all(tell(run) for tell in told[run.manifest["probe"]])
-for part in ("models", "probes", "metrics", "pipeline", "texts"):
+assert lines_of(run)
+for part in ("models", "probes", "pipeline", "texts"):
     assert f"depthprobe.{part}" not in sys.modules, part
 """
     run = saved(probe)

@@ -1,5 +1,6 @@
 """A report made from finished runs: what is in it, that it is whole, and that names stay names."""
 
+import base64
 import csv
 import io
 import json
@@ -13,9 +14,10 @@ import pytest
 import yaml
 
 from depthprobe.errors import OptionError, RunError
-from depthprobe.render import encoding
-from depthprobe.render.assembly import write_report
-from depthprobe.render.study import read_study
+from depthprobe.findings import angular, checks, drops, variance
+from depthprobe.findings.study import read_study
+from depthprobe.render.charts.kit import encoding
+from depthprobe.render.report.write import write_report
 from support.gallery_runs import GALLERY, Page, copied
 
 HOSTILE = [
@@ -85,7 +87,7 @@ def test_the_page_needs_nothing_and_asks_for_nothing(report):
         if name in attributes
     ]
     assert addressed
-    own = ("#", "figures/", "tables/", "data:image/png;base64,")
+    own = ("#", "figures/", "tables/", "data:image/svg+xml;base64,")
     assert all(address.startswith(own) for address in addressed)
     # Every link beside the page leads to a file that is there; every link inside leads to an id.
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
@@ -97,20 +99,40 @@ def test_the_page_needs_nothing_and_asks_for_nothing(report):
     assert not re.search(r"@import|url\((?!#)", content)
 
 
-def test_no_id_of_a_page_stands_there_twice_and_every_reference_in_a_drawing_finds_its_own(report):
-    content = (report / "report.html").read_text(encoding="utf-8")
-    page = Page(content)
+def test_no_id_of_a_page_stands_there_twice(report):
+    page = Page((report / "report.html").read_text(encoding="utf-8"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert len(ids) == len(set(ids)) > 100
-    assert set(re.findall(r"url\(#([^)]+)\)", content)) <= set(ids)
+    assert len(ids) == len(set(ids)) > 15
+
+
+def test_every_figure_stands_on_the_page_as_the_svg_beside_it(report):
+    page = Page((report / "report.html").read_text(encoding="utf-8"))
+    shown = [
+        base64.b64decode(picture["src"].removeprefix("data:image/svg+xml;base64,"))
+        for picture in page.of("img")
+    ]
+    names = [figure["id"].removeprefix("figure-") for figure in page.of("figure")]
+    assert shown == [(report / "figures" / f"{name}.svg").read_bytes() for name in names]
+    assert len(shown) == len(list((report / "figures").glob("*.svg"))) > 5
+
+
+def test_a_figure_is_shown_larger_than_printed_and_no_wider_than_the_page(report):
+    page = Page((report / "report.html").read_text(encoding="utf-8"))
+    for figure, picture in zip(page.of("figure"), page.of("img"), strict=True):
+        svg = (report / "figures" / f"{figure['id'].removeprefix('figure-')}.svg").read_text("utf-8")
+        printed_pt = float(re.search(r'width="([\d.]+)pt"', svg)[1])
+        shown_pt = float(re.fullmatch(r"width:([\d.]+)pt", picture["style"])[1])
+        assert shown_pt == pytest.approx(1.4 * printed_pt, rel=1e-3)
+        assert figure["class"] == ("wide" if printed_pt > 330 else "narrow")
+    assert "figure > img { display: block; max-width: 100%; height: auto;" in "".join(page.inside["style"])
 
 
 def test_the_page_is_ordered_for_those_who_do_not_see_it(report):
     page = Page((report / "report.html").read_text(encoding="utf-8"))
     assert page.of("html") == [{"lang": "en"}]
     assert len(page.of("h1")) == len(page.of("main")) == len(page.of("nav")) == 1
-    drawings = [svg for svg in page.of("svg")]
-    assert drawings and all(svg["role"] == "img" and svg["aria-label"] for svg in drawings)
+    drawings = page.of("img")
+    assert drawings and all(drawing["alt"] for drawing in drawings)
     assert len(page.of("figcaption")) == len(drawings)
     heads = [th for th in page.of("th") if "scope" in th]
     assert len(heads) == len(page.of("th"))
@@ -248,7 +270,10 @@ def check_markdown(text):
 def test_mathematics_in_a_name_is_drawn_as_it_is_written(tmp_path):
     runs = copied(tmp_path / "runs", model="$x^2$ \\frac{", probes=["angular"])
     report = write_report(read_study([runs]), tmp_path / "report")
-    texts = [text.get_text() for text in report.figures.single[0].draw().texts]
+    texts = [
+        text.get_text()
+        for text in next(figure for figure in report.figures if figure.name == "angular").draw().texts
+    ]
     assert "$x^2$ \\frac{" in texts
 
 
@@ -303,7 +328,7 @@ def test_a_report_lies_beside_its_runs_and_is_none_of_them(tmp_path):
     [
         (
             ["{runs}", "--style", "poster"],
-            "--style is 'poster'. Use one of: auto, paper-single, paper-double, slides.",
+            "--style must be one of auto, paper-single, paper-double, slides, got poster.",
         ),
         (["{empty}"], "{empty} holds neither a run nor a model."),
         (["{runs}", "{empty}"], "{empty} holds no run."),
@@ -349,3 +374,22 @@ def test_a_style_reaches_every_figure(tmp_path):
         assert float(re.search(r'width="([\d.]+)pt"', svg)[1]) / 72 == pytest.approx(width_in, abs=0.01)
     with pytest.raises(OptionError, match="--style is 'poster'"):
         write_report(read_study([runs]), tmp_path / "other", "poster")
+
+
+def test_each_table_of_a_run_is_looked_through_once_for_a_whole_report(tmp_path, monkeypatch):
+    looked_through = []
+
+    def counting(module):
+        check = module.check_table
+
+        def check_and_count(frame, what, *columns):
+            looked_through.append(what)
+            return check(frame, what, *columns)
+
+        monkeypatch.setattr(module, "check_table", check_and_count)
+
+    for module in (checks, angular, drops, variance):
+        counting(module)
+    write_report(read_study([GALLERY]), tmp_path / "report")
+    tables = ["angular distances", "block influences", "drops", "gradient norms", "variances"]
+    assert sorted(looked_through) == tables

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from depthprobe.render.assembly import write_report
-from depthprobe.render.study import read_study
+from depthprobe.findings.study import read_study
+from depthprobe.render.report.write import write_report
 from support.gallery_runs import GALLERY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 
 from depthprobe.builtin import embedded_models
-from depthprobe.render.drop_tables import drops_of
-from depthprobe.render.thirds import compared_thirds
+from depthprobe.findings.of_runs import findings_of
+from depthprobe.findings.thirds import compared_thirds
 from depthprobe.results.store import read_run
 from support.documents import ROOT
 
@@ -25,20 +25,21 @@ def rows() -> list[str]:
     def run(name, probe):
         return read_run(GALLERY / f"builtin--{name}" / probe)
 
+    def drops(name, task):
+        return findings_of(run(name, "prune-sweep-stdlib_mc")).every[task]
+
     def harm(name, task):
-        found = compared_thirds(drops_of(run(name, "prune-sweep-stdlib_mc"), task).harm)
+        found = compared_thirds(drops(name, task).harm)
         interval = f"{found.difference:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
         # Adding 0: what rounds to -0.000 is 0.000.
         return f"{round(found.shallow, 3) + 0:.3f}, {round(found.deep, 3) + 0:.3f} ({interval})"
 
     def turn(name):
-        frame = run(name, "angular").tables["angular"]
-        found = compared_thirds(frame[frame.n == 1].sort_values("layer").distance.to_numpy())
+        found = compared_thirds(findings_of(run(name, "angular")).turns.to_numpy())
         return f"{found.shallow:.3f}, {found.deep:.3f}"
 
     def growth(name):
-        frame = run(name, "variance").tables["variance"]
-        stream = frame[frame.point == "stream"].set_index("layer").variance
+        stream = findings_of(run(name, "variance")).stream
         return f"{stream[12] / stream[1]:.2f}"
 
     def pull(name, last):
@@ -51,7 +52,7 @@ def rows() -> list[str]:
         return f"{record['heldout_loss_nats']:.3f}"
 
     def accuracy(name):
-        return f"{drops_of(run(name, 'prune-sweep-stdlib_mc'), 'stdlib_mc').baseline:.3f}"
+        return f"{drops(name, 'stdlib_mc').baseline:.3f}"
 
     def fitted(name):
         losses = run(name, "training").tables["loss"]

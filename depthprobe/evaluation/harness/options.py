@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -274,6 +273,8 @@ class SweepOptions(TaskOptions):
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the numbers beside model and text, as known before the tasks are read."""
+        import importlib.metadata  # takes a while, and only measuring needs it
+
         return {
             "tasks": super().settings(),
             "layers": None if self.layers is None else list(self.layers),

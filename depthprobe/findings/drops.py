@@ -1,0 +1,304 @@
+"""What a sweep's table of drops says: which numbers lead, which layers can be spared, how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from depthprobe.errors import RunError
+from depthprobe.findings.checks import check_table
+from depthprobe.findings.words import spans, spoken
+from depthprobe.metrics.relevance import chance_corrected_relevance
+
+STEM, WHAT = "prune_sweep", "drops"
+CALIBRATION = "calibration"
+# A removal whose Holm-adjusted p is not below this makes no detectable difference.
+ALPHA = 0.05
+
+_NUMBERS = ("baseline", "drop", "ci_low", "ci_high", "p_adjusted")
+_COLUMNS = ("task", "metric", "filter", "layer", *_NUMBERS, "flips", "docs")
+_HEADLINES = ("acc", "acc_norm", "exact_match", "word_perplexity", "loss")
+# Only for runs whose manifest does not say; perplexities are told by their name.
+_LESS_IS_BETTER = ("loss", "bits_per_byte", "brier_score", "mse", "mae", "rmse", "wer", "cer", "ter")
+_WORDS = {
+    "acc": "accuracy",
+    "acc_norm": "length-normalised accuracy",
+    "exact_match": "exact match",
+    "f1": "F1",
+    "loss": "loss",
+    "perplexity": "perplexity",
+    "word_perplexity": "word perplexity",
+    "byte_perplexity": "byte perplexity",
+    "bits_per_byte": "bits per byte",
+}
+_MOST_WORST = 3
+
+
+@dataclass(frozen=True)
+class Drops:
+    """The drops of one task by its headline metric: one row a layer, and what the sweep knows about them.
+
+    Args:
+        rows: The run's rows for this task, metric and filter, sorted by layer.
+        baseline: The metric of the whole model.
+        higher_is_better: False for losses and perplexities, whose harm is a positive drop.
+        chance: The metric of guessing, if the task has such a level.
+        missed: How large a drop the sample could have missed, in the metric's unit, if known.
+        block: How many layers each row's removal takes out, from ``layer`` on.
+    """
+
+    task: str
+    metric: str
+    filter: str
+    rows: pd.DataFrame
+    baseline: float
+    higher_is_better: bool
+    chance: float | None
+    missed: float | None
+    block: int
+
+    @property
+    def detected(self) -> NDArray[np.bool_]:
+        """[layer] whether the removal makes a detectable difference, for worse or for better."""
+        return (self.rows["p_adjusted"] < ALPHA).to_numpy()
+
+    @property
+    def harm(self) -> NDArray[np.float64]:
+        """[layer] how much worse the model is without it, in the metric's unit; negative is better."""
+        drop = self.rows["drop"].to_numpy(dtype="float64")
+        return -drop if self.higher_is_better else drop
+
+    @property
+    def flips(self) -> NDArray[np.int64] | None:
+        """[layer] items whose correctness changed; None where the scores are not right or wrong."""
+        flips = pd.to_numeric(self.rows["flips"], errors="coerce").fillna(-1).to_numpy(dtype="int64")
+        # A score of rights and wrongs grows with them, and cannot move without a flip.
+        counted = self.higher_is_better and bool(
+            (flips >= 0).all() and (flips[self.rows["drop"] != 0] > 0).all()
+        )
+        return flips if counted else None
+
+    @property
+    def words(self) -> str:
+        """What the metric is called in a sentence, such as ``accuracy``."""
+        return _WORDS.get(self.metric, self.metric)
+
+    @property
+    def change(self) -> str:
+        """What a worse metric does: ``drop`` or ``increase``."""
+        return "drop" if self.higher_is_better else "increase"
+
+    @property
+    def decimals(self) -> int:
+        """How many decimals show two digits of a typical interval."""
+        width = float((self.rows["ci_high"] - self.rows["ci_low"]).median())
+        least = 3 if abs(self.baseline) < 10 else 2
+        return least if width <= 0 else int(np.clip(1 - math.floor(math.log10(width)), least, 6))
+
+    @property
+    def reading(self) -> str:
+        """Layers without a detectable drop, what was missed, and the worst layers, in a few sentences."""
+        return " ".join([*_spared(self), *_worst(self), *_chance(self)])
+
+    def removed(self, layer: int) -> str:
+        """The layers that go with a row, as text: ``25``, or ``25-27`` in a sweep of blocks."""
+        return spans(range(layer, layer + self.block))
+
+
+@dataclass(frozen=True)
+class SweepFindings:
+    """What a sweep's table of drops says.
+
+    Args:
+        tasks: The drops of each task to show, by its headline metric: those that were asked for, then the
+            calibration loss; no subjects of a group.
+        every: The same of every task in the table.
+        block: How many consecutive layers each removal takes out.
+        layers: How many layers the model has, if that is known; a sweep may tell of a few of them.
+        facts: What the run says beside: num_fewshot, limit and the like.
+    """
+
+    tasks: tuple[Drops, ...]
+    every: Mapping[str, Drops]
+    block: int
+    layers: int | None
+    facts: Mapping[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks to show by name."""
+        return [drops.task for drops in self.tasks]
+
+    @property
+    def sentences(self) -> list[str]:
+        """A few sentences on each task."""
+        return [drops.reading for drops in self.tasks]
+
+
+def read(
+    tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
+) -> SweepFindings:
+    """Return what a sweep's table of drops says.
+
+    Args:
+        tables: ``prune_sweep``, with the columns task, metric, filter, layer, baseline, drop, ci_low,
+            ci_high, p_adjusted, flips, docs.
+        facts: As a run's: tasks, headline, higher_is_better, chance, detectable, block.
+        layers: How many layers the model has.
+
+    Raises:
+        RunError: if it is no table of drops: columns or rows are missing, a number is NaN or infinite, a
+            layer is negative, or a layer stands there twice.
+    """
+    frame, facts = tables[STEM], facts or {}
+    check_table(frame, WHAT, _COLUMNS, _NUMBERS)
+    if frame["layer"].min() < 0:
+        raise RunError(f"The table of {WHAT} has a layer below 0.")
+    twice = frame.duplicated(["task", "metric", "filter", "layer"])
+    if twice.any():
+        row = frame[twice].iloc[0]
+        raise RunError(f"The table of {WHAT} has {row['task']}, {row['metric']}, layer {row['layer']} twice.")
+    every = {task: _drops_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
+    shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
+    return SweepFindings(
+        tuple(every[task] for task in shown), every, int(facts.get("block") or 1), layers, facts
+    )
+
+
+def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
+    """Those of the tasks that were asked for, then the calibration loss; no subjects of a group.
+
+    Where none was asked for, or a tag or pattern that is no task itself: every task whose name does not begin
+    with that of another one and ``_``, as the subjects of mmlu do.
+    """
+    shown = [task for task in asked if task in there]
+    if not shown or len(shown) < len(asked):
+        heads = [task for task in there if not any(task.startswith(f"{other}_") for other in there)]
+        shown += [task for task in heads if task not in shown]
+    shown = [task for task in shown if task != CALIBRATION]
+    return shown + [CALIBRATION] * (CALIBRATION in there)
+
+
+def _drops_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> Drops:
+    """The drops of one task by its headline metric, of all rows of the task."""
+    pairs = list(dict.fromkeys(zip(rows["metric"], rows["filter"], strict=True)))
+    metric, name = next(
+        (pair for pair in pairs if "/".join(pair) == (facts.get("headline") or {}).get(task)),
+        # min keeps the first of equals: an unknown task's first metric, a metric's first filter.
+        min(pairs, key=lambda pair: _HEADLINES.index(pair[0]) if pair[0] in _HEADLINES else len(_HEADLINES)),
+    )
+    rows = rows[(rows["metric"] == metric) & (rows["filter"] == name)]
+    rows = rows.sort_values("layer", kind="stable").reset_index(drop=True)
+
+    def known(fact: str) -> Any:
+        return (facts.get(fact) or {}).get(f"{task}/{metric}/{name}")
+
+    better = known("higher_is_better")
+    if better is None:
+        better = metric not in _LESS_IS_BETTER and "perplexity" not in metric
+    return Drops(
+        task=task,
+        metric=metric,
+        filter=name,
+        rows=rows,
+        baseline=float(rows["baseline"].iloc[0]),
+        higher_is_better=bool(better),
+        chance=known("chance"),
+        missed=known("detectable"),
+        block=int(facts.get("block") or 1),
+    )
+
+
+def p_text(p: float) -> str:
+    """A p-value with three decimals, or as many as keep it on its side of the threshold."""
+    if p < 0.001:
+        return "<0.001"
+    decimals = 3
+    while (float(f"{p:.{decimals}f}") < ALPHA) != (p < ALPHA):
+        decimals += 1
+    return f"{p:.{decimals}f}"
+
+
+def relevance(drops: Drops) -> NDArray[np.float64] | None:
+    """[layer] the share of what the model knows above chance that goes with the layer; None if undefined.
+
+    1 where its removal leaves guessing, 0 where it changes nothing. Undefined where the task has no chance
+    level or the whole model is not above it.
+
+    Source: RETHINK, 2605.14075.
+    """
+    if drops.chance is None or not drops.higher_is_better:
+        return None
+    return chance_corrected_relevance(drops.baseline, drops.baseline - drops.harm, drops.chance)
+
+
+def _spared(drops: Drops) -> list[str]:
+    """Which removals make no detectable difference, and how much could still hide there."""
+    layers, spared, change = drops.rows["layer"].to_numpy(), ~drops.detected, drops.change
+    kinds = "layers" if drops.block == 1 else f"blocks of {drops.block} layers"
+    where = "" if drops.block == 1 else "beginning at "
+    head = f"{drops.task} ({drops.words}): "
+    if not spared.any():
+        said = [f"{head}removing any of {len(layers)} {kinds} makes a detectable difference."]
+    else:
+        said = [
+            f"{head}{spared.sum()} of {len(layers)} {kinds} can be removed, one at a time, with no "
+            f"detectable {change} ({where}{spans(layers[spared])}; 0-based, Holm-adjusted p >= {ALPHA})."
+        ]
+        if drops.missed is not None:
+            size = spoken(drops.missed, drops.decimals)
+            said.append(f"A true {change} smaller than {size} could have been missed.")
+            above = drops.baseline - (drops.chance or 0.0)
+            if drops.higher_is_better and 0 < above <= drops.missed:
+                # Else a handful of items would seem to show that no layer matters.
+                what = "what the whole model has above chance" if drops.chance else "the whole model's score"
+                said.append(f"That is all of {what}: too few items to say that a layer can be spared.")
+        else:
+            ends = -drops.rows["ci_low"] if drops.higher_is_better else drops.rows["ci_high"]
+            reach = spoken(max(0.0, float(ends[spared].max())), drops.decimals)
+            said.append(f"Their 95% intervals reach to a {change} of {reach}.")
+    better = layers[drops.detected & (drops.harm < 0)]
+    if better.size:
+        which = "the blocks beginning at" if drops.block > 1 else "layer" if better.size == 1 else "layers"
+        said.append(f"Detectably better without {which} {spans(better)}.")
+    return said
+
+
+def _worst(drops: Drops) -> list[str]:
+    """The largest harm, and how much of what the model knows above chance goes with the worst layers."""
+    harm, change = drops.harm, drops.change
+    worst = [int(index) for index in np.argsort(-harm, kind="stable")[:_MOST_WORST] if harm[index] > 0]
+    if not worst:
+        return [f"There is no {change}: no removal made the model worse."]
+    layers = drops.rows["layer"].to_numpy()
+    names = [f"layer{'s' * (drops.block > 1)} {drops.removed(layers[index])}" for index in worst]
+    row = drops.rows.iloc[worst[0]]
+    drop, low, high = (
+        spoken(row[name], drops.decimals, signed=True) for name in ("drop", "ci_low", "ci_high")
+    )
+    noise = "" if drops.detected[worst[0]] else ", not detectable"
+    said = [f"The largest {change} is {names[0]}: {drop} (95% interval {low} to {high}){noise}."]
+    shares = relevance(drops)
+    if shares is not None:
+        each = ", ".join(
+            f"{spoken(shares[index], 2)} ({name})" for index, name in zip(worst, names, strict=True)
+        )
+        said.append(f"Chance-corrected relevance (1: only guessing is left): {each}.")
+    return said
+
+
+def _chance(drops: Drops) -> list[str]:
+    """A warning where the whole model only guesses."""
+    if drops.chance is None or not drops.higher_is_better or drops.baseline > drops.chance:
+        return []
+    whole = spoken(drops.baseline, max(3, drops.decimals))
+    return [
+        f"The whole model ({whole}) is not above chance ({drops.chance:.3g}): drops say little here, and "
+        "chance-corrected relevance is undefined."
+    ]

@@ -1,0 +1,79 @@
+"""Whether saved runs are of one model in one form, and what else differs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from depthprobe.errors import RunError
+from depthprobe.results.runs import Run
+
+# What makes two runs runs of one model, in a manifest's words and in ours.
+_SEALS = {"commit": "commit", "fingerprint": "fingerprint of the weights"}
+_FORMS = {
+    "layers": "number of layers",
+    "dtype": "dtype",
+    "quantisation": "quantisation",
+    "adapter": "adapter",
+    "gguf_file": "GGUF file",
+    "tower": "tower",
+    "initial_seed": "seed of fresh weights",
+}
+
+
+def without_fresh(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """The runs without those on freshly initialised weights, if that leaves any, and a note on these."""
+    trained = [run for run in runs if (run.manifest.get("model") or {}).get("initial_seed") is None]
+    if not trained or len(trained) == len(runs):
+        return runs, []
+    fresh = [str(run.directory.name) for run in runs if run not in trained]
+    verb = "is" if len(fresh) == 1 else "are"
+    return trained, [f"{', '.join(fresh)} {verb} left out, measured on freshly initialised weights."]
+
+
+def check_same_model(first: Run, other: Run) -> None:
+    """Pass if two runs are of one model in one form; what a manifest does not say is no difference."""
+    here, there = (run.manifest.get("model") or {} for run in (first, other))
+    sealed = False
+    for key, words in _SEALS.items():
+        if here.get(key) is not None and there.get(key) is not None:
+            if here[key] != there[key]:
+                raise _different(first, other, words, here[key], there[key])
+            sealed = True
+    # One directory of weights can be given by several names.
+    if not sealed and here.get("id") != there.get("id"):
+        raise _different(first, other, "model", here.get("id"), there.get("id"))
+    for key, words in _FORMS.items():
+        if key in here and key in there and here[key] != there[key]:
+            raise _different(first, other, words, here[key], there[key])
+
+
+def _different(first: Run, other: Run, what: str, here: Any, there: Any) -> RunError:
+    return RunError(
+        f"{first.directory} and {other.directory} do not belong into one report: their {what} differs "
+        f"({_told(here)} and {_told(there)}).",
+        "Give runs of one model in one form.",
+    )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        value = value.get("id", value)
+    text = "none" if value is None else str(value)
+    # Hashes are told by their beginning.
+    return text if len(text) <= 60 else f"{text[:12]}..."
+
+
+def what_differs(runs: Sequence[Run]) -> list[str]:
+    """Notes on what differs between runs of one report and does not forbid it: text, depthprobe's version."""
+    notes = []
+    for what, key, name in (("text", "data", "dataset"), ("depthprobe version", "versions", "depthprobe")):
+        by_value: dict[str, list[str]] = {}
+        for run in runs:
+            value = (run.manifest.get(key) or {}).get(name)
+            if value is not None:
+                by_value.setdefault(str(value), []).append(run.directory.name)
+        if len(by_value) > 1:
+            told = "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
+            notes.append(f"The runs differ in their {what} ({told}).")
+    return notes

@@ -1,0 +1,169 @@
+"""Which finished runs make one report of a model: of several for one question the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from depthprobe.catalogue import PROBES, PRUNE_SWEEP
+from depthprobe.errors import RunError
+from depthprobe.findings.captions import model_title
+from depthprobe.findings.drops import CALIBRATION, SweepFindings
+from depthprobe.findings.of_runs import findings_of
+from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
+from depthprobe.results.runs import MANIFEST_NAME, Run, read_run
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished runs of one model, each with what its tables say.
+
+    Args:
+        model: The model's id as a title shows it; of a local one the directory's name.
+        layers: How many layers it has.
+        runs: By probe the run that counts, of every probe but prune-sweep, as far as there is one.
+        found: By probe what that run says.
+        sweeps: The runs of prune-sweep that count, for different tasks or block sizes.
+        swept: What each of them says.
+        notes: Sentences on runs that were left out, and on what differs between those that were not.
+    """
+
+    model: str
+    layers: int
+    runs: dict[str, Run]
+    found: dict[str, Any]
+    sweeps: tuple[Run, ...]
+    swept: tuple[SweepFindings, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """Every run that counts, in the order of the probes."""
+        return [*self.runs.values(), *self.sweeps]
+
+    @property
+    def model_facts(self) -> dict[str, Any]:
+        """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
+        return dict(self.all_runs[0].manifest.get("model") or {})
+
+
+def read_study(directories: Sequence[Path]) -> Study:
+    """Return the study made of finished runs.
+
+    Where several runs answer one question the newest one counts, by the time of its manifest; among sweeps of
+    one task that with most layers. Runs on freshly initialised weights are left out where there are others.
+
+    Args:
+        directories: Each is a run, or the directory of a model, whose runs are its children.
+
+    Raises:
+        RunError: if there is no run, a run is damaged, or two runs are not of one model in one form.
+        MachineError: if a file cannot be read.
+    """
+    given = {Path(directory).resolve() for directory in directories}
+    runs = [read_run(directory) for directory in _run_directories(directories)]
+    # A model's directory also holds what no report is made of, such as the log of its training.
+    runs = [run for run in runs if run.manifest["probe"] in PROBES or run.directory.resolve() in given]
+    for run in runs:
+        if run.manifest["probe"] not in PROBES:
+            raise RunError(
+                f"{run.directory} is a run of {run.manifest['probe']!r}, which a report cannot use.",
+                f"It takes runs of: {', '.join(PROBES)}.",
+            )
+    if not runs:
+        raise RunError("There is no run to report.", "Give the directory of a run, or of a model's runs.")
+    runs, notes = without_fresh(runs)
+    notes = [*_without_manifest(directories), *notes]
+    for other in runs[1:]:
+        check_same_model(runs[0], other)
+    runs.sort(key=_preference)
+    taken: dict[str, Run] = {}
+    for probe in PROBES:
+        mine = [run for run in runs if run.manifest["probe"] == probe]
+        if mine and probe != PRUNE_SWEEP.name:
+            taken[probe] = mine[0]
+            notes += _left_out(probe, mine[:1], mine[1:])
+    found = {probe: findings_of(run) for probe, run in taken.items()}
+    swept = [(run, findings_of(run)) for run in runs if run.manifest["probe"] == PRUNE_SWEEP.name]
+    sweeps, left = _chosen_sweeps(swept)
+    notes += _left_out(PRUNE_SWEEP.name, [run for run, _ in sweeps], left)
+    kept = [*taken.values(), *(run for run, _ in sweeps)]
+    notes += what_differs(kept)
+    layers = (kept[0].manifest.get("model") or {}).get("layers")
+    if not isinstance(layers, int) or layers < 1:
+        raise RunError(
+            f"The manifest in {kept[0].directory} does not say how many layers the model has.",
+            "Run the measurement again.",
+        )
+    runs_swept, said = (tuple(each) for each in zip(*sweeps, strict=True)) if sweeps else ((), ())
+    return Study(model_title(kept[0]), layers, taken, found, runs_swept, said, tuple(notes))
+
+
+def _without_manifest(directories: Sequence[Path]) -> list[str]:
+    """Sentences on what lies among a model's runs and holds tables, but is no run."""
+    children = [child for directory in directories for child in sorted(Path(directory).glob("[!.]*/"))]
+    return [
+        f"{child} holds tables but no {MANIFEST_NAME}, so it is left out."
+        for child in children
+        if next(child.glob("*.csv"), None) and not (child / MANIFEST_NAME).is_file()
+    ]
+
+
+def _preference(run: Run) -> tuple[int, str]:
+    """What sorts runs of one question: newest first; copies of one time by name, the default name first."""
+    changed = (run.directory / MANIFEST_NAME).stat().st_mtime_ns
+    return -changed // 10**9, run.directory.name
+
+
+def _chosen_sweeps(
+    sweeps: Sequence[tuple[Run, SweepFindings]],
+) -> tuple[list[tuple[Run, SweepFindings]], list[Run]]:
+    """The sweeps that count, and those left out: a task and block size needs one sweep."""
+    chosen: list[tuple[Run, SweepFindings]] = []
+    seen: set[tuple[int, str]] = set()
+
+    def layers_told_of(found: SweepFindings) -> int:
+        return len({layer for drops in found.every.values() for layer in drops.rows["layer"]})
+
+    # A sort is stable: among equally complete ones the order of preference stays, but that one with the
+    # calibration loss tells more than one without.
+    ordered = sorted(sweeps, key=lambda pair: (-layers_told_of(pair[1]), CALIBRATION not in pair[1].names))
+    for run, found in ordered:
+        asked = {(found.block, task) for task in found.names if task != CALIBRATION or len(found.names) == 1}
+        if asked - seen:
+            chosen.append((run, found))
+            seen |= asked | {(found.block, task) for task in found.names}
+    kept = [run for run, _ in chosen]
+    return chosen, [run for run, _ in ordered if run not in kept]
+
+
+def _left_out(probe: str, taken: Sequence[Run], left: Sequence[Run]) -> list[str]:
+    """A note on which of several runs of a probe count; none if all do."""
+    if not left:
+        return []
+
+    def names(runs: Sequence[Run]) -> str:
+        return ", ".join(sorted(run.directory.name for run in runs))
+
+    counts, leaves = ("counts" if len(taken) == 1 else "count"), ("is" if len(left) == 1 else "are")
+    return [
+        f"Several runs of {probe}: {names(taken)} {counts}, {names(left)} {leaves} left out. "
+        "To choose another one, give run directories."
+    ]
+
+
+def _run_directories(directories: Sequence[Path]) -> list[Path]:
+    """The directories of runs, each once, in the order given; children by name."""
+    found: dict[Path, Path] = {}
+    for directory in map(Path, directories):
+        within = [directory]
+        if directory.is_dir() and not (directory / MANIFEST_NAME).is_file():
+            # Hidden ones are being written, or were left over.
+            children = sorted(directory.glob(f"[!.]*/{MANIFEST_NAME}"))
+            # None: let reading it say what is wrong, and where runs lie below.
+            within = [manifest.parent for manifest in children] or within
+        for path in within:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())

@@ -1,0 +1,242 @@
+"""What a table of variances says: how the stream grows, where, and which layers leave it nearly as it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from depthprobe.errors import RunError
+from depthprobe.findings.checks import check_profile, check_table, check_whole
+from depthprobe.findings.growth import EXPONENTIAL, FEWEST_LAYERS, LINEAR, UNSTEADY, Fit, Growth, growth_of
+from depthprobe.findings.words import layers_named, significant, spoken
+
+STEM, WHAT = "variance", "variances"
+INFLUENCE_STEM, INFLUENCE = "influence", "block influences"
+STREAM = "stream"
+BRANCHES = {"attention": "attention", "feedforward": "feed-forward"}
+
+_NUMBERS = ("variance", "rms", "tokens")
+_INFLUENCE_NUMBERS = ("layer", "block_influence", "contribution_ratio")
+# A fit whose typical error is larger describes little.
+_POOR = 0.5
+# Of growth by less than this factor it does not matter where it happens.
+_MARKED = 1.5
+# More layers than these are told as ranges.
+_MOST_LISTED = 9
+
+
+@dataclass(frozen=True)
+class Variances:
+    """The variances of a model, by boundary and by layer.
+
+    Args:
+        stream, rms: [boundary] variance and root mean square of x^0 .. x^L, the latter of all values.
+        branches: By branch [layer] the variance of what it adds; NaN where that is not known.
+        tokens: How many tokens were averaged over.
+        growth: How the output variance grows from x^1 to x^L, if there is something to fit.
+        influence: Layer, block_influence and contribution_ratio, a row a layer; None if not measured.
+        without_branches: Why what attention and feed-forward add is not known, with the layers.
+    """
+
+    stream: NDArray[np.float64]
+    rms: NDArray[np.float64]
+    branches: dict[str, NDArray[np.float64]]
+    tokens: int
+    growth: Growth | None
+    influence: pd.DataFrame | None
+    without_branches: Mapping[str, Iterable[int]]
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return len(self.stream) - 1
+
+    @property
+    def quantity(self) -> str:
+        """What a variance is taken over, as a caption states it."""
+        return f"variance over the hidden dimension, mean over {self.tokens:,} tokens, before the final norm"
+
+    @property
+    def sentences(self) -> list[str]:
+        """How the stream's variance grows and where, and the layers that change it least."""
+        least = [] if self.influence is None else _least(self.influence)
+        return [" ".join([*_growth(self), *_where(self), *least, *_without_branches(self.without_branches)])]
+
+
+def read(
+    tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
+) -> Variances:
+    """Return the variances in a table, and the influences in another one if there is one.
+
+    Args:
+        tables: ``variance`` with the columns layer, point, variance, rms, tokens; ``influence`` with layer,
+            block_influence, contribution_ratio.
+        facts: As a run's; ``without_branches`` counts.
+        layers: The table tells of all boundaries.
+
+    Raises:
+        RunError: if columns or rows are missing, a number is NaN, infinite or negative, a point is unknown or
+            stands there twice, the stream lacks a boundary, or the influences are of other layers.
+    """
+    _check(tables[STEM])
+    rows = tables[STEM].sort_values("layer", kind="stable")
+    stream = rows[rows["point"] == STREAM]
+    branches = {}
+    for branch in BRANCHES:
+        mine = rows[rows["point"] == branch]
+        if len(mine):
+            branches[branch] = np.full(len(stream) - 1, np.nan)
+            branches[branch][mine["layer"]] = mine["variance"]
+    values, rms = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
+    influence = tables.get(INFLUENCE_STEM)
+    return Variances(
+        values,
+        rms,
+        branches,
+        int(stream["tokens"].max()),
+        growth_of(values[1:]),
+        None if influence is None else _influences(influence, len(stream) - 1),
+        (facts or {}).get("without_branches") or {},
+    )
+
+
+def growth_by_layer(table: pd.DataFrame) -> pd.Series:
+    """Return by layer the logarithm of the variance of x^{l+1} over that of x^l; NaN where one is 0.
+
+    Args:
+        table: Columns layer, point, variance, with the stream at every boundary.
+    """
+    stream = table[table["point"] == STREAM].set_index("layer")["variance"].sort_index()
+    logs = np.log(stream.where(stream > 0).to_numpy(dtype="float64"))
+    return pd.Series(np.diff(logs), index=stream.index[:-1])
+
+
+def _check(frame: pd.DataFrame) -> None:
+    check_profile(frame, WHAT, "point", _NUMBERS, _NUMBERS)
+    unknown = frame.loc[~frame["point"].isin([STREAM, *BRANCHES]), "point"]
+    if len(unknown):
+        raise RunError(f"The table of {WHAT} has the point {unknown.iloc[0]!r}.")
+    stream = frame.loc[frame["point"] == STREAM, "layer"]
+    check_whole(stream, WHAT, "the stream at boundary")
+    if len(stream) < 2:
+        raise RunError(f"The table of {WHAT} lacks the stream at boundary 1.")
+    if not frame.loc[frame["point"] != STREAM, "layer"].between(0, len(stream) - 2).all():
+        raise RunError(f"The table of {WHAT} has a branch of a layer that is not there.")
+
+
+def _influences(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
+    """The Block Influence and the contribution ratio of every layer, in order."""
+    check_table(frame, INFLUENCE, _INFLUENCE_NUMBERS, _INFLUENCE_NUMBERS)
+    ordered = frame.sort_values("layer", kind="stable").reset_index(drop=True)
+    if ordered["layer"].tolist() != list(range(layers)):
+        raise RunError(f"The table of {INFLUENCE} is not one of the layers 0 to {layers - 1}.")
+    return ordered
+
+
+def _growth(found: Variances) -> list[str]:
+    """From where to where the variance goes, at which rate, and which form is closer."""
+    first, last, layers = found.stream[1], found.stream[-1], len(found.stream) - 1
+    if layers == 1:
+        before = significant(found.stream[0])
+        return [f"The only layer, 0, takes the variance of the stream from {before} to {significant(first)}."]
+    ends = f"x^1 to x^{layers} ({significant(first)} to {significant(last)})"
+    if not (found.stream[1:] > 0).all():
+        still = np.flatnonzero(found.stream[1:] == 0)[0] + 1
+        return [f"The variance of the stream goes from {ends}; it is 0 at x^{still}, so no growth is fitted."]
+    growth = found.growth
+    ratio = last / first
+    size = max(ratio, 1 / ratio)
+    factor = significant(size, 2 if size >= _MARKED else 3)
+    change = f"{'grows' if ratio >= 1 else 'falls'} by a factor of {factor}"
+    if layers < FEWEST_LAYERS:
+        return [f"The variance of the stream {change} from {ends}; two layers are too few for a fit."]
+    if growth is None:
+        return [f"The variance of the stream stays the same from {ends}."]
+    decimals = 3 if growth.high - growth.low > 0.01 else 4
+    rate, low, high = (
+        spoken(value, decimals, signed=True) for value in (growth.rate, growth.low, growth.high)
+    )
+    return [
+        f"The variance of the stream {change} from {ends}.",
+        f"Growth rate of log variance: {rate} a layer (95% interval {low} to {high}); {_verdict(growth)}.",
+    ]
+
+
+def _verdict(growth: Growth) -> str:
+    """The verdict with its quality: how far a layer typically is from either form."""
+    curve, line = _quality(growth.exponential), _quality(growth.linear)
+    poor = min(growth.exponential.error, growth.linear.error) > _POOR
+    if growth.verdict == EXPONENTIAL:
+        words = f"{EXPONENTIAL} ({curve}) than to linear ({line})"
+    elif growth.verdict == LINEAR:
+        words = f"{LINEAR} ({line}) than to exponential ({curve})"
+    elif growth.verdict == UNSTEADY:
+        shares = (f"{fit.r_squared:.3f}" for fit in (growth.exponential, growth.linear))
+        return "{} over the layers (R^2 {} of an exponential, {} of a line)".format(UNSTEADY, *shares)
+    else:
+        words = f"exponential ({curve}) and linear ({line}) {growth.verdict}"
+    return f"{words}, and neither fits well" if poor else words
+
+
+def _quality(fit: Fit) -> str:
+    if fit.error < 0.0005:
+        size = "less than 0.1%"
+    elif fit.error < 0.995:
+        size = f"{significant(100 * fit.error, 2)}%"
+    else:
+        size = f"a factor of {significant(1 + fit.error, 2)}"
+    return f"off by {size} typically, R^2 {fit.r_squared:.3f}"
+
+
+def _where(found: Variances) -> list[str]:
+    """The shortest stretch of layers with at least half of the growth on the logarithmic scale."""
+    values = found.stream[1:]
+    if len(values) < FEWEST_LAYERS or (values <= 0).any() or values[-1] < values[0] * _MARKED:
+        return []
+    # Layer l takes x^l to x^{l+1}; layer 0 is what comes before x^1.
+    logs = np.log(values)
+    half = (logs[-1] - logs[0]) / 2
+    stretches = [
+        (end - start, -round(logs[end] - logs[start], 9), start)  # rounding errors are no difference
+        for start in range(len(logs))
+        for end in range(start + 1, len(logs))
+        if logs[end] - logs[start] >= half * (1 - 1e-9)
+    ]
+    size, grown, start = min(stretches)
+    which = layers_named(range(start + 1, start + 1 + size))
+    multiply = "multiplies" if size == 1 else "multiply"
+    return [
+        f"Half of that growth of log variance takes {size} of {len(logs) - 1} layers: {which} {multiply} the "
+        f"variance by {significant(math.exp(-grown), 2)}."
+    ]
+
+
+def _least(influence: pd.DataFrame) -> list[str]:
+    """The quarter of the layers with the least Block Influence, least first where they can be listed."""
+    layers = len(influence)
+    if layers == 1:
+        return [f"Its Block Influence is {significant(influence['block_influence'].iloc[0])}."]
+    count = layers // 4 + 1
+    least = influence.sort_values(["block_influence", "layer"], kind="stable")["layer"].tolist()[:count]
+    value = significant(influence["block_influence"].min())
+    if count <= _MOST_LISTED:
+        named = f"layer{'s' * (count != 1)} {', '.join(map(str, least))}"
+        return [f"Least Block Influence ({count} of {layers}, least first, from {value}): {named}."]
+    return [
+        f"Least Block Influence ({count} of {layers}): {layers_named(sorted(least))}; least of all in layer "
+        f"{least[0]} ({value})."
+    ]
+
+
+def _without_branches(reasons: Mapping[str, Iterable[int]]) -> list[str]:
+    """Why what attention and feed-forward add is not known, with the layers."""
+    return [
+        f"What the branches of {layers_named(sorted(layers))} add is left out: {str(reason).rstrip('. ')}."
+        for reason, layers in reasons.items()
+    ]

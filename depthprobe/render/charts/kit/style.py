@@ -1,0 +1,128 @@
+"""How figures look: one style for all of them, and text that fits where it is put."""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import matplotlib
+import matplotlib.style
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import text_to_path
+
+# A font that comes with matplotlib, so that a figure is the same on every machine.
+FONT = "DejaVu Sans"
+LABEL_PT, TICK_PT, NOTE_PT = 8.0, 7.0, 6.5
+TITLE_SIZES_PT = (8.5, 8.0, 7.5, 7.0)
+INK, FAINT = "#1a1a1a", "#5c5c5c"
+LINE_SPACING = 1.25
+
+# Page widths of two-column proceedings; heights follow from the content.
+SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN = 3.3, 6.9
+
+_STYLE = {
+    "font.family": FONT,
+    "font.size": LABEL_PT,
+    "mathtext.fontset": "dejavusans",
+    "axes.labelsize": LABEL_PT,
+    "axes.labelcolor": INK,
+    "axes.labelpad": 3.0,
+    "axes.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.labelsize": TICK_PT,
+    "ytick.labelsize": TICK_PT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 2.0,
+    "ytick.major.size": 2.0,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.pad": 2.0,
+    "ytick.major.pad": 2.0,
+    "legend.fontsize": NOTE_PT,
+    "legend.frameon": False,
+    # Type 42 keeps text as text: journals refuse Type 3, and a reader can search the figure.
+    "pdf.fonttype": 42,
+    # By this one matplotlib (3.11) judges in PDFs too how many characters a font can hold: with the usual 3
+    # every font with a minus sign or a Greek letter is embedded twice.
+    "ps.fonttype": 42,
+    # Fixed, so that the same run gives the same bytes.
+    "svg.hashsalt": "depthprobe",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the house style, whatever the user's own settings are, which come back afterwards."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, with ``?`` for what the font has no shape for."""
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    return "".join(
+        character if ord(character) in _known_characters() and character.isprintable() else "?"
+        for character in text
+    )
+
+
+def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
+    """Return the width of one line of text in inches; where it is ours, it may hold mathematics."""
+    return _width_of_one(text, weight, mathematics and "$" in text) * size_pt / 72
+
+
+@cache
+def _width_of_one(text: str, weight: str, mathematics: bool) -> float:
+    """Return the width of a line of text in points, for each point of its size."""
+    font = FontProperties(family=FONT, size=1, weight=weight)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=mathematics)[0])
+
+
+def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> list[str]:
+    """Return the text as lines that each fit into ``room_in`` inches.
+
+    Lines break after a space, slash, hyphen, underscore, dot, colon or comma, though not in a number as in
+    1,000 or beside an equals sign, and only where none is in reach in the middle of a word.
+    """
+    lines: list[str] = []
+    rest = printable(text)
+    while rest:
+        ends = range(1, len(rest) + 1)
+        # At least one character, though there may be no room for it.
+        end = max(1, bisect_right(ends, room_in, key=lambda n: width_in(rest[:n].rstrip(), size_pt, weight)))
+        if end < len(rest):
+            after = max((place + 1 for place in range(end) if _may_break(rest, place)), default=0)
+            # A break in the first third would leave a line that looks forgotten.
+            end = after if after > end / 3 else end
+        lines.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return lines
+
+
+def _may_break(text: str, place: int) -> bool:
+    """Return whether a line may end with the character at ``place``."""
+    in_number = (
+        text[place] in ".," and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
+    )
+    in_equation = text[place] == " " and "=" in (text[place - 1], text[place + 1 : place + 2])
+    return text[place] in " /-_.:," and not in_number and not in_equation
+
+
+def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:
+    """Return the size of a title in points and its lines: few lines, then large ones."""
+    fits = [(size, fit(text, size, room_in, weight="bold")) for size in TITLE_SIZES_PT]
+    return min(fits, key=lambda choice: (len(choice[1]), -choice[0]))
+
+
+def text_height(lines: Sequence[str], size_pt: float) -> float:
+    """Return the height of lines of text in inches."""
+    return len(lines) * size_pt * LINE_SPACING / 72

@@ -1,0 +1,163 @@
+"""The log of a training as a figure: losses and output variances by step, gradient norms by layer.
+
+Source: output variance of each layer in training, The Curse of Depth (2502.05795); gradient norm of each
+layer at chosen steps, Mix-LN (2412.13795).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from depthprobe.findings.checks import check_table
+from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
+from depthprobe.render.charts.kit.lines import BESIDE
+from depthprobe.render.charts.kit.looks import MAIN, SECOND, depth_colours
+from depthprobe.render.charts.kit.page import (
+    BOTTOM,
+    GAP,
+    RIGHT,
+    TOP,
+    Page,
+    label_vertical,
+    room_beside,
+    set_layers,
+)
+from depthprobe.render.charts.kit.page_sizes import broad_width
+from depthprobe.render.charts.kit.scales import scale_of
+from depthprobe.render.charts.kit.style import FAINT, NOTE_PT, style, text_height
+from depthprobe.render.charts.kit.ticks import even_ticks, ticks
+
+STEM, LOSS_STEM, WHAT = "training", "loss", "a training log"
+
+# In inches: what three panels and their keys need side by side, their height, the gap between them, and what
+# the colour bar needs beside the middle one.
+_LEAST, _HEIGHT, _BETWEEN, _BAR_ROOM = 6.75, 1.75, 0.16, 0.56
+_STEPS_SHOWN = 4
+_DASHES = ((), (4.0, 1.6), (1.2, 1.2), (5.0, 1.4, 1.0, 1.4))
+_MARKERS = ("o", "^", "s", "D")
+_LOSSES = {"train": ("training", SECOND), "heldout": ("held out", MAIN)}
+
+
+def draw(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    title: str = "",
+    caption: str = "",
+) -> Figure:
+    """Return a training log as a figure of three panels; nothing is written.
+
+    Left the training and held-out loss by step, in the middle the variance of each block's output by step,
+    layer 0 darkest; right the gradient norm of every layer at up to four of the logged steps, the first and
+    the last among them. The last two have logarithmic axes.
+
+    Args:
+        tables: By stem; training with step, layer, variance, grad_norm, and loss with step, data (train or
+            heldout), loss_nats.
+        title: Above the figure, such as the model's id.
+        caption: Below the title in small type.
+
+    Raises:
+        RunError: if a table is no part of a training log.
+    """
+    rows, losses = tables[STEM], tables.get(LOSS_STEM, tables[STEM])
+    check_table(rows, WHAT, ("step", "layer", "variance", "grad_norm"), ("step", "layer", "variance"))
+    check_table(losses, WHAT, ("step", "data", "loss_nats"), ("step", "loss_nats"))
+    variance = rows.pivot(index="step", columns="layer", values="variance")
+    norms = rows.pivot(index="step", columns="layer", values="grad_norm")
+    norms = norms.loc[_shown_steps(norms.index.to_numpy())]
+    last_layer, last_step = variance.shape[1] - 1, int(max(rows["step"].max(), losses["step"].max()))
+    scales = (
+        scale_of([losses["loss_nats"].to_numpy()], logarithmic=False, from_zero=False),
+        scale_of([variance.to_numpy()], logarithmic=True),
+        scale_of([norms.to_numpy()], logarithmic=True),
+    )
+    labels = ("Loss [nats a token]", "Output variance", GRADNORM_LABEL)
+    rooms = [room_beside(scale.labels) for scale in scales]
+    width = broad_width(_LEAST)
+    inside = (width - sum(rooms) - 2 * _BETWEEN - _BAR_ROOM - RIGHT) / 3
+    lefts = [rooms[0], rooms[0] + inside + _BETWEEN + rooms[1], width - RIGHT - inside]
+    # The key of the last panel stands above it; title and caption end before it.
+    room = lefts[2] - rooms[0] - _BETWEEN
+    with style():
+        page = Page(width, rooms[0], title=title, caption=caption, room=room)
+        top = max(page.head, TOP + text_height(["", ""], NOTE_PT)) + GAP
+        page.open(top + _HEIGHT + BOTTOM)
+        panels = [page.add_axes(left, top, inside, _HEIGHT) for left in lefts]
+        for axes, scale, beside, label in zip(panels, scales, rooms, labels, strict=True):
+            scale.set(axes)
+            label_vertical(axes, label, beside)
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in panels[:2]:
+            _set_steps(axes, max(last_step, 1))
+        colours = depth_colours(last_layer)
+        _draw_losses(panels[0], losses)
+        for layer in variance.columns:
+            values = variance[layer].where(variance[layer] > 0)
+            panels[1].plot(variance.index, values, color=colours.to_rgba(layer), linewidth=0.9)
+        _draw_norms(panels[2], norms)
+        bar = page.add_colour_bar(panels[1], colours, label="Layer index $l$")
+        bar.ax.set_ylim(0, max(last_layer, 1))
+        bar.set_ticks(ticks(0, last_layer))
+    return page.figure
+
+
+def _set_steps(axes: Axes, last: int) -> None:
+    """Let the horizontal axis run over the steps of the training."""
+    axes.set_xlabel("Step")
+    axes.set_xlim(-0.02 * last, last * 1.02)
+    places = [place for place in even_ticks(0, last) if place == int(place)]
+    # Three or four numbers are what a narrow panel holds.
+    places = places[:: 2 if len(places) > 4 else 1]
+    axes.set_xticks(places, labels=[f"{int(place):,}" for place in places])
+
+
+def _draw_losses(axes: Axes, losses: pd.DataFrame) -> None:
+    """Draw the losses that were logged, with their key in the corner that they leave."""
+    for data, (key, look) in _LOSSES.items():
+        rows = losses[losses["data"] == data]
+        if len(rows):
+            dashed = (0, look.dashes) if look.dashes else "-"
+            axes.plot(
+                rows["step"], rows["loss_nats"], color=look.color, linestyle=dashed, linewidth=1.1, label=key
+            )
+    axes.legend(loc="upper right", borderaxespad=0.0, handlelength=2.2, labelcolor=FAINT)
+
+
+def _draw_norms(axes: Axes, norms: pd.DataFrame) -> None:
+    """Draw the gradient norms over the layers, a curve a step."""
+    last = int(norms.columns.max())
+    colours = depth_colours(len(norms) - 1)
+    for number, (step, row) in enumerate(norms.iterrows()):
+        color = colours.to_rgba(number)
+        axes.plot(
+            row.index,
+            row.where(row > 0),
+            color=color,
+            linestyle=(0, _DASHES[number]) if _DASHES[number] else "-",
+            linewidth=1.0,
+            marker=_MARKERS[number],
+            markersize=2.8 if last < 40 else 1.4,
+            markerfacecolor=color if number == 0 else "white",
+            markeredgewidth=0.6,
+            label=f"step {int(str(step)):,}",
+        )
+    set_layers(axes, 0, last, BESIDE, "Layer index $l$")
+    # Above the curves: how many there are is known, where they run is not.
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.0, columnspacing=1.0,
+        handlelength=2.4, labelspacing=0.2, labelcolor=FAINT,
+    )  # fmt: skip
+
+
+def _shown_steps(steps: NDArray[np.int64]) -> list[int]:
+    """Return the first step, the last, and between them those nearest a tenth and a third of the way."""
+    last = int(steps[-1])
+    wanted = [0, 0.1 * last, 0.33 * last, last]
+    nearest = {int(steps[np.abs(steps - step).argmin()]) for step in wanted}
+    return sorted(nearest)[:_STEPS_SHOWN]

@@ -1,0 +1,1 @@
+"""The report of one model: page, text, figures, tables and lists."""

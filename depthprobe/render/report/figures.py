@@ -1,0 +1,167 @@
+"""The figures of a report, in the order of a paper, each with the caption that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
+from depthprobe.findings.captions import caption, task_words
+from depthprobe.findings.drops import ALPHA, SweepFindings
+from depthprobe.findings.findings import Findings
+from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.findings.words import capital, plain
+from depthprobe.render.charts.best_blocks import draw_best_blocks
+from depthprobe.render.charts.figures import figure_of
+from depthprobe.render.charts.overview import draw_overview
+from depthprobe.render.charts.trust import draw_trust_scatter
+from depthprobe.render.report.names import unique_names
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """One figure of a report.
+
+    Args:
+        name: Of its files, without an ending.
+        heading: Above it on a page, a few words.
+        caption: What a paper has to say below it.
+        draw: Draws it. Not drawn before it is wanted: several are drawn at the same time.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+_ROWS = (
+    "the colours, row by row (each row clipped to its 1st to 99th percentile, then to 0 to 1); the marked "
+    "blocks are those of the distances as measured"
+)
+
+
+def run_figures(findings: Findings) -> Iterator[ReportFigure]:
+    """Yield the figures of single runs, in the order of the page."""
+    study = findings.study
+    runs, found = study.runs, study.found
+    if ANGULAR.name in runs:
+        run, says = runs[ANGULAR.name], found[ANGULAR.name]
+        what = (
+            "Angular distance between the residual stream before layer l and behind layer l+n-1 (arccos of "
+            "the cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest "
+            "distance at each block size n. Layers are 0-based."
+        )
+        shown = caption(what, [run], rescaled="nothing")
+        yield ReportFigure("angular", "Angular distance", shown, partial(figure_of, run, findings=says))
+        yield ReportFigure(
+            "angular-row",
+            "Angular distance, rescaled row by row",
+            caption(what, [run], rescaled=_ROWS),
+            partial(figure_of, run, normalize="row", findings=says),
+        )
+        shown = (
+            "Above, the angular distance across the best block of each size n (the n consecutive layers with "
+            "the smallest distance) and the median over all blocks of that size; below, the layers of the "
+            "best block, 0-based. The whole model is left out."
+        )
+        yield ReportFigure(
+            "best-blocks",
+            "Best block of each size",
+            caption(shown, [run], rescaled="nothing"),
+            partial(draw_best_blocks, says, title=study.model),
+        )
+    names = unique_names(f"drops-{'-'.join(sweep.names[:3])}" for sweep in study.swept)
+    for run, sweep, name in zip(study.sweeps, study.swept, names, strict=True):
+        tasks = task_words(run).partition(";")[0]
+        yield ReportFigure(
+            "drops" if len(names) == 1 else name,
+            f"Measured drops: {tasks}" if tasks else "Measured drops",
+            caption(_drops_shown(sweep), [run], rescaled="nothing"),
+            partial(figure_of, run, findings=sweep),
+        )
+    if GRADNORM.name in runs:
+        run, says = runs[GRADNORM.name], found[GRADNORM.name]
+        what = (
+            f"Gradient norm of every layer: L2 norm over a block's parameters of the {says.quantity}; whole "
+            "blocks and their parts. Layers are 0-based."
+        )
+        shown = caption(what, [run], rescaled="nothing")
+        yield ReportFigure("gradnorm", "Gradient norms", shown, partial(figure_of, run, findings=says))
+    if VARIANCE.name in runs:
+        run, says = runs[VARIANCE.name], found[VARIANCE.name]
+        what = (
+            f"The residual stream at every boundary x^0 to x^{study.layers}: "
+            f"{says.quantity}; and of what each branch adds to it. Fits "
+            "are least squares of log variance over x^1 and later."
+        )
+        shown = caption(what, [run], rescaled="nothing")
+        yield ReportFigure(
+            "variance", "Variance of the stream", shown, partial(figure_of, run, findings=says)
+        )
+    for probe, says in found.items():
+        if isinstance(says, LayerRows):
+            shown = caption(f"{says.meaning} Layers are 0-based.", [runs[probe]], rescaled="nothing")
+            yield ReportFigure(
+                says.probe.stem, capital(says.words), shown, partial(figure_of, runs[probe], findings=says)
+            )
+
+
+def overview_figures(findings: Findings) -> list[ReportFigure]:
+    """Return the page with every quantity on one axis of layers; none where none was measured of them."""
+    if len(findings.by_layer.columns) < 2:
+        return []
+    study = findings.study
+    said = ["Every quantity that was measured of a layer, over the layers (0-based)."]
+    if ANGULAR.name in study.runs:
+        said.append(
+            "Shaded: the quiet stretch, the longest run of layers whose angular distance (n = 1) is below "
+            "the median."
+        )
+    if findings.drops:
+        said.append(
+            "Drops are of one layer removed at a time, without fine-tuning, against the whole model; "
+            f"downward is worse. Lines: paired 95% intervals; filled: detectable (Holm-adjusted p < {ALPHA})."
+        )
+    shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
+    draw = partial(draw_overview, findings, title=study.model)
+    return [ReportFigure("overview", "All quantities by layer", shown, draw)]
+
+
+def trust_figures(findings: Findings) -> list[ReportFigure]:
+    """Return for every task the proxies that order the layers best and worst, against the measured drop."""
+    trust = findings.trust
+    names = unique_names(f"trust-{task}" for task in trust.tasks)
+    figures = []
+    for task, name in zip(trust.tasks, names, strict=True):
+        heading = "Best and worst cheap measurement"
+        which = "that order the layers best and worst, by Spearman's"
+        if trust.orders_none_rightly(task):
+            heading = "Highest and lowest correlation of a cheap measurement"
+            which = "with the highest and the lowest correlation, none above 0, by Spearman's"
+        what = (
+            f"Measured change on {plain(task)} without each layer in turn (downward is worse) against the "
+            f"cheap measurements {which} rank correlation (1: as the measured harm does) with a 95% interval "
+            "over resampled layers. A dot is a layer (0-based), "
+            f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
+            "intervals."
+        )
+        shown = caption(what, findings.study.all_runs, rescaled="nothing")
+        draw = partial(draw_trust_scatter, findings, task, title=findings.model)
+        figures.append(ReportFigure(name, f"{heading}: {plain(task)}", shown, draw))
+    return figures
+
+
+def _drops_shown(sweep: SweepFindings) -> str:
+    """What a figure of drops shows, task by task."""
+    removed = "each layer" if sweep.block == 1 else f"each block of {sweep.block} layers"
+    said = [
+        f"{plain(drops.task)}: {drops.change} of {drops.words} without {removed}" for drops in sweep.tasks
+    ]
+    return (
+        f"{'; '.join(said)}, against the whole model; one at a time, without fine-tuning. Lines: paired 95% "
+        f"intervals; filled: detectable (Holm-adjusted p < {ALPHA}). Downward is worse. Layers are 0-based."
+    )

@@ -1,0 +1,93 @@
+"""The lists of a report that are copied into other programs: layers, mergekit, llama.cpp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from depthprobe.catalogue import ANGULAR
+from depthprobe.findings.drops import Drops
+from depthprobe.findings.findings import Findings
+from depthprobe.findings.removals import Removal, best_removals, cheapest_layers, mergekit_yaml
+from depthprobe.findings.words import layers_named, plain, significant
+from depthprobe.render.report.names import unique_names
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A list to be copied: the name of its file, what it is, its text; and whether the page shows it."""
+
+    name: str
+    heading: str
+    note: str
+    text: str
+    shown: bool = True
+
+
+# Blocks larger than this share of a model are no candidates; the tables have all.
+_LARGEST = 0.5
+# The shares of a model whose mergekit configurations stand on the page; the folder has all.
+_SHOWN = (0.1, 0.25)
+
+
+def snippets_of(findings: Findings) -> list[Snippet]:
+    """Return the lists that the runs give."""
+    found: list[Snippet] = []
+    if ANGULAR.name in findings.study.found:
+        most = max(1, findings.layers * _LARGEST)
+        best = best_removals(findings.study.found[ANGULAR.name])
+        removals = [removal for removal in best if len(removal.layers) <= most]
+        if removals:
+            found += [_layers(removals), _llama(removals), *_mergekit(findings, removals)]
+    names = unique_names(f"cheapest-layers-{drops.task}" for drops in findings.drops)
+    found += [_cheapest(drops, name) for drops, name in zip(findings.drops, names, strict=True)]
+    return found
+
+
+def _layers(removals: Sequence[Removal]) -> Snippet:
+    lines = [
+        f"n = {len(best.layers)}: {', '.join(map(str, best.layers))} (distance {significant(best.value)})"
+        for best in removals
+    ]
+    note = (
+        "The layers of the best block of each size by angular distance, 0-based. It is a proxy, not a "
+        "measured drop."
+    )
+    return Snippet("best-blocks.txt", "Best block of each size", note, _text(lines))
+
+
+def _llama(removals: Sequence[Removal]) -> Snippet:
+    lines = [f"--prune-layers {removal.prune_layers}" for removal in removals]
+    note = "For llama-quantize of llama.cpp, one line for each block size; it counts layers from 0 as well."
+    return Snippet("llama-cpp.txt", "llama.cpp", note, _text(lines))
+
+
+def _mergekit(findings: Findings, removals: Sequence[Removal]) -> list[Snippet]:
+    """A configuration for every size; only a few stand on the page."""
+    shown = {max(1, round(findings.layers * share)) for share in _SHOWN}
+    digits = len(str(len(removals)))
+    return [
+        Snippet(
+            f"mergekit-{len(removal.layers):0{digits}}.yaml",
+            f"mergekit, without {layers_named(removal.layers)}",
+            "A passthrough merge that keeps all other layers; layer_range ends before its second number. If "
+            "the model is a directory, put its path in the place of the name.",
+            mergekit_yaml(findings.model, findings.layers, removal.layers),
+            shown=len(removal.layers) in shown,
+        )
+        for removal in removals
+    ]
+
+
+def _cheapest(drops: Drops, name: str) -> Snippet:
+    task = plain(drops.task)
+    ordered = ", ".join(str(removal.layers[0]) for removal in cheapest_layers(drops))
+    note = (
+        f"Single layers by measured {drops.change} of {drops.words} on {task}, cheapest first. Each was "
+        "removed alone: what several cost together was not measured."
+    )
+    return Snippet(f"{name}.txt", f"Cheapest single layers: {task}", note, _text([ordered]))
+
+
+def _text(lines: Sequence[str]) -> str:
+    return "\n".join(lines) + "\n"

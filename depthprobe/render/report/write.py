@@ -1,0 +1,81 @@
+"""The report of a study put together, and written: page, text, figures, tables and lists in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from depthprobe.findings.findings import read_findings
+from depthprobe.findings.study import Study
+from depthprobe.render.charts.kit.encoding import render_all
+from depthprobe.render.charts.kit.page_sizes import drawn_for
+from depthprobe.render.report.contents import Report, report_of
+from depthprobe.render.report.latex import latex_table
+from depthprobe.render.report.markdown import markdown
+from depthprobe.render.report.page import files_named, page
+from depthprobe.results.folders import check_replaceable, replace_folder
+
+FOLDER = "report"
+PAGE, TEXT, FIGURES, TABLES, LISTS = "report.html", "report.md", "figures", "tables", "lists"
+
+
+def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
+    """Return the report that was written into a folder, in place of an earlier one.
+
+    The folder holds ``report.html`` (needs nothing else), ``report.md``, ``figures`` (each as PDF, PNG of
+    300 dpi and SVG, with its caption as text), ``tables`` (CSV and LaTeX) and ``lists``. The same runs give
+    the same bytes.
+
+    Args:
+        study: The runs.
+        folder: The folder; its name is taken once all is written.
+        style: For what the figures are made, a name of ``PRESETS``.
+
+    Raises:
+        OptionError: if there is no such style.
+        RunError: if a table of a run cannot be used, or something else lies at the folder's name.
+        MachineError: if the disk is full or may not be written.
+    """
+    with drawn_for(style):
+        check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS), _files_before(folder / PAGE))
+        report = report_of(read_findings(study))
+        files = _said(report) | _drawn(report)
+        svgs = {figure.name: files[f"{FIGURES}/{figure.name}.svg"] for figure in report.figures}
+        names = sorted([*files, PAGE])
+        replace_folder(folder, files | {PAGE: _utf8(page(report, svgs, names))})
+    return report
+
+
+def _files_before(path: Path) -> list[str]:
+    """The files of the report whose page this is, as it names them; none where there is no such page."""
+    try:
+        return files_named(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _said(report: Report) -> dict[str, bytes]:
+    """The files of a report without figures in them, by their path in its folder."""
+    files = {TEXT: _utf8(markdown(report))}
+    for table in report.tables:
+        files[f"{TABLES}/{table.name}.csv"] = table.csv
+        files[f"{TABLES}/{table.name}.tex"] = _utf8(
+            latex_table(table.head_texts, table.texts, table.numeric, table.caption)
+        )
+    for snippet in report.snippets:
+        files[f"{LISTS}/{snippet.name}"] = _utf8(snippet.text)
+    return files
+
+
+def _drawn(report: Report) -> dict[str, bytes]:
+    """The files of figures, each with its caption, by their path in the report's folder."""
+    files: dict[str, bytes] = {}
+    for each in report.figures:
+        for kind, content in render_all(each.draw()).items():
+            files[f"{FIGURES}/{each.name}.{kind}"] = content
+        files[f"{FIGURES}/{each.name}.txt"] = _utf8(f"{each.caption}\n")
+    return files
+
+
+def _utf8(text: str) -> bytes:
+    """The text as bytes; what is no valid Unicode (names of files can be so) becomes a question mark."""
+    return text.encode("utf-8", "replace")

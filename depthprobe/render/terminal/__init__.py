@@ -1,0 +1,1 @@
+"""Findings as tables for the terminal."""

@@ -1,0 +1,245 @@
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from depthprobe.errors import RunError
+from depthprobe.findings.findings import read_findings
+from depthprobe.findings.scores import proxies
+from depthprobe.findings.study import read_study
+from depthprobe.render.report.tables import tables_of
+from support.made_up_runs import (
+    age,
+    angular_frame,
+    sweep_frame,
+    sweep_rows,
+    write_angular,
+    write_model,
+    write_run,
+    write_sweep,
+)
+from support.profile_frames import falling
+from support.readings import findings_in
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "reports"
+
+
+def test_a_models_directory_and_its_runs_one_by_one_give_the_same_study(output):
+    directory = write_model(output, 6)
+    whole = read_study([directory])
+    assert (whole.model, whole.layers, whole.notes) == ("owner/name", 6, ())
+    assert [run.directory.name for run in whole.all_runs] == [
+        "angular",
+        "variance",
+        "gradnorm",
+        "prune-sweep-mmlu",
+    ]
+    runs = [run.directory for run in reversed(whole.all_runs)]
+    again = read_study([*runs, runs[0], directory])
+    assert [run.directory for run in again.all_runs] == [run.directory for run in whole.all_runs]
+    pd.testing.assert_frame_equal(read_findings(again).by_layer, read_findings(whole).by_layer)
+
+
+def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
+    study = read_study([write_model(output, 5, ("mmlu", "wikitext"))])
+    table = read_findings(study).by_layer
+    assert set(proxies()) <= set(table.columns)
+    assert table["layer"].tolist() == list(range(5))
+    distances = study.runs["angular"].tables["angular"]
+    stream = (
+        study.runs["variance"].tables["variance"].query("point == 'stream'").set_index("layer")["variance"]
+    )
+    norms = study.runs["gradnorm"].tables["gradnorm"].query("part == 'all'").set_index("layer")["grad_norm"]
+    influence = study.runs["variance"].tables["influence"].set_index("layer")
+    rows = study.sweeps[0].tables["prune_sweep"].set_index(["task", "layer"])
+    for layer in range(5):
+        here = table.iloc[layer]
+        assert here["angular_distance"] == distances.query(f"layer == {layer} and n == 1")["distance"].item()
+        assert here["variance_growth"] == pytest.approx(np.log(stream[layer + 1] / stream[layer]))
+        assert here["grad_norm"] == norms[layer]
+        for name in ("block_influence", "contribution_ratio"):
+            assert here[name] == influence.loc[layer, name]
+        for task in ("mmlu", "wikitext", "calibration"):
+            for name in ("drop", "ci_low", "ci_high", "p_adjusted"):
+                assert here[f"{name}_{task}"] == rows.loc[(task, layer), name]
+
+
+def test_a_table_says_that_it_holds_the_logarithm_of_the_variance_growth(output):
+    table = tables_of(findings_in(write_model(output, 4)))[0]
+    (head,) = (head for head in table.head_texts if "growth" in head)
+    assert head == "log of variance growth"
+    assert "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)." in table.caption
+    assert "logarithm" not in tables_of(findings_in(output / "owner--name" / "angular"))[0].caption
+
+
+def test_layers_a_sweep_left_out_are_unknown(output):
+    write_sweep(output, 6, frame=sweep_rows("mmlu", [-0.1, -0.2], layers=[1, 4]))
+    column = findings_in(output / "owner--name").by_layer["drop_mmlu"]
+    assert column.dropna().to_dict() == {1: -0.1, 4: -0.2}
+
+
+def test_sweeps_of_blocks_are_in_the_study_and_not_in_the_layer_table(output):
+    write_sweep(output, 6, block=2, frame=sweep_frame(5))
+    study = read_study([output / "owner--name"])
+    assert len(study.sweeps) == 1
+    findings = read_findings(study)
+    assert findings.drops == () and list(findings.by_layer) == ["layer"]
+
+
+def test_a_variance_of_zero_has_no_growth(output):
+    frame = pd.DataFrame({"layer": range(4), "point": "stream", "variance": [0.0, 1.0, 1.0, 2.0]})
+    write_run(output, "variance", {"variance": frame.assign(rms=1.0, tokens=9)}, 3)
+    growth = findings_in(output / "owner--name").by_layer["variance_growth"]
+    assert np.isnan(growth[0])
+    assert growth[1:].tolist() == pytest.approx([0, np.log(2)])
+
+
+def test_the_newest_run_of_a_probe_counts_and_a_note_says_so(output):
+    age(write_angular(output, 4), 100)
+    write_angular(output, 4, name="angular-more")
+    study = read_study([output / "owner--name"])
+    assert study.runs["angular"].directory.name == "angular-more"
+    (note,) = study.notes
+    assert note == (
+        "Several runs of angular: angular-more counts, angular is left out. "
+        "To choose another one, give run directories."
+    )
+    age(output / "owner--name" / "angular-more", 100)
+    # Copies have one time: the default name comes first.
+    assert read_study([output / "owner--name"]).runs["angular"].directory.name == "angular"
+
+
+def test_sweeps_of_different_tasks_count_together_and_the_calibration_loss_comes_last(output):
+    write_sweep(output, 4, ("mmlu",))
+    write_sweep(output, 4, ("arc_easy",))
+    study = read_study([output / "owner--name"])
+    assert [drops.task for drops in read_findings(study).drops] == ["arc_easy", "mmlu", "calibration"]
+    assert study.notes == ()
+
+
+def test_of_two_sweeps_of_one_task_the_one_with_more_layers_counts(output):
+    age(write_sweep(output, 6), 100)
+    write_sweep(output, 6, name="prune-sweep-mmlu-few", frame=sweep_rows("mmlu", [-0.9], layers=[2]))
+    study = read_study([output / "owner--name"])
+    assert [run.directory.name for run in study.sweeps] == ["prune-sweep-mmlu"]
+    assert "prune-sweep-mmlu-few is left out" in study.notes[0]
+
+
+def test_runs_on_fresh_weights_are_left_out_where_there_are_trained_ones(output):
+    write_angular(output, 4)
+    write_angular(output, 4, name="angular-init", facts={"initial_seed": 0})
+    study = read_study([output / "owner--name"])
+    assert study.runs["angular"].directory.name == "angular"
+    assert study.notes == ("angular-init is left out, measured on freshly initialised weights.",)
+    assert read_study([output / "owner--name" / "angular-init"]).model_facts["initial_seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"commit": "f" * 40}, f"their commit differs ({'0' * 40} and {'f' * 40})"),
+        ({"dtype": "bfloat16"}, "their dtype differs (float32 and bfloat16)"),
+        ({"adapter": {"id": "who/lora"}}, "their adapter differs (none and who/lora)"),
+        ({"layers": 5}, "their number of layers differs (4 and 5)"),
+        ({"quantisation": "bitsandbytes 4 bit"}, "their quantisation differs (none and bitsandbytes 4 bit)"),
+    ],
+)
+def test_runs_that_are_not_of_one_model_in_one_form_are_refused(output, facts, told):
+    first = write_angular(output, 4, facts={"adapter": None, "quantisation": None})
+    other = write_run(output, "gradnorm", {"gradnorm": falling(4)}, 4, facts=facts)
+    with pytest.raises(RunError, match=re.escape(told)) as caught:
+        read_study([first, other])
+    assert str(first) in caught.value.problem and str(other) in caught.value.problem
+
+
+def test_different_models_are_refused_and_one_model_under_two_names_is_not(output):
+    unsealed = {"commit": None}
+    here = write_angular(output, 4, model="a/x", facts=unsealed)
+    there = write_sweep(output, 4, model="b/y", facts=unsealed)
+    with pytest.raises(RunError, match=r"their model differs \(a/x and b/y\)"):
+        read_study([here, there])
+    sealed = {"commit": None, "fingerprint": "ab" * 32}
+    here = write_angular(output, 4, model="c/x", facts=sealed)
+    there = write_sweep(output, 4, model="d/y", facts=sealed)
+    assert len(read_study([here, there]).all_runs) == 2
+
+
+def test_what_differs_without_harm_is_a_note(output):
+    write_angular(output, 4)
+    write_sweep(output, 4, versions={"depthprobe": "0.2.0"}, data={"dataset": "builtin"})
+    assert read_study([output / "owner--name"]).notes == (
+        "The runs differ in their text (allenai/c4: angular; builtin: prune-sweep-mmlu).",
+        "The runs differ in their depthprobe version (0.1.0: angular; 0.2.0: prune-sweep-mmlu).",
+    )
+
+
+def test_a_place_without_runs_and_a_run_of_something_else_are_refused(output, tmp_path):
+    with pytest.raises(RunError, match="no run to report"):
+        read_study([])
+    with pytest.raises(RunError, match="does not exist"):
+        read_study([tmp_path / "nowhere"])
+    write_angular(output, 4)
+    with pytest.raises(RunError, match="Runs lie below it: .*angular"):
+        read_study([output])
+    other = write_run(output, "pretrain", {"pretrain": angular_frame(2)}, 2)
+    with pytest.raises(RunError, match="run of 'pretrain', which a report cannot use"):
+        read_study([other])
+
+
+def test_a_truncated_table_is_refused_by_name(output):
+    directory = write_model(output, 4)
+    path = directory / "angular" / "angular.csv"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RunError, match=r"angular\.csv is cut short"):
+        read_study([directory])
+
+
+def test_a_table_of_a_deeper_model_than_the_manifest_says_is_refused(output):
+    directory = write_run(output, "angular", {"angular": angular_frame(6)}, 4)
+    with pytest.raises(RunError, match="has a layer 5; its model has 4 layers"):
+        findings_in(directory)
+
+
+def test_a_study_is_read_where_neither_torch_nor_matplotlib_nor_rich_can_be_imported(output):
+    directory = write_model(output, 4)
+    code = f"""
+import sys
+for name in ("torch", "transformers", "lm_eval", "datasets", "matplotlib", "rich"):
+    sys.modules[name] = None
+from pathlib import Path
+from depthprobe.findings.findings import read_findings
+from depthprobe.findings.study import read_study
+print(len(read_findings(read_study([Path({str(directory)!r})])).by_layer))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "4"
+
+
+def test_hidden_directories_are_not_runs(output):
+    directory = write_model(output, 4)
+    shutil.copytree(directory / "angular", directory / ".angular.half")
+    assert read_study([directory]).notes == ()
+
+
+def test_other_runs_beside_those_of_a_model_are_passed_over_unless_named(tmp_path):
+    directory = write_model(tmp_path, 12)
+    log = pd.DataFrame({"step": [0], "layer": [0], "variance": [1.0], "grad_norm": [1.0]})
+    other = write_run(tmp_path, "training", {"training": log}, 12)
+    assert other.parent == directory and "training" not in read_study([directory]).runs
+    with pytest.raises(RunError, match="'training', which a report cannot use"):
+        read_study([directory, other])
+
+
+def test_a_run_that_lost_its_manifest_is_left_out_with_a_word(output):
+    directory = write_model(output, 6)
+    (directory / "angular" / "manifest.json").unlink()
+    study = read_study([directory])
+    assert "angular" not in study.runs
+    assert study.notes == (f"{directory / 'angular'} holds tables but no manifest.json, so it is left out.",)
