@@ -142,6 +142,7 @@ def measure(
         "objective": objective,
         "loss_nats": float(losses @ predicted / predicted.sum()),
         "predicted_tokens": int(predicted.sum()),
+        "per_batch": per_batch,
         "gradient_batches": len(batches),
         "passes": len(plan.groups),
         "checkpointed": plan.checkpoint,

@@ -56,13 +56,13 @@ def test_gradnorm_gives_picture_table_and_csv(place, model, text):
         "all", "attention", "feedforward", "norm", "embedding", "final_norm", "head"
     }  # fmt: skip
     manifest = json.loads((directory / "manifest.json").read_text())
-    options = manifest["options"]
-    assert options["objective"] == "next token" and options["passes"] == 1
-    assert options["predicted_tokens"] == manifest["data"]["tokens"] - manifest["data"]["samples"]
+    results = manifest["results"]
+    assert results["objective"] == "next token" and results["passes"] == 1
+    assert results["predicted_tokens"] == manifest["data"]["tokens"] - manifest["data"]["samples"]
     assert manifest["model"]["initial_seed"] is None
     units = {column["name"]: column["unit"] for column in manifest["columns"]["gradnorm"]}
     assert units["grad_norm"] == "nats"
-    assert f"{options['predicted_tokens']:,} predicted tokens taken as one batch" in " ".join(
+    assert f"{results['predicted_tokens']:,} predicted tokens taken as one batch" in " ".join(
         done.stdout.split()
     )
 
