@@ -211,7 +211,7 @@ def test_per_batch_gives_mean_and_deviation_over_whole_batches():
     rows = found.frame[found.frame.part == "all"]
     np.testing.assert_allclose(rows.grad_norm, np.mean(norms, axis=0), rtol=1e-5)
     np.testing.assert_allclose(rows["std"], np.std(norms, axis=0, ddof=1), rtol=1e-4)
-    assert found.facts["gradient_batches"] == 2
+    assert found.facts["gradient_batches"] == 2 and found.facts["per_batch"] == 2
     assert "The last 1 of 5 samples do not fill a batch of 2 and are left out." in found.facts["notes"]
     four = Samples(samples.tokens[:4], samples.facts)
     assert found.facts["loss_nats"] == pytest.approx(measure(model, four).facts["loss_nats"], rel=1e-6)
