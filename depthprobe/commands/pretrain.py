@@ -1,4 +1,4 @@
-"""``depthprobe pretrain``: train a small model with any norm placement from scratch."""
+"""``depthprobe pretrain``: train a small model from scratch, with its norms where you want them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def command(
         typer.Option(
             "--output",
             "-o",
-            help="Directory of the model, its log and its checkpoints.",
-            show_default="runs/NORM, such as runs/pre-ln",
+            help="Directory for the model, its log and its checkpoints.",
+            show_default="runs/NORM, for example runs/pre-ln",
         ),
     ] = None,
     norm: Annotated[
-        str, typer.Option(help=f"Where the norms stand: {', '.join(NORMS)}.", rich_help_panel=MODEL)
+        str, typer.Option(help=f"Where the norms are: {', '.join(NORMS)}.", rich_help_panel=MODEL)
     ] = "pre",
     init: Annotated[
         str,
         typer.Option(
-            help="normal, or scaled: output projections drawn smaller by sqrt(2 x layers).",
+            help="normal, or scaled: output projections smaller by a factor of sqrt(2 x layers).",
             rich_help_panel=MODEL,
         ),
     ] = "normal",
@@ -53,19 +53,19 @@ def command(
         Optional[str],
         typer.Option(
             help="Shape and hyperparameters of the papers' models: 9m, 35m, 60m, 130m or 250m, on C4. "
-            "Other options change it.",
+            "Other options override it.",
             rich_help_panel=MODEL,
             show_default="the recipe of the embedded models",
         ),
     ] = None,
     layers: Annotated[
-        Optional[int], typer.Option(min=1, help="Blocks.", rich_help_panel=MODEL, show_default="12")
+        Optional[int], typer.Option(min=1, help="Number of blocks.", rich_help_panel=MODEL, show_default="12")
     ] = None,
     hidden: Annotated[
         Optional[int],
         typer.Option(
             min=8,
-            help="Width of the residual stream, a multiple of 8; the feed-forward part gets 8/3 of it.",
+            help="Width of the residual stream, a multiple of 8; that of the feed-forward part is 8/3 of it.",
             rich_help_panel=MODEL,
             show_default="128",
         ),
@@ -76,7 +76,7 @@ def command(
             min=1,
             help="Attention heads.",
             rich_help_panel=MODEL,
-            show_default="4, or one a 64 from a width of 512 on",
+            show_default="4; from a width of 512, one for each 64",
         ),
     ] = None,
     dataset: Annotated[
@@ -101,23 +101,23 @@ def command(
     tokenizer: Annotated[
         Optional[str],
         typer.Option(
-            help="Model whose tokenizer is used, hub id or directory.",
+            help="Model whose tokenizer to use, hub id or directory.",
             rich_help_panel=TEXT,
-            show_default="one is trained on the text",
+            show_default="one trained on the text",
         ),
     ] = None,
     vocab: Annotated[
         Optional[int],
         typer.Option(
             min=258,
-            help="Entries of the tokenizer that is trained.",
+            help="Vocabulary size of the tokenizer that is trained.",
             rich_help_panel=TEXT,
             show_default="4096",
         ),
     ] = None,
     seq_len: Annotated[
         Optional[int],
-        typer.Option(min=2, help="Tokens a sequence.", rich_help_panel=TEXT, show_default="256"),
+        typer.Option(min=2, help="Tokens in a sequence.", rich_help_panel=TEXT, show_default="256"),
     ] = None,
     steps: Annotated[
         Optional[int],
@@ -127,7 +127,7 @@ def command(
         Optional[int],
         typer.Option(
             min=1,
-            help="Sequences a step, of all processes together.",
+            help="Sequences in a step, over all processes.",
             rich_help_panel=TRAINING,
             show_default="16",
         ),
@@ -136,7 +136,7 @@ def command(
         Optional[int],
         typer.Option(
             min=1,
-            help="Sequences a process takes at once, at most; the rest of a step is accumulated.",
+            help="Most sequences that a process takes at once; gradients are accumulated over a step.",
             rich_help_panel=TRAINING,
             show_default="16 on a CPU, else 64",
         ),
@@ -148,13 +148,16 @@ def command(
     warmup: Annotated[
         Optional[int],
         typer.Option(
-            min=0, help="Steps up to it.", rich_help_panel=TRAINING, show_default="a fifth; presets a tenth"
+            min=0,
+            help="Steps until the peak learning rate is reached.",
+            rich_help_panel=TRAINING,
+            show_default="a fifth of the steps; presets a tenth",
         ),
     ] = None,
     precision: Annotated[
         Optional[Precision],
         typer.Option(
-            help="What the passes compute in; the weights are trained in float32.",
+            help="Precision of the forward and backward passes; the weights are trained in float32.",
             rich_help_panel=TRAINING,
             show_default="bfloat16",
         ),
@@ -166,16 +169,18 @@ def command(
     log_every: Annotated[
         int,
         typer.Option(
-            min=1, help="Steps between two logged ones; early ones come on top.", rich_help_panel=TRAINING
+            min=1,
+            help="Steps from one log of the layers to the next; a few early steps are logged as well.",
+            rich_help_panel=TRAINING,
         ),
     ] = 100,
     save_every: Annotated[
-        int, typer.Option(min=1, help="Steps between two checkpoints.", rich_help_panel=TRAINING)
+        int, typer.Option(min=1, help="Steps from one checkpoint to the next.", rich_help_panel=TRAINING)
     ] = 250,
     report_to: Annotated[
         str,
         typer.Option(
-            help="Where else the log goes: tensorboard, wandb or what else transformers' Trainer knows.",
+            help="Where else to log: tensorboard, wandb or another reporter of transformers' Trainer.",
             rich_help_panel=TRAINING,
         ),
     ] = "none",
@@ -183,25 +188,27 @@ def command(
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
-    """Train a small Llama with the norms where one of the papers has them, and log every layer.
+    """Train a small Llama with its norms where one of the papers puts them, and log every layer.
 
-    The norms: pre, post, deepnorm, mix (Post-LN in the first quarter of the blocks), lns (LayerNorm Scaling)
-    or sandwich; pre and lns are saved as plain Llamas. The defaults are the recipe of the embedded models, on
-    the standard library's sources. An interrupted run continues from its last checkpoint when started
-    again with the same options. OUTPUT/training holds the log: loss, held-out loss, and the output variance
-    and gradient norm of each layer, which depthprobe plot draws.
+    Norms are placed as pre, post, deepnorm, mix (Post-LN in the first quarter of the blocks), lns (LayerNorm
+    Scaling) or sandwich; pre and lns are saved as plain Llamas. The defaults are the recipe of the embedded
+    models, on the standard library's sources. An interrupted run continues from its last checkpoint when
+    started again with the same options. OUTPUT/training holds the log: loss, held-out loss, and the output
+    variance and gradient norm of each layer, which depthprobe plot draws.
     """
     if norm not in NORMS:
-        raise OptionError(f"--norm {norm} is no norm placement.", f"Choose {', '.join(NORMS)}.")
-    if init not in INITIALISATIONS or (norm == "deepnorm" and init == "scaled"):
+        raise OptionError(f"--norm must be one of {', '.join(NORMS)}, got {norm}.")
+    if init not in INITIALISATIONS:
+        raise OptionError(f"--init must be {' or '.join(INITIALISATIONS)}, got {init}.")
+    if norm == "deepnorm" and init == "scaled":
         raise OptionError(
-            f"--init {init} cannot be had with --norm {norm}.",
-            "Choose normal or scaled; DeepNorm scales its initial weights itself.",
+            "--init scaled cannot be used with --norm deepnorm.",
+            "DeepNorm scales its initial weights itself: leave --init out.",
         )
     from depthprobe.training.recipe import PRESETS, Recipe
 
     if preset is not None and preset not in PRESETS:
-        raise OptionError(f"--preset {preset} is not known.", f"Choose {', '.join(PRESETS)}.")
+        raise OptionError(f"--preset must be one of {', '.join(PRESETS)}, got {preset}.")
     asked = {
         "norm": norm,
         "initialisation": init,
@@ -246,19 +253,19 @@ def command(
             report_to=report_to,
             say=watch.say,
         )
-    if record:  # of several processes the first one has it
+    if record:  # only the first of several processes has it
         typer.echo(sample(output, "def parse(" if recipe.dataset == "builtin" else "The"))
 
 
 def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
-    """Return a recipe changed by what was asked for (None: nothing), and by what follows from that.
+    """Return a recipe changed by what was asked for (None: unchanged), and by what follows from that.
 
     Raises:
-        OptionError: if the width does not divide into heads, or the warm-up does not end.
+        OptionError: if the width cannot be divided into heads, or the warm-up is longer than the training.
     """
     given = {name: value for name, value in asked.items() if value is not None}
     if given.get("dataset", base.dataset) != base.dataset:
-        # Parts of another data set mean nothing for this one.
+        # The parts of one data set mean nothing for another.
         c4 = "en" if given["dataset"] == "allenai/c4" else None
         given = {"config": c4, "split": None, "column": None} | given
     if "hidden" in given and given["hidden"] != base.hidden:
@@ -270,12 +277,12 @@ def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
     recipe = replace(base, **given)
     if recipe.hidden % (2 * recipe.heads):
         raise OptionError(
-            f"--hidden {recipe.hidden} does not divide into {recipe.heads} heads of an even width.",
+            f"--hidden {recipe.hidden} cannot be divided into {recipe.heads} heads of an even width.",
             "Give another --hidden or --heads.",
         )
     if recipe.warmup_steps > recipe.steps:
         raise OptionError(
-            f"--warmup {recipe.warmup_steps} is longer than the {recipe.steps} steps of the training.",
-            "Give fewer, or more --steps.",
+            f"--warmup must be at most the {recipe.steps} steps of the training, got {recipe.warmup_steps}.",
+            "Give a shorter --warmup, or more --steps.",
         )
     return recipe

@@ -1,6 +1,6 @@
-"""The user's pages, Markdown files that travel with the program; ``depthprobe docs`` shows them.
+"""The user's pages, Markdown files shipped with the program; ``depthprobe docs`` shows them.
 
-A probe without a page of its own has one all the same, made of its entry in the catalogue.
+A probe without a page of its own gets one made from its entry in the catalogue.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from depthprobe.errors import OptionError
 
 
 def pages() -> dict[str, Path]:
-    """Return every page that is a file, its name -> its file, sorted by name."""
+    """Return every page that is a file, name -> file, sorted by name."""
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.md"))}
 
 
 def titles() -> dict[str, str]:
-    """Return the heading of every page, without its mark, by the name of the page."""
+    """Return the heading of every page, without the ``#``, by the name of the page."""
     made = {name: page_of(probe) for name, probe in PROBES.items()}
     texts = made | {name: path.read_text(encoding="utf-8") for name, path in pages().items()}
     return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in sorted(texts.items())}
 
 
 def text_of(name: str) -> str:
-    """Return a page as it is written.
+    """Return the Markdown of a page.
 
     Raises:
-        OptionError: if there is no page of this name.
+        OptionError: if there is no page with this name.
     """
     written = pages()
     if name in written:
@@ -40,7 +40,7 @@ def text_of(name: str) -> str:
 
 
 def page_of(probe: Probe) -> str:
-    """Return the page of a probe that has no other: its question, its options and its columns."""
+    """Return the page for a probe that has no file: its question, its options and its columns."""
     options = [
         (f"`{field.flags[0]}`", field.option.help, field.option.default or f"`{field.default}`")
         for field in fields_of(probe.options)
@@ -50,7 +50,7 @@ def page_of(probe: Probe) -> str:
         f"```bash\ndepthprobe {probe.name} MODEL\n```",
         probe.help,
         *(["## Options", markdown_table(("option", "meaning", "default"), options)] if options else []),
-        "All others are those of [angular](angular.md#options).",
+        "All other options are those of [angular](angular.md#options).",
         *(f"## {table.stem}.csv\n\n{columns_table(table)}" for table in probe.tables),
     ]
     return "\n\n".join(parts) + "\n"
@@ -63,7 +63,7 @@ def columns_table(table: TableOf) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; a bar in a cell does not end it."""
+    """Return a Markdown table; bars in cells are escaped."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     lines = [heads, ["---"] * len(heads), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

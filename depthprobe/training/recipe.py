@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 class Recipe:
     """Everything that decides a training run, in the order in which it is used.
 
-    ``norm`` and ``initialisation`` are keys of ``placements.NORMS`` and ``INITIALISATIONS``.
-    ``dataset``, ``config``, ``split`` and ``column`` are those of ``TextOptions``;
-    ``tokenizer`` is a hub id or directory, None trains one of ``vocab_size`` entries on the data. Sizes are
-    counts; ``learning_rate`` is the peak, reached after ``warmup_steps`` and decayed by a cosine to
-    ``final_learning_rate_share`` of it; one step sees ``batch_samples * context_tokens`` tokens.
-    ``clip_norm`` 0 does not clip. ``precision`` is that of the forward and backward pass (autocast); weights
-    and optimiser are float32. The defaults are the recipe of the embedded models.
+    ``norm`` and ``initialisation`` are keys of ``placements.NORMS`` and ``INITIALISATIONS``. ``dataset``,
+    ``config``, ``split`` and ``column`` are those of ``TextOptions``; ``tokenizer`` is a hub id or directory,
+    and None trains one of ``vocab_size`` entries on the data. Sizes are counts; ``learning_rate`` is the
+    peak, reached after ``warmup_steps`` and decayed along a cosine to ``final_learning_rate_share`` of it;
+    one step sees ``batch_samples * context_tokens`` tokens. ``clip_norm`` 0 means no clipping. ``precision``
+    is that of the forward and backward passes (autocast); weights and optimiser are float32. The defaults
+    are the recipe of the embedded models.
     """
 
     norm: str = "pre"
@@ -50,7 +50,7 @@ class Recipe:
     seed: int = 0
 
     def model_config(self, vocab_size: int, bos: int | None = 0, eos: int | None = 1) -> LlamaConfig:
-        """Return the sizes: LLaMA (RMSNorm, SwiGLU, rotary positions), for a tokenizer's size and marks."""
+        """Return the sizes of a LLaMA (RMSNorm, SwiGLU, rotary positions) for a tokenizer's size and ids."""
         from transformers import LlamaConfig
 
         return LlamaConfig(
@@ -66,13 +66,13 @@ class Recipe:
             tie_word_embeddings=self.tie_embeddings,
             bos_token_id=bos,
             eos_token_id=eos,
-            # EOS fills batches, but as the model's padding token its embedding would stay zero for ever.
+            # EOS pads batches, but as the model's padding token its embedding would stay zero for ever.
             pad_token_id=None,
         )
 
 
-# The setting of the papers' small models: 512 sequences of 256 tokens a step, Adam at 1e-3, a tenth of the
-# steps to warm up, cosine to a tenth, no weight decay, no clipping, bf16; head and embedding apart.
+# The setting of the papers' small models: 512 sequences of 256 tokens in a step, Adam at 1e-3, a tenth of the
+# steps to warm up, cosine to a tenth, no weight decay, no clipping, bf16; head and embedding not tied.
 # Source: The Curse of Depth (2502.05795) and its released run_130m.sh.
 _PUBLISHED = Recipe(
     dataset="allenai/c4",
@@ -101,8 +101,8 @@ def _published(hidden: int, feedforward: int, layers: int, heads: int, steps: in
 
 
 # What --preset takes. Shapes: the configurations released with GaLore (2403.03507), which the papers on norm
-# placement use. Steps: 60m and 130m as released there and with CoD; 250m from CoD's 3.9B tokens at the tokens
-# a step that its 2.2B for 130m give; for 9m and 35m none is published, and those of 60m are taken.
+# placement use. Steps: 60m and 130m as released there and with CoD; 250m from CoD's 3.9B tokens, with as many
+# tokens in a step as its 2.2B for 130m give; none are published for 9m and 35m, which take those of 60m.
 PRESETS: dict[str, Recipe] = {
     "9m": _published(hidden=128, feedforward=352, layers=4, heads=4, steps=10_000),
     "35m": _published(hidden=384, feedforward=1024, layers=6, heads=8, steps=10_000),

@@ -324,22 +324,22 @@ def message(error):
     [
         (
             {"limit": 0},
-            "--limit must be more than 0, got 0. "
-            "Ask for 1 or more documents, or for a share of them such as 0.1.",
+            "--limit must be more than 0, got 0. Give a number of documents, or a share of them such as 0.1.",
         ),
         (
             {"limit": 3, "samples": {"tiny_choice": [1]}},
-            "--limit and --samples exclude each other. Leave one of them out.",
+            "--limit and --samples cannot be combined. Leave one of them out.",
         ),
         (
             {"samples": {"tiny_choice": []}},
-            '--samples gives tiny_choice no usable document numbers. Write them as {"TASK": [0, 3, 6]}.',
+            "--samples must list document numbers for tiny_choice, got []. "
+            'Write them as {"TASK": [0, 3, 6]}.',
         ),
         ({"num_fewshot": -1}, "--num-fewshot must be at least 0, got -1."),
         ({"max_length": 0}, "--max-length must be at least 1, got 0."),
         (
             {"fewshot_as_multiturn": True},
-            "--fewshot-as-multiturn has no turns without a chat template. Add --apply-chat-template.",
+            "--fewshot-as-multiturn needs a chat template. Add --apply-chat-template.",
         ),
         (
             {"include_path": (Path("nowhere"),)},
@@ -381,7 +381,7 @@ def test_impossible_options_are_refused_at_once(given, expected):
         (
             ["tiny_text"],
             {"gen_kwargs": "temperature"},
-            "--gen-kwargs temperature has no value for temperature. Write NAME=VALUE, separated by commas.",
+            "--gen-kwargs must be NAME=VALUE, separated by commas, or JSON; got temperature.",
         ),
         (["no/such.yaml"], {}, "There is no task file no/such.yaml. Check the path given to --task."),
     ],
@@ -526,5 +526,5 @@ def test_other_seeds_are_refused(text):
         parse_seeds(text)
     assert message(error) == (
         f"--seed must be a whole number of at least 0, got {text}. "
-        "Four of them, separated by commas, seed random, numpy, torch and few-shot sampling."
+        "Give one, or four separated by commas for random, numpy, torch and few-shot sampling."
     )

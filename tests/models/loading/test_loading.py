@@ -481,7 +481,7 @@ def test_a_refused_token_and_a_failing_server_are_distinguished(
 def test_offline_mode_without_the_files_says_so(hub_says: Callable[[Exception], None]) -> None:
     hub_says(hub.OfflineModeIsEnabled())
     assert told(lambda: resolve_model("org/model", "v2"), MachineError) == (
-        "org/model at revision v2 is not complete in the local cache, and HF_HUB_OFFLINE forbids to ask the "
+        "org/model at revision v2 is not complete in the local cache, and HF_HUB_OFFLINE forbids asking the "
         "hub. Unset HF_HUB_OFFLINE to download it, or name a local directory."
     )
 
