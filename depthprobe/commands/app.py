@@ -17,8 +17,8 @@ from depthprobe.commands import arguments, measuring
 from depthprobe.commands.help import HELP, Command, Group, asked_of, show
 
 # Beside the probes: those whose options are declared, and those that are plain functions for typer.
-_DECLARED = ("compare", "report", "inspect")
-_PLAIN = ("convert", "plot", "pretrain", "docs")
+_DECLARED = ("compare", "report", "inspect", "pretrain")
+_PLAIN = ("convert", "plot", "docs")
 
 
 def _version(wanted: bool) -> None:

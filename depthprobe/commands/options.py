@@ -124,13 +124,11 @@ def _declared(options: type, name: str) -> dict[str, Any]:
 
 # For commands that are plain functions.
 Revision = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "revision"))]
-Device = Annotated[str, typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "device"))]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option("--trust-remote-code", rich_help_panel=MODEL, **_declared(LoadOptions, "trust_remote_code")),
 ]
 Adapter = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "adapter"))]
-Column = Annotated[Optional[str], typer.Option(rich_help_panel=TEXT, **_declared(TextOptions, "column"))]
 Format = Annotated[str, typer.Option("--format", help=_FORMAT, rich_help_panel=OUTPUT)]
 Style = Annotated[str, typer.Option(help=_STYLE, rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=_QUIET, rich_help_panel=TERMINAL)]

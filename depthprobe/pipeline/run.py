@@ -271,11 +271,13 @@ class _Way:
         """Return what happened: what was asked, and the numbers found beside the tables."""
         request = self.request
         several = {"processes": self.processes.count} if self.processes.count > 1 else {}
+        asked = {**request.asked.recorded(), **several}
         return {
             "model": {"id": request.model, **ready.model.describe(), **ready.anatomy.describe()},
             "data": ready.samples.facts,
-            "options": {**request.asked.recorded(), **several},
-            "results": measurement.facts,
+            "options": asked,
+            # A measurement that nobody saves has what was asked among its facts.
+            "results": {name: fact for name, fact in measurement.facts.items() if name not in asked},
             "command": ["depthprobe", *sys.argv[1:]],
             "versions": versions(),
             "elapsed_s": self.usage.elapsed_s(),

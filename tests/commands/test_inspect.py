@@ -141,7 +141,7 @@ def test_a_model_too_large_for_the_memory_says_so(tmp_path):
     out = printed(save(tmp_path / "huge", "llama", **sizes, num_attention_heads=512, num_key_value_heads=512))
     assert "does not fit no" in out
     assert re.search(
-        r"angular will not run: .* needs [\d,.]+ GiB in float32, and [\d,.]+ GiB are free on cpu", out
+        r"angular will not run: .* needs [\d,.]+ GiB in float32, but only [\d,.]+ GiB are free on cpu", out
     )
 
 

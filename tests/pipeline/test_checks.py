@@ -109,7 +109,7 @@ OF_SWEEPS = [
     (["--fewshot-as-multiturn"], "Add --apply-chat-template"),
     (["--layers", "3-1"], "--layers must be a list such as 0,5,20-31 (0-based), got 3-1"),
     (["--layers", "2-9"], "--layers names 4, 5, 6, 7, 8, 9, beyond the model's 4 layers"),
-    (["--block", "4"], "--block 4 does not leave a model of 4 layers"),
+    (["--block", "4"], "--block must be 1 to 3 for a model of 4 layers, got 4."),
     (["--calibration-samples", "-1"], "--calibration-samples must be at least 0, got -1"),
     (["--no-calibration"], "--dataset text.jsonl describes the calibration text, which --no-calibration"),
 ]

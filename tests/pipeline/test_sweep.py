@@ -336,7 +336,7 @@ def test_the_second_of_two_on_one_run_ends_with_a_line(place, tasks):
             ["--task", "mine_mc", "--layers", "a"],
             "--layers must be a list such as 0,5,20-31 .0-based., got a",
         ),
-        (["--task", "mine_mc", "--block", "6"], "--block 6 does not leave a model of 6 layers"),
+        (["--task", "mine_mc", "--block", "6"], "--block must be 1 to 5 for a model of 6 layers, got 6."),
         (["--task", "mine_mc", "--apply-chat-template"], "chat template"),
         (["--task", "mine_mc", "--samples", "{"], "--samples must be JSON or a JSON file, got ."),
         (
