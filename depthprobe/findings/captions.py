@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +56,17 @@ def task_words(run: Run) -> str:
     return "; ".join(words)
 
 
-def caption(what: str, runs: Iterable[Run], *, rescaled: str = "") -> str:
-    """The caption of a figure or table, a sentence for each thing that a reader must know.
-
-    Args:
-        what: What is shown, as sentences.
-        runs: From which runs; each text and list of tasks is told once.
-        rescaled: What was rescaled for a picture, and how; empty for tables, which hold numbers as measured.
-    """
-    runs = list(runs)
-    said = [what]
-    said += [f"Model: {words}." for words in _once(map(model_words, runs))]
+def measured_words(runs: Sequence[Run]) -> str:
+    """The models, tasks and texts of runs in sentences, each once; whose a text is where not all have it."""
+    said = [f"Model: {words}." for words in _once(map(model_words, runs))]
     said += [f"Tasks: {words}." for words in _once(map(task_words, runs))]
-    for words in _once(map(data_words, runs)):
-        mine = [run for run in runs if data_words(run) == words]
-        # Where texts differ, it has to be said which was whose.
-        whose = ", ".join(_once(str(run.manifest.get("probe")) for run in mine))
-        said.append(f"Text{f' of {whose}' if len(mine) < len(runs) else ''}: {words}.")
-    return " ".join([*said, f"Rescaled: {rescaled}." if rescaled else ""]).strip()
+    texts: dict[str, list[str]] = {}
+    for run in runs:
+        texts.setdefault(data_words(run), []).append(str(run.manifest.get("probe")))
+    for words in _once(texts):
+        whose = f" of {', '.join(_once(texts[words]))}" if len(texts[words]) < len(runs) else ""
+        said.append(f"Text{whose}: {words}.")
+    return " ".join(said)
 
 
 def _once(words: Iterable[str]) -> list[str]:

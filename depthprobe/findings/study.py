@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from depthprobe.catalogue import PROBES, PRUNE_SWEEP
 from depthprobe.errors import RunError
-from depthprobe.findings.captions import model_title
+from depthprobe.findings.captions import measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
@@ -47,6 +48,23 @@ class Study:
     def model_facts(self) -> dict[str, Any]:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
+
+    def caption(self, what: str, run: Run | None = None, *, rescaled: str = "") -> str:
+        """Return the caption of a figure or table, a sentence for each thing that a reader must know.
+
+        Args:
+            what: What is shown, as sentences.
+            run: The run it shows; None for all of them.
+            rescaled: What was rescaled for a picture, and how; empty for tables.
+        """
+        measured = self._measured[run and run.directory]
+        return " ".join(filter(None, [what, measured, rescaled and f"Rescaled: {rescaled}."]))
+
+    @cached_property
+    def _measured(self) -> dict[Path | None, str]:
+        """How each run was measured, by its directory; under None how all were."""
+        each = {run.directory: measured_words([run]) for run in self.all_runs}
+        return {**each, None: measured_words(self.all_runs)}
 
 
 def read_study(directories: Sequence[Path]) -> Study:

@@ -76,7 +76,7 @@ def report_of(findings: Findings) -> Report:
     study, trust, snippets = findings.study, findings.trust, snippets_of(findings)
     sections = [
         Section("verdict", "Verdict", findings.verdict, figures=overview_figures(findings)),
-        Section("figures", "Figures", figures=list(run_figures(findings))),
+        Section("figures", "Figures", figures=run_figures(findings)),
         Section(
             "trust",
             "How far the cheap measurements can be trusted",
