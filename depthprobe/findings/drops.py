@@ -48,7 +48,7 @@ class Drops:
         rows: The run's rows for this task, metric and filter, sorted by layer.
         baseline: The metric of the whole model.
         higher_is_better: False for losses and perplexities, whose harm is a positive drop.
-        chance: The metric of guessing, if the task has such a level.
+        chance: The metric of guessing, if it is known.
         missed: How large a drop the sample could have missed, in the metric's unit, if known.
         block: How many layers each row's removal takes out, from ``layer`` on.
     """
@@ -160,8 +160,8 @@ def read(
 def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
     """Those of the tasks that were asked for, then the calibration loss; no subjects of a group.
 
-    Where none was asked for, or a tag or pattern that is no task itself: every task whose name does not begin
-    with that of another one and ``_``, as the subjects of mmlu do.
+    Where none was asked for, or a tag or pattern that is not itself a task: every task whose name does not
+    begin with that of another one and ``_``, as the subjects of mmlu do.
     """
     shown = [task for task in asked if task in there]
     if not shown or len(shown) < len(asked):
@@ -202,7 +202,7 @@ def _drops_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> Drops:
 
 
 def p_text(p: float) -> str:
-    """A p-value with three decimals, or as many as keep it on its side of the threshold."""
+    """Return a p-value with three decimals, or as many as keep it on its side of the threshold."""
     if p < 0.001:
         return "<0.001"
     decimals = 3

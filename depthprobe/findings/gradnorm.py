@@ -34,7 +34,7 @@ class GradNorms:
         norm: [layer] of the whole block.
         std: [layer] their deviation over batches; 0 where the gradient is that of one batch.
         parts: By part of a block [layer]; NaN where a layer has no such part.
-        outside: Of the embedding, the final norm and the head, as far as they were measured: norm and std.
+        outside: Norm and std of the embedding, the final norm and the head, where they were measured.
         facts: What else the run says: objective, loss_nats, predicted_tokens, per_batch, gradient_batches.
     """
 

@@ -78,7 +78,7 @@ def read(
     check_table(frame, what, [*keys, declared.quantity], [declared.quantity], keys=keys)
     if declared.varying is not None:
         frame = frame[~frame[declared.varying].isin(declared.outside)]
-    # What stands before the first layer is none.
+    # What comes before the first layer is not one.
     frame = frame[frame["layer"] >= 0]
     if frame.empty:
         raise RunError(f"The table of {what} has no row of a layer.")
@@ -106,9 +106,9 @@ def _extremes(words: str, values: NDArray[np.float64]) -> str:
 
 def _extremes_of_all(found: LayerRows) -> str:
     quantity, keys = found.declared.quantity, found.declared.keys
-    told = []
+    ends = []
     for index in (found.rows[quantity].idxmax(), found.rows[quantity].idxmin()):
         row = found.rows.loc[index]
         where = ", ".join([f"layer {row['layer']}", *(f"{key} {row[key]}" for key in keys)])
-        told.append(plain(f"{where} ({significant(float(row[quantity]))})"))
-    return f"{capital(plain(found.words))}: highest at {told[0]}, lowest at {told[1]}."
+        ends.append(plain(f"{where} ({significant(float(row[quantity]))})"))
+    return f"{capital(plain(found.words))}: highest at {ends[0]}, lowest at {ends[1]}."

@@ -32,7 +32,7 @@ def without_fresh(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 
 def check_same_model(first: Run, other: Run) -> None:
-    """Pass if two runs are of one model in one form; what a manifest does not say is no difference."""
+    """Pass if two runs are of one model in one form; what a manifest leaves out is not a difference."""
     here, there = (run.manifest.get("model") or {} for run in (first, other))
     seals = {key: words for key, words in _SEALS.items() if here.get(key) and there.get(key)}
     forms = {key: words for key, words in _FORMS.items() if key in here and key in there}

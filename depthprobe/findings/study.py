@@ -1,4 +1,4 @@
-"""Which finished runs make one report of a model: of several for one question the best."""
+"""Which finished runs make one report of a model: the best where several answer one question."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Study:
     Args:
         model: The model's id as a title shows it; of a local one the directory's name.
         layers: How many layers it has.
-        runs: By probe the run that counts, of every probe but prune-sweep, as far as there is one.
+        runs: By probe the run that counts, of every probe but prune-sweep that has one.
         found: By probe what that run says.
         sweeps: The runs of prune-sweep that count, for different tasks or block sizes.
         swept: What each of them says.
@@ -119,7 +119,7 @@ def read_study(directories: Sequence[Path]) -> Study:
 
 
 def _without_manifest(directories: Sequence[Path]) -> list[str]:
-    """Sentences on what lies among a model's runs and holds tables, but is no run."""
+    """Sentences on what lies among a model's runs and holds tables, but is not a run."""
     children = [child for directory in directories for child in sorted(Path(directory).glob("[!.]*/"))]
     return [
         f"{child} holds tables but no {MANIFEST_NAME}, so it is left out."

@@ -40,7 +40,7 @@ class ComparedThirds(Thirds):
 
     Args:
         low, high: 95% interval of ``deep - shallow`` over resampled layers of each third, its percentiles
-            moved outward as small samples need. The layers of a model are no independent draws: the interval
+            moved outward as small samples need. The layers of a model are not independent draws: it
             says how much the difference leans on single layers, not what another model would give.
     """
 
@@ -58,7 +58,7 @@ def thirds(values: ArrayLike, *, ends: bool = True) -> Thirds | None:
 
     A third is a third of all layers, rounded down, at each end. Without ``ends`` the first and the last layer
     are left out of their thirds: they do work of their own in nearly every model (out of the embedding,
-    towards the head), and a difference that rests on them alone is no trend with depth.
+    towards the head), and a difference that rests on them alone is not a trend with depth.
 
     Args:
         values: ``[layer]``; NaN where a layer has no value, which then does not count.

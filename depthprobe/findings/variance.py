@@ -40,7 +40,7 @@ class Variances:
         branches: By branch [layer] the variance of what it adds; NaN where that is not known.
         tokens: How many tokens were averaged over.
         growth: How the output variance grows from x^1 to x^L, if there is something to fit.
-        influence: Layer, block_influence and contribution_ratio, a row a layer; None if not measured.
+        influence: Layer, block_influence and contribution_ratio, a row for each layer; None if not measured.
         without_branches: Why what attention and feed-forward add is not known, with the layers.
     """
 

@@ -24,7 +24,7 @@ from depthprobe.render.charts.kit.ticks import MINUS
 from depthprobe.render.report.names import unique_names
 
 NOTHING = "\N{EN DASH}"
-# What stands above a column where that is not its name.
+# The head of a column where that is not its name.
 _HEADS = {
     "removed": "layers removed",
     "pruned": "without",
@@ -70,7 +70,7 @@ class ReportTable:
 
     @property
     def head_texts(self) -> list[str]:
-        """What stands above the columns."""
+        """The heads of the columns."""
         return [self.heads.get(column, column.replace("_", " ")) for column in self.frame.columns]
 
     @property
@@ -230,7 +230,7 @@ def _correlations(findings: Findings) -> ReportTable:
     what = (
         "Rank correlation over layers between each cheap measurement and the measured harm of removing the "
         "layer (1: it orders the layers as the measured harm does; 0: it says nothing), with 95% percentile "
-        f"intervals over {RESAMPLES:,} resamples of the layers. Layers are no independent draws: the "
+        f"intervals over {RESAMPLES:,} resamples of the layers. Layers are not independent draws: the "
         "intervals say how much a correlation leans on single layers."
     )
     frame = findings.trust.correlations

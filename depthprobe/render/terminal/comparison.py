@@ -1,4 +1,4 @@
-"""Tables of a comparison for the terminal: a row a model, then a row a layer where the depths agree."""
+"""Tables of a comparison for the terminal: a row for each model, then for each layer if the depths agree."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _BY_LAYER = {
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Return tables with a row a model, then with a row a layer where the depths agree."""
+    """Return tables with a row for each model, then for each layer if the depths agree."""
     return [*summary_tables(comparison), *layer_tables(comparison)]
 
 
 def summary_tables(comparison: Comparison) -> list[Table]:
-    """Return tables with a row a model: layers, and what every probe says of its shallow and its deep third.
+    """Return tables with a row for each model: its layers, and what every probe says of its ends.
 
     One for the profiles and one for the measured drops.
     """
@@ -134,7 +134,7 @@ def _short(name: str) -> str:
 
 
 def layer_tables(comparison: Comparison) -> list[Table]:
-    """Return tables with a row a layer: every model's value and its difference to the first.
+    """Return tables with a row for each layer: every model's value and its difference to the first.
 
     None if depths differ. Up to four models stand with their differences, more with their values alone.
     """

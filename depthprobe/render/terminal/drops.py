@@ -1,4 +1,4 @@
-"""The drops of every layer as a table for the terminal, a table a task."""
+"""The drops of every layer as tables for the terminal, one for each task."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ _WORDS_WIDTH = 29
 
 
 def trust_table(frame: pd.DataFrame) -> Table:
-    """Return a table of the correlations of :class:`depthprobe.findings.trust.Trust`, a section a task."""
+    """Return a table of the correlations of a ``Trust``, with a section for each task."""
     table = empty_table(
         "Rank correlation with the measured drop",
         "1: orders the layers as the measured harm does; 0: says nothing; -1: the wrong way round. "
-        f"In brackets 95% over {RESAMPLES:,} resamples of the layers, which are no independent draws.",
+        f"In brackets 95% over {RESAMPLES:,} resamples of the layers, which are not independent draws.",
     )
     # Text, not markup: a task's name may hold square brackets.
     table.add_column("task: measurement", style="bold", max_width=_WORDS_WIDTH, overflow="fold")
