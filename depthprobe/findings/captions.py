@@ -74,7 +74,7 @@ def _once(words: Iterable[str]) -> list[str]:
 
 
 def data_caption(run: Run) -> str:
-    """On what and how a run was measured, in a few words; empty if its manifest does not say."""
+    """Return in a few words on what and how a run was measured; empty if its manifest does not say."""
     data = run.manifest.get("data", {})
     words = [without_directories(str(data["dataset"]))] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
@@ -83,7 +83,7 @@ def data_caption(run: Run) -> str:
 
 
 def _precision(model: Mapping[str, Any]) -> list[str]:
-    """In which form a model's weights were: dtype, quantisation, adapter, tower, untrained."""
+    """The form of a model's weights: dtype, quantisation, adapter, tower, untrained."""
     words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
     adapter = model.get("adapter")
     if adapter:

@@ -57,14 +57,14 @@ class Study:
             run: The run it shows; None for all of them.
             rescaled: What was rescaled for a picture, and how; empty for tables.
         """
-        measured = self._measured[run and run.directory]
-        return " ".join(filter(None, [what, measured, rescaled and f"Rescaled: {rescaled}."]))
+        measured = self._measured[None if run is None else run.directory]
+        return " ".join(filter(None, [what, measured, f"Rescaled: {rescaled}." if rescaled else ""]))
 
     @cached_property
     def _measured(self) -> dict[Path | None, str]:
         """How each run was measured, by its directory; under None how all were."""
-        each = {run.directory: measured_words([run]) for run in self.all_runs}
-        return {**each, None: measured_words(self.all_runs)}
+        words: dict[Path | None, str] = {run.directory: measured_words([run]) for run in self.all_runs}
+        return words | {None: measured_words(self.all_runs)}
 
 
 def read_study(directories: Sequence[Path]) -> Study:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,9 +97,11 @@ class Trust:
 
 def read_trust(by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Trust:
     """Return how far each proxy, a column of ``by_layer``, orders the layers as the measured drops do."""
-    rows, picks, sentences = [], [], []
+    rows: list[tuple[Any, ...]] = []
+    picks, sentences = [], []
     for drops in measured:
-        correlated, of_task = [], []
+        correlated: list[tuple[Any, ...]] = []
+        of_task = []
         reasons: dict[str, list[str]] = {}
         for proxy, score in proxies().items():
             if proxy not in by_layer or proxy == f"drop_{drops.task}":

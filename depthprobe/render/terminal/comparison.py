@@ -117,12 +117,10 @@ def _thirds(
     written: Callable[[list[float | None]], list[str]] = aligned,
 ) -> list[_Cells]:
     """The means over the shallow and over the deep third, a column each."""
-    means = [thirds(each) for each in values]
-    ends = {
-        "shallow": [mean and mean.shallow for mean in means],
-        "deep": [mean and mean.deep for mean in means],
-    }
-    return [(f"{what}\n{end}", written(column)) for end, column in ends.items()]
+    found = [thirds(each) for each in values]
+    shallow = [None if means is None else means.shallow for means in found]
+    deep = [None if means is None else means.deep for means in found]
+    return [(f"{what}\nshallow", written(shallow)), (f"{what}\ndeep", written(deep))]
 
 
 def _signed_or_dash(value: float | None) -> str:
