@@ -160,7 +160,7 @@ GRADNORM = Probe(
     text=Text("the text that gradnorm is measured on"),
     findings="depthprobe.findings.gradnorm:read",
     chart="depthprobe.render.charts.gradnorm:draw",
-    listing="depthprobe.render.terminal.gradnorm:listing",
+    listing="depthprobe.render.terminal.profiles:list_gradnorm",
     working=Working(gradients=True),
     resumes=True,
     initial=True,
@@ -224,7 +224,7 @@ VARIANCE = Probe(
     text=Text("the text that variance is measured on"),
     findings="depthprobe.findings.variance:read",
     chart="depthprobe.render.charts.variance:draw",
-    listing="depthprobe.render.terminal.variance:listing",
+    listing="depthprobe.render.terminal.profiles:list_variance",
     working=Working(vectors=6),
     initial=True,
 )

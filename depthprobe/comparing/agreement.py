@@ -16,18 +16,18 @@ _OF_THE_MODEL = {
     "model", "commit", "fingerprint", "dtype", "device", "adapter", "tower", "remote_code", "initial_seed",
     "libraries",
 }  # fmt: skip
-_TOLD_OF_THE_MODEL = ("dtype", "quantisation", "device")
+_NOTED_OF_THE_MODEL = ("dtype", "quantisation", "device")
 # What a manifest calls them -> what a reader does.
-_WORDS = {"sha256": "hash of the text", "seq_len": "tokens a sample", "python": "Python"}
-# So much of a hash tells two texts apart.
+_WORDS = {"sha256": "hash of the text", "seq_len": "tokens in a sample", "python": "Python"}
+# This much of a hash tells two texts apart.
 _HASH, _OF_A_HASH = re.compile("[0-9a-f]{40,}"), 12
 
 
 def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[str]:
     """Return what a reader should know of runs that may be compared, a sentence each.
 
-    Other tokenizers cut the same text into other tokens, other machines compute in another dtype: that is
-    told, once for all probes. Another text, other options of a probe or other tasks are refused.
+    Other tokenizers split the same text differently, other machines compute in another dtype: that is
+    noted, once for all probes. A different text, other options of a probe or other tasks are refused.
 
     Raises:
         RunError: if the runs were not made of the same data with the same settings.
@@ -35,7 +35,7 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
     first, *others = subjects
     notes: list[str] = []
     for subject in others:
-        # By the counts of tokens, theirs and mine, the probes whose samples are not the same tokens.
+        # By the counts of tokens, theirs and mine: the probes whose samples are not the same tokens.
         cut: dict[tuple[str, str], list[str]] = {}
         for probe in probes:
             mine, theirs = first.runs[probe].manifest, subject.runs[probe].manifest
@@ -44,53 +44,49 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
             differing = _differing(mine, theirs, same_tokens)
             if differing:
                 raise RunError(
-                    f"{first.label} and {subject.label} were not measured alike by {probe}: "
+                    f"The {probe} runs of {first.label} and {subject.label} differ: "
                     f"{'; '.join(differing[:4])}.",
                     "Measure both with the same options.",
                 )
             if not same_tokens:
                 cut.setdefault((_tokens(theirs), _tokens(mine)), []).append(probe)
         if cut:
-            notes.append(
-                f"{subject.label} and {first.label} cut the same text into other tokens{_counted(cut)}."
-            )
+            both = f"{subject.label} and {first.label}"
+            notes.append(f"{both} split the same text into different tokens{_counted(cut)}.")
     for probe in probes:
-        for key in _TOLD_OF_THE_MODEL:
-            values = {
-                subject.label: (subject.runs[probe].manifest.get("model") or {}).get(key)
-                for subject in subjects
-            }
-            if len(set(values.values())) > 1:
-                told = ", ".join(f"{name} {value}" for name, value in values.items())
-                notes.append(f"{key} differs: {told}.")
+        models = {subject.label: subject.runs[probe].manifest.get("model") or {} for subject in subjects}
+        for key in _NOTED_OF_THE_MODEL:
+            if len({model.get(key) for model in models.values()}) > 1:
+                each = ", ".join(f"{name} {model.get(key)}" for name, model in models.items())
+                notes.append(f"{key} differs: {each}.")
     return list(dict.fromkeys(notes))
 
 
 def _counted(cut: Mapping[tuple[str, str], Sequence[str]]) -> str:
-    """How many tokens became of the text, in brackets; nothing where the numbers do not tell them apart."""
-    unequal = {counts: probes for counts, probes in cut.items() if counts[0] != counts[1]}
-    told = [
+    """How many tokens the text gave, in brackets; nothing where the numbers are the same."""
+    counts = [
         f"{theirs} and {mine}" + (f" for {', '.join(probes)}" if len(cut) > 1 else "")
-        for (theirs, mine), probes in unequal.items()
+        for (theirs, mine), probes in cut.items()
+        if theirs != mine
     ]
-    return f" ({'; '.join(told)})" if told else ""
+    return f" ({'; '.join(counts)})" if counts else ""
 
 
 def settings_that_differ(run_settings: Mapping[str, Any], text: Mapping[str, Any]) -> list[str]:
     """Return the settings of a text that a finished run does not have, as ``NAME HERE and THERE``."""
-    there = flat({"text": dict(run_settings.get("text") or {})})
-    here = flat({"text": dict(text)})
-    return [
-        _told(key, there.get(key), here.get(key))
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
-    ]
+    there, here = (flat({"text": dict(each or {})}) for each in (run_settings.get("text"), text))
+    return _unequal(there, here)
 
 
-def _told(key: str, here: Any, there: Any) -> str:
-    """``NAME HERE and THERE``, in words for a reader who does not know the manifest."""
-    name = key.removeprefix("text.")
-    return f"{_WORDS.get(name, name.replace('_', ' '))} {_shown(here)} and {_shown(there)}"
+def _unequal(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """Where two sets of facts differ, as ``NAME LEFT and RIGHT``."""
+    said = []
+    for key in sorted(left.keys() | right.keys()):
+        if left.get(key) != right.get(key):
+            name = key.removeprefix("text.")
+            both = f"{_shown(left.get(key))} and {_shown(right.get(key))}"
+            said.append(f"{_WORDS.get(name, name.replace('_', ' '))} {both}")
+    return said
 
 
 def _shown(value: Any) -> str:
@@ -101,15 +97,14 @@ def _shown(value: Any) -> str:
 
 def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], same_tokens: bool) -> list[str]:
     """The settings and facts in which two runs differ and must not, as ``NAME HERE and THERE``."""
-    left, right = (_comparable(manifest, same_tokens) for manifest in (mine, theirs))
-    without_text = "none" in (left.get("text.dataset"), right.get("text.dataset"))
-    return [
-        _told(key, left.get(key), right.get(key))
-        for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key)
-        # That one has no text at all says all about it.
-        and not (without_text and key.startswith("text.") and key != "text.dataset")
-    ]
+    sides = [_comparable(manifest, same_tokens) for manifest in (mine, theirs)]
+    if any(side.get("text.dataset") == "none" for side in sides):
+        # That one has no text at all says everything about it.
+        sides = [
+            {key: side[key] for key in side if key == "text.dataset" or not key.startswith("text.")}
+            for side in sides
+        ]
+    return _unequal(*sides)
 
 
 def _comparable(manifest: Mapping[str, Any], same_tokens: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The whole way of a comparison: subjects -> do they agree -> tables -> reserve a place -> save."""
+"""A comparison from end to end: subjects -> do they agree -> tables -> reserve a place -> save."""
 
 from __future__ import annotations
 
@@ -19,14 +19,8 @@ from depthprobe.results.store import reserve, save
 
 # What the figures and tables of drops need to know of each sweep.
 _SWEEP_FACTS = (
-    "tasks",
-    "headline",
-    "higher_is_better",
-    "chance",
-    "detectable",
-    "block",
-    "num_fewshot",
-    "limit",
+    *("tasks", "headline", "higher_is_better", "chance", "detectable", "block"),
+    *("num_fewshot", "limit"),
 )
 
 # Of the tables of a comparison: raised when their numbers change.
@@ -48,31 +42,25 @@ def compare(
         probes: The probes compared.
         output: Where ``compare-NAMES/`` goes.
         name: Its name instead of that.
-        say: Told one line of news at a time.
+        say: Called with one line of news at a time.
 
     Raises:
-        RunError: if the runs were not measured alike, or lack a table.
+        RunError: if the runs were measured with different options, or lack a table.
     """
     subjects = labelled(subjects)
     for note in check_agreement(subjects, probes):
         say(note)
     # Made before the place is reserved: what cannot be compared leaves nothing behind.
     tables = tuple(table for probe in probes for table in comparison_tables(subjects, probe))
-    place = reserve(
-        output,
-        None,
-        name or comparison_name([subject.label for subject in subjects]),
-        _settings(subjects, probes),
-        name,
-    )
+    default = comparison_name([subject.label for subject in subjects])
+    place = reserve(output, None, name or default, _settings(subjects, probes), name)
     if place.finished is not None:
         say(f"Already compared: {place.finished.directory} (--name compares again).")
         return place.finished
     if place.note:
         say(place.note)
     try:
-        measurement = Measurement("compare", tables, {})
-        return save(place, measurement, _manifest(subjects, probes))
+        return save(place, Measurement("compare", tables), _manifest(subjects, probes))
     except BaseException:
         place.abandon()
         raise
@@ -81,15 +69,7 @@ def compare(
 def _settings(subjects: Sequence[Subject], probes: Sequence[str]) -> dict[str, Any]:
     """What decides the tables: the tables of the runs, in their order."""
     runs = [
-        {
-            "model": subject.label,
-            **{
-                probe: {
-                    stem: file.get("sha256") for stem, file in subject.runs[probe].manifest["files"].items()
-                }
-                for probe in probes
-            },
-        }
+        {"model": subject.label, **{probe: _hashes(subject.runs[probe]) for probe in probes}}
         for subject in subjects
     ]
     return {"probes": list(probes), "runs": runs, "probe_version": VERSION}
@@ -106,16 +86,13 @@ def _manifest(subjects: Sequence[Subject], probes: Sequence[str]) -> dict[str, A
         runs = {}
         for probe in probes:
             run = subject.runs[probe]
-            options = run.facts
-            kept = _SWEEP_FACTS if probe == PRUNE_SWEEP.name else tuple(options)
-            runs[probe] = {
-                "run": run.directory.name,
-                "data": run.manifest.get("data") or {},
-                "options": {key: options[key] for key in kept if key in options},
-            }
-        model = next(iter(subject.runs.values())).manifest.get("model") or {}
-        layers = layers_of(next(iter(subject.runs.values())))
-        compared.append({"label": subject.label, "model": {**model, "layers": layers}, "runs": runs})
+            kept = _SWEEP_FACTS if probe == PRUNE_SWEEP.name else run.facts
+            facts = {key: value for key, value in run.facts.items() if key in kept}
+            data = run.manifest.get("data") or {}
+            runs[probe] = {"run": run.directory.name, "data": data, "options": facts}
+        first = next(iter(subject.runs.values()))
+        model = {**(first.manifest.get("model") or {}), "layers": layers_of(first)}
+        compared.append({"label": subject.label, "model": model, "runs": runs})
     return {
         "compared": compared,
         "options": {"probes": list(probes)},

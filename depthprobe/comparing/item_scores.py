@@ -35,7 +35,7 @@ class ItemScores:
         scores = self.scores.get(number)
         if scores is None or scores.ndim != 2 or layer not in self.layers:
             return None
-        # Perplexities and groups are no means of these scores: the numbers themselves tell.
+        # Perplexities and groups are not means of these scores; only the numbers themselves show that.
         whole, without = scores[0], scores[1 + self.layers.index(layer)]
         same = abs(whole.mean() - baseline) < _SAME and abs(without.mean() - pruned) < _SAME
         return without - whole if same else None
@@ -69,7 +69,7 @@ def drop_differences(first: Run, other: Run, rows: pd.DataFrame, theirs: pd.Data
     """Return how far the other run's drops are from the first's, a row for each of theirs.
 
     Where both kept the scores of the same items, the items are paired: the change of each item's score in
-    one model is set against that in the other. Else the two intervals are combined as if the models' drops
+    one model is set against that in the other. Otherwise the two intervals are combined as if the drops
     were independent, which for the same items is mostly too wide.
 
     Args:

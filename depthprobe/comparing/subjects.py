@@ -10,6 +10,7 @@ from typing import Any
 
 from depthprobe.catalogue import ANGULAR, PROBES, VARIANCE
 from depthprobe.errors import OptionError, RunError
+from depthprobe.findings.captions import without_directories
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.naming import flat
 from depthprobe.results.runs import Run, read_run
@@ -32,7 +33,7 @@ class Subject:
     Args:
         argument: As the user wrote it.
         runs: Its finished runs by probe; empty for a model that is yet to be measured.
-        label: How it is called in tables and figures; set by :func:`labelled`.
+        label: Its name in tables and figures; set by :func:`labelled`.
     """
 
     argument: str
@@ -55,11 +56,11 @@ def find_subjects(arguments: Sequence[str], probes: Sequence[str] | None) -> lis
 
     Args:
         arguments: Two or more.
-        probes: Those that shall be compared; None for all that a directory holds.
+        probes: Those to compare; None for all that a directory holds.
 
     Raises:
-        OptionError: if there are fewer than two, or one stands there twice.
-        RunError: if a directory is neither runs nor a model, or a run cannot be read or compared.
+        OptionError: if there are fewer than two, or one is named twice.
+        RunError: if a directory holds neither runs nor a model, or a run cannot be read or compared.
     """
     if len(arguments) < 2:
         named = arguments[0] if arguments else "nothing"
@@ -86,9 +87,7 @@ def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
         return Subject(argument, {probe: run})
     runs: dict[str, Run] = {}
     others: set[str] = set()
-    for manifest in sorted(path.glob(f"*/{MANIFEST_NAME}")):
-        if manifest.parent.name.startswith("."):
-            continue
+    for manifest in sorted(path.glob(f"[!.]*/{MANIFEST_NAME}")):
         run = read_run(manifest.parent)
         probe = str(run.manifest["probe"])
         if probe not in compared_probes() or (probes and probe not in probes):
@@ -105,7 +104,7 @@ def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
         runs[probe] = run
     if not runs and others:
         raise RunError(
-            f"{argument} holds runs of {', '.join(sorted(others))}, and none of "
+            f"{argument} holds runs of {', '.join(sorted(others))} but none of "
             f"{', '.join(probes or compared_probes())}.",
             "Measure it first, or choose others with --probe.",
         )
@@ -137,8 +136,8 @@ def probes_to_compare(subjects: Sequence[Subject], asked: Sequence[str] | None) 
         return shared
     unknown = [probe for probe in asked if probe not in compared_probes()]
     if unknown or not asked:
-        named = ", ".join(unknown) or "nothing"
-        raise OptionError(f"--probe is {named}.", f"Use some of {', '.join(compared_probes())}.")
+        known = ", ".join(compared_probes())
+        raise OptionError(f"--probe must be one or more of {known}, got {', '.join(unknown) or 'nothing'}.")
     for subject in finished:
         lacking = [probe for probe in asked if probe not in subject.runs]
         if lacking:
@@ -152,13 +151,16 @@ def probes_to_compare(subjects: Sequence[Subject], asked: Sequence[str] | None) 
 def labelled(subjects: Sequence[Subject]) -> list[Subject]:
     """Return the subjects with a label each: the model's id, and what tells it apart where ids are equal."""
     manifests = [next(iter(subject.runs.values())).manifest for subject in subjects]
-    names = [_model_name(manifest, subject) for manifest, subject in zip(manifests, subjects, strict=True)]
+    names = [
+        without_directories(str((manifest.get("model") or {}).get("id") or subject.argument))
+        for manifest, subject in zip(manifests, subjects, strict=True)
+    ]
     labels = list(names)
     for name in {name for name in names if names.count(name) > 1}:
         same = [index for index, other in enumerate(names) if other == name]
-        told = [_told(manifests[index].get("model") or {}) for index in same]
-        differing = [key for key in _TELLING if len({words.get(key, "") for words in told}) > 1]
-        words = [", ".join(filter(None, (each.get(key, "") for key in differing))) for each in told]
+        facts = [_telling(manifests[index].get("model") or {}) for index in same]
+        differing = [key for key in _TELLING if len({words.get(key, "") for words in facts}) > 1]
+        words = [", ".join(filter(None, (each.get(key, "") for key in differing))) for each in facts]
         if len(set(words)) < len(same):
             words = _endings([subjects[index].argument for index in same])
         for index, word in zip(same, words, strict=True):
@@ -171,30 +173,19 @@ def labelled(subjects: Sequence[Subject]) -> list[Subject]:
 def _endings(paths: Sequence[str]) -> list[str]:
     """The ends of paths, with as many of their parts as tell them apart."""
     parts = [Path(path).parts for path in paths]
-    longest = max(map(len, parts))
-    endings = ["/".join(each[-1:]) for each in parts]
-    for count in range(2, longest + 1):
+    for count in range(1, max(map(len, parts)) + 1):
+        endings = ["/".join(each[-count:]) for each in parts]
         if len(set(endings)) == len(paths):
             break
-        endings = ["/".join(each[-count:]) for each in parts]
     return endings
 
 
-def _model_name(manifest: dict[str, Any], subject: Subject) -> str:
-    """The id of the model that was measured; of a local one the name of its directory."""
-    name = str((manifest.get("model") or {}).get("id") or subject.argument)
-    path = Path(name)
-    return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name
-
-
-def _told(model: dict[str, Any]) -> dict[str, str]:
+def _telling(model: dict[str, Any]) -> dict[str, str]:
     """What may tell a model from another one of the same name, in words."""
-    level = flat(model)
     adapter = model.get("adapter")
-    level["adapter"] = adapter.get("id") if isinstance(adapter, dict) else adapter
-    told = {}
-    for key, word in _TELLING.items():
-        value = level.get(key)
-        if value is not None:
-            told[key] = f"{word} {str(value)[:10] if key == 'commit' else value}".strip()
-    return told
+    facts = {**flat(model), "adapter": adapter.get("id") if isinstance(adapter, dict) else adapter}
+    if facts.get("commit") is not None:
+        facts["commit"] = str(facts["commit"])[:10]
+    return {
+        key: f"{word} {facts[key]}".strip() for key, word in _TELLING.items() if facts.get(key) is not None
+    }

@@ -45,13 +45,13 @@ def comparison_tables(subjects: Sequence[Subject], probe: str) -> list[Table]:
     """
     runs = [subject.runs[probe] for subject in subjects]
     labels = [subject.label for subject in subjects]
-    return [
-        _table(probe, table, labels, runs)
+    # Older runs lack tables that came later.
+    kept = [
+        table
         for table in PROBES[probe].tables
-        # Older runs lack tables that came later.
-        if table.compared
-        and (table.stem == PROBES[probe].stem or all(table.stem in run.tables for run in runs))
+        if table.stem == PROBES[probe].stem or all(table.stem in run.tables for run in runs)
     ]
+    return [_table(probe, table, labels, runs) for table in kept if table.compared]
 
 
 def _table(probe: str, source: TableOf, labels: Sequence[str], runs: Sequence[Run]) -> Table:

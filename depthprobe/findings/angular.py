@@ -59,17 +59,7 @@ class AngularFindings:
 def read(
     tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
 ) -> AngularFindings:
-    """Return what a table of angular distances says.
-
-    Args:
-        tables: ``angular``, with the columns layer, n, distance, std, samples.
-        facts: Nothing of them is needed.
-        layers: How many layers the model has; by default as many as the table tells of.
-
-    Raises:
-        RunError: if columns or rows are missing, a distance is NaN or infinite, a layer or n negative, or
-            no row is of a single layer.
-    """
+    """Return what the table ``angular`` says; arguments and errors as :func:`of_runs.findings_in`."""
     frame = tables[STEM]
     check_table(frame, WHAT, _COLUMNS, ["distance"])
     if frame["layer"].min() < 0 or frame["n"].min() < 1:
@@ -84,9 +74,6 @@ def read(
 
 def best_blocks(frame: pd.DataFrame) -> pd.DataFrame:
     """Return for each block size n the block whose removal the angular distance recommends, one row per n.
-
-    Args:
-        frame: Columns layer, n, distance, std, samples; one row per pair of boundaries.
 
     Returns:
         Columns n, layer, last_layer (both 0-based, inclusive), distance, std, samples, and removed: the
@@ -107,9 +94,6 @@ def quiet_stretch(turns: pd.Series) -> QuietStretch | None:
     """Return the longest run of consecutive layers below the median distance; None if no layer is below.
 
     Among equally long runs the one with the smaller mean distance counts, then the earlier one.
-
-    Args:
-        turns: The distance across each single layer, by layer in order.
     """
     layers, distances = turns.index.to_numpy(), turns.to_numpy(dtype="float64")
     quiet = np.flatnonzero(distances < np.median(distances))
@@ -131,20 +115,15 @@ def _quiet_sentence(found: AngularFindings) -> str:
     """Distances are angles as a fraction of pi, so 0.5 is a right angle."""
     turns, stretch = found.turns, found.quiet
     median = float(turns.median())
-    decimals = decimals_for(median)
-
-    def spoken(distance: float) -> str:
-        return f"{distance:.{decimals}f}"
-
+    spoken = f"{{:.{decimals_for(median)}f}}".format
     if len(turns) == 1:
         return f"The only layer, {turns.index[0]}, turns the stream by {spoken(median)}."
     if stretch is None:
         # Not one below the median: at least half of the layers share the smallest distance.
         if turns.nunique() == 1:
             return f"No quiet stretch: each of the {len(turns)} layers turns the stream by {spoken(median)}."
-        return (
-            f"No quiet stretch: no layer is below the median over all {len(turns)} layers, {spoken(median)}."
-        )
+        median_of = f"the median over all {len(turns)} layers, {spoken(median)}"
+        return f"No quiet stretch: no layer is below {median_of}."
     count = stretch.last - stretch.first + 1
     low, high = spoken(stretch.lowest), spoken(stretch.highest)
     if count == 1:
@@ -157,5 +136,5 @@ def _quiet_sentence(found: AngularFindings) -> str:
         )
     return (
         f"Quiet stretch: {where}; the median over all layers is {spoken(median)}, "
-        f"the largest is layer {turns.idxmax()} with {spoken(float(turns.max()))}."
+        f"the largest is layer {turns.idxmax()} with {spoken(turns.max())}."
     )

@@ -1,8 +1,8 @@
-"""What stands below a figure in a paper: the model, the data, how it was measured, what was rescaled."""
+"""What a caption in a paper says of runs: the model and its form, the tasks, the text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def model_words(run: Run) -> str:
         words.append(f"weights hash {str(model['fingerprint'])[:_DIGITS_OF_A_HASH]}")
     if model.get("layers"):
         words.append(counted(model["layers"], "layer"))
-    words += [plain(word) for word in precision(model)]
+    words += [plain(word) for word in _precision(model)]
     if model.get("device"):
         words.append(f"on {plain(str(model['device']))}")
     return ", ".join(words)
@@ -33,7 +33,7 @@ def data_words(run: Run) -> str:
     data: Mapping[str, Any] = run.manifest.get("data") or {}
     if not data.get("dataset"):
         return ""
-    parts = [plain(data_name(data))]
+    parts = [plain(without_directories(str(data["dataset"])))]
     parts += [f"split {plain(str(data['split']))}"] if data.get("split") else []
     if data.get("samples"):
         up_to = f" of up to {counted(data['seq_len'], 'token')}" if data.get("seq_len") else ""
@@ -45,35 +45,27 @@ def data_words(run: Run) -> str:
 
 def task_words(run: Run) -> str:
     """The tasks of a sweep in a sentence; empty for other runs."""
-    options: Mapping[str, Any] = run.facts
-    tasks = [plain(str(task)) for task in options.get("tasks") or []]
+    tasks = [plain(str(task)) for task in run.facts.get("tasks") or []]
     if not tasks:
         return ""
-    shots, limit = options.get("num_fewshot"), options.get("limit")
+    shots, limit = run.facts.get("num_fewshot"), run.facts.get("limit")
     words = [", ".join(tasks)]
     words += [f"{shots} examples in the prompt"] if shots is not None else []
     words += [f"limit {limit}"] if limit is not None else []
     return "; ".join(words)
 
 
-def caption(what: str, runs: Iterable[Run], *, rescaled: str = "") -> str:
-    """The caption of a figure or table, a sentence for each thing that a reader must know.
-
-    Args:
-        what: What is shown, as sentences.
-        runs: From which runs; each text and list of tasks is told once.
-        rescaled: What was rescaled for a picture, and how; empty for tables, which hold numbers as measured.
-    """
-    runs = list(runs)
-    said = [what]
-    said += [f"Model: {words}." for words in _once(map(model_words, runs))]
+def measured_words(runs: Sequence[Run]) -> str:
+    """The models, tasks and texts of runs in sentences, each once; whose a text is where not all have it."""
+    said = [f"Model: {words}." for words in _once(map(model_words, runs))]
     said += [f"Tasks: {words}." for words in _once(map(task_words, runs))]
-    for words in _once(map(data_words, runs)):
-        mine = [run for run in runs if data_words(run) == words]
-        # Where texts differ, it has to be said which was whose.
-        whose = ", ".join(_once(str(run.manifest.get("probe")) for run in mine))
-        said.append(f"Text{f' of {whose}' if len(mine) < len(runs) else ''}: {words}.")
-    return " ".join([*said, f"Rescaled: {rescaled}." if rescaled else ""]).strip()
+    texts: dict[str, list[str]] = {}
+    for run in runs:
+        texts.setdefault(data_words(run), []).append(str(run.manifest.get("probe")))
+    for words in _once(texts):
+        whose = f" of {', '.join(_once(texts[words]))}" if len(texts[words]) < len(runs) else ""
+        said.append(f"Text{whose}: {words}.")
+    return " ".join(said)
 
 
 def _once(words: Iterable[str]) -> list[str]:
@@ -82,25 +74,22 @@ def _once(words: Iterable[str]) -> list[str]:
 
 
 def data_caption(run: Run) -> str:
-    """On what and how a run was measured, in a few words; empty if its manifest does not say."""
+    """Return in a few words on what and how a run was measured; empty if its manifest does not say."""
     data = run.manifest.get("data", {})
-    words = [data_name(data)] if data.get("dataset") else []
+    words = [without_directories(str(data["dataset"]))] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    return ", ".join([*words, *precision(run.manifest.get("model") or {})])
+    return ", ".join([*words, *_precision(run.manifest.get("model") or {})])
 
 
-def data_name(data: Mapping[str, Any]) -> str:
-    """The name of a data set; of a file of one's own without the directories that it lies in."""
-    return _shown(str(data["dataset"]))
-
-
-def precision(model: Mapping[str, Any]) -> list[str]:
-    """In which form a model's weights were: dtype, quantisation, adapter, tower, untrained."""
+def _precision(model: Mapping[str, Any]) -> list[str]:
+    """The form of a model's weights: dtype, quantisation, adapter, tower, untrained."""
     words = [str(model[name]) for name in ("dtype", "quantisation") if model.get(name)]
     adapter = model.get("adapter")
     if adapter:
-        words.append(f"adapter {_shown(str(adapter.get('id') if isinstance(adapter, dict) else adapter))}")
+        words.append(
+            f"adapter {without_directories(str(adapter.get('id') if isinstance(adapter, dict) else adapter))}"
+        )
     if model.get("tower") == "encoder":
         words.append("encoder")
     if model.get("initial_seed") is not None:
@@ -110,10 +99,10 @@ def precision(model: Mapping[str, Any]) -> list[str]:
 
 def model_title(run: Run) -> str:
     """The id of the model a run was measured on; of a local one the directory's name."""
-    return _shown(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))
+    return without_directories(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))
 
 
-def _shown(name: str) -> str:
-    """A name as it may stand in a paper: where on somebody's disk it lies is left to the manifest."""
+def without_directories(name: str) -> str:
+    """A name as it may stand in a paper: where it lies on somebody's disk is left to the manifest."""
     path = Path(name)
     return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name

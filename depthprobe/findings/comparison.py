@@ -26,10 +26,10 @@ class Compared:
     """One model of a comparison, by one probe.
 
     Args:
-        label: How it is called.
+        label: What it is called.
         layers: How many it has.
         frame: Its rows, with the differences.
-        found: What these rows say, as those of its own run.
+        found: What these rows say, as those of its own run would.
         data, model: What its run's manifest says of them.
     """
 
@@ -68,7 +68,14 @@ class Comparison:
     def sentences(self) -> list[str]:
         """The depths where they differ, and which layers' drops differ detectably."""
         if not self.same_depth:
-            return [_of_other_depth(self)]
+            # Maps have no relative depth, since n counts layers too.
+            shown = []
+            if any(stem != ANGULAR for stem in self.models):
+                shown.append("curves and drops over the relative depth l/L")
+            if ANGULAR in self.models:
+                shown.append("each map of angular distances over its own model's layers")
+            depths = ", ".join(f"{label} {layers}" for label, layers in self.depths.items())
+            return [f"The depths differ ({depths} layers). The figures show {' and '.join(shown)}."]
         said = []
         for task, found in self.drops.items():
             first, *others = self.models[PRUNE_SWEEP]
@@ -79,26 +86,15 @@ class Comparison:
         return said
 
 
-def _of_other_depth(comparison: Comparison) -> str:
-    """How the figures set layers side by side; maps have no relative depth, since n counts layers too."""
-    shown = []
-    if any(stem != ANGULAR for stem in comparison.models):
-        shown.append("curves and drops over the relative depth l/L")
-    if ANGULAR in comparison.models:
-        shown.append("each map of angular distances over its own model's layers")
-    depths = ", ".join(f"{label} {layers}" for label, layers in comparison.depths.items())
-    return f"The depths differ ({depths} layers). The figures show {' and '.join(shown)}."
-
-
 def read_comparison(run: Run) -> Comparison:
     """Return what a comparison says.
 
     Raises:
-        RunError: if the run is no comparison, or a table in it is damaged.
+        RunError: if the run is not a comparison, or a table in it is damaged.
     """
     stems = [probe.stem for probe in PROBES.values() if f"{PREFIX}{probe.stem}" in run.tables]
     if not stems:
-        raise RunError(f"{run.directory} holds no comparison.", "Compare the runs again.")
+        raise RunError(f"{run.directory} does not hold a comparison.", "Compare the runs again.")
     models = {stem: compared_of(run, stem) for stem in stems}
     return Comparison(models, {one.label: one.layers for one in models[stems[0]]})
 
@@ -112,7 +108,7 @@ def compared_of(run: Run, stem: str) -> list[Compared]:
     frame = run.tables.get(f"{PREFIX}{stem}")
     entries = run.manifest.get("compared")
     if frame is None or not isinstance(entries, list):
-        raise RunError(f"{run.directory} holds no comparison of {stem}.", "Compare the runs again.")
+        raise RunError(f"{run.directory} does not hold a comparison of {stem}.", "Compare the runs again.")
     check_table(frame, f"{stem} compared", ("model", "layer", "relative_depth"), ("layer", "relative_depth"))
     probe = next(probe.name for probe in PROBES.values() if probe.stem == stem)
     found = []

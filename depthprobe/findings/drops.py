@@ -22,9 +22,9 @@ CALIBRATION = "calibration"
 ALPHA = 0.05
 
 _NUMBERS = ("baseline", "drop", "ci_low", "ci_high", "p_adjusted")
-_COLUMNS = ("task", "metric", "filter", "layer", *_NUMBERS, "flips", "docs")
+_KEYS = ("task", "metric", "filter", "layer")
 _HEADLINES = ("acc", "acc_norm", "exact_match", "word_perplexity", "loss")
-# Only for runs whose manifest does not say; perplexities are told by their name.
+# Only for runs whose manifest does not say; perplexities are known by their name.
 _LESS_IS_BETTER = ("loss", "bits_per_byte", "brier_score", "mse", "mae", "rmse", "wer", "cer", "ter")
 _WORDS = {
     "acc": "accuracy",
@@ -48,7 +48,7 @@ class Drops:
         rows: The run's rows for this task, metric and filter, sorted by layer.
         baseline: The metric of the whole model.
         higher_is_better: False for losses and perplexities, whose harm is a positive drop.
-        chance: The metric of guessing, if the task has such a level.
+        chance: The metric of guessing, if it is known.
         missed: How large a drop the sample could have missed, in the metric's unit, if known.
         block: How many layers each row's removal takes out, from ``layer`` on.
     """
@@ -79,10 +79,8 @@ class Drops:
         """[layer] items whose correctness changed; None where the scores are not right or wrong."""
         flips = pd.to_numeric(self.rows["flips"], errors="coerce").fillna(-1).to_numpy(dtype="int64")
         # A score of rights and wrongs grows with them, and cannot move without a flip.
-        counted = self.higher_is_better and bool(
-            (flips >= 0).all() and (flips[self.rows["drop"] != 0] > 0).all()
-        )
-        return flips if counted else None
+        counted = (flips >= 0).all() and (flips[self.rows["drop"] != 0] > 0).all()
+        return flips if self.higher_is_better and counted else None
 
     @property
     def words(self) -> str:
@@ -120,8 +118,8 @@ class SweepFindings:
             calibration loss; no subjects of a group.
         every: The same of every task in the table.
         block: How many consecutive layers each removal takes out.
-        layers: How many layers the model has, if that is known; a sweep may tell of a few of them.
-        facts: What the run says beside: num_fewshot, limit and the like.
+        layers: How many layers the model has, if that is known; a sweep may cover a few of them.
+        facts: What else the run says: num_fewshot, limit and the like.
     """
 
     tasks: tuple[Drops, ...]
@@ -144,26 +142,14 @@ class SweepFindings:
 def read(
     tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
 ) -> SweepFindings:
-    """Return what a sweep's table of drops says.
+    """Return what the table ``prune_sweep`` says; arguments and errors as :func:`of_runs.findings_in`.
 
-    Args:
-        tables: ``prune_sweep``, with the columns task, metric, filter, layer, baseline, drop, ci_low,
-            ci_high, p_adjusted, flips, docs.
-        facts: As a run's: tasks, headline, higher_is_better, chance, detectable, block.
-        layers: How many layers the model has.
-
-    Raises:
-        RunError: if it is no table of drops: columns or rows are missing, a number is NaN or infinite, a
-            layer is negative, or a layer stands there twice.
+    Of the facts tasks, headline, higher_is_better, chance, detectable and block count.
     """
     frame, facts = tables[STEM], facts or {}
-    check_table(frame, WHAT, _COLUMNS, _NUMBERS)
+    check_table(frame, WHAT, (*_KEYS, *_NUMBERS, "flips", "docs"), _NUMBERS, keys=_KEYS)
     if frame["layer"].min() < 0:
         raise RunError(f"The table of {WHAT} has a layer below 0.")
-    twice = frame.duplicated(["task", "metric", "filter", "layer"])
-    if twice.any():
-        row = frame[twice].iloc[0]
-        raise RunError(f"The table of {WHAT} has {row['task']}, {row['metric']}, layer {row['layer']} twice.")
     every = {task: _drops_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
     shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
     return SweepFindings(
@@ -174,8 +160,8 @@ def read(
 def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
     """Those of the tasks that were asked for, then the calibration loss; no subjects of a group.
 
-    Where none was asked for, or a tag or pattern that is no task itself: every task whose name does not begin
-    with that of another one and ``_``, as the subjects of mmlu do.
+    Where none was asked for, or a tag or pattern that is not itself a task: every task whose name does not
+    begin with that of another one and ``_``, as the subjects of mmlu do.
     """
     shown = [task for task in asked if task in there]
     if not shown or len(shown) < len(asked):
@@ -216,7 +202,7 @@ def _drops_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> Drops:
 
 
 def p_text(p: float) -> str:
-    """A p-value with three decimals, or as many as keep it on its side of the threshold."""
+    """Return a p-value with three decimals, or as many as keep it on its side of the threshold."""
     if p < 0.001:
         return "<0.001"
     decimals = 3
@@ -262,7 +248,8 @@ def _spared(drops: Drops) -> list[str]:
         else:
             ends = -drops.rows["ci_low"] if drops.higher_is_better else drops.rows["ci_high"]
             reach = spoken(max(0.0, float(ends[spared].max())), drops.decimals)
-            said.append(f"Their 95% intervals reach to a {change} of {reach}.")
+            some = "an" if change == "increase" else "a"
+            said.append(f"Their 95% intervals reach as far as {some} {change} of {reach}.")
     better = layers[drops.detected & (drops.harm < 0)]
     if better.size:
         which = "the blocks beginning at" if drops.block > 1 else "layer" if better.size == 1 else "layers"

@@ -23,9 +23,9 @@ class Findings:
     Args:
         study: The runs, each with what it says by itself.
         drops: What removing single layers cost on each task, by its headline metric; calibration loss last.
-            Sweeps of larger blocks do not count here: their rows are no measurements of one layer.
-        by_layer: One row a layer (0-based) and a column for every quantity that was measured of it: layer;
-            the scores of the catalogue; and for each task drop_TASK, ci_low_TASK, ci_high_TASK,
+            Sweeps of larger blocks do not count here: their rows do not measure one layer.
+        by_layer: A row for each layer and a column for every quantity that was measured of it: layer
+            (0-based); the scores of the catalogue; and for each task drop_TASK, ci_low_TASK, ci_high_TASK,
             p_adjusted_TASK by its headline metric. NaN where a quantity is not known of a layer.
         trust: How far the scores order the layers as the drops do.
         verdict: Sentences, most important first, and what the numbers cannot say.
@@ -52,7 +52,7 @@ def read_findings(study: Study) -> Findings:
     """Return what the runs of a study say.
 
     Raises:
-        RunError: if a table tells of layers that the model does not have.
+        RunError: if a table has layers that the model does not have.
     """
     drops = _drops(study)
     by_layer = _by_layer(study, drops)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
-from depthprobe.findings.checks import check_profile
+from depthprobe.findings.checks import check_table
 from depthprobe.findings.thirds import thirds
 from depthprobe.findings.words import counted, layers_named, significant
 
@@ -22,7 +22,7 @@ WHOLE = "all"
 PARTS = {"attention": "attention", "feedforward": "feed-forward", "norm": "norms", "other": "other"}
 OUTSIDE = {"embedding": "embedding", "final_norm": "final norm", "head": "head"}
 
-_COLUMNS = ("grad_norm", "parameters", "grad_rms", "std")
+_COLUMNS = ("layer", "part", "grad_norm", "parameters", "grad_rms", "std")
 _NUMBERS = ("grad_norm", "grad_rms", "std")
 
 
@@ -34,8 +34,8 @@ class GradNorms:
         norm: [layer] of the whole block.
         std: [layer] their deviation over batches; 0 where the gradient is that of one batch.
         parts: By part of a block [layer]; NaN where a layer has no such part.
-        outside: Of the embedding, the final norm and the head, as far as they were measured: norm and std.
-        facts: What the run says beside: objective, loss_nats, predicted_tokens, per_batch, gradient_batches.
+        outside: Norm and std of the embedding, the final norm and the head, where they were measured.
+        facts: What else the run says: objective, loss_nats, predicted_tokens, per_batch, gradient_batches.
     """
 
     norm: NDArray[np.float64]
@@ -83,57 +83,44 @@ class GradNorms:
 def read(
     tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
 ) -> GradNorms:
-    """Return the gradient norms in a table.
-
-    Args:
-        tables: ``gradnorm``, with the columns layer, part, grad_norm, parameters, grad_rms, std.
-        facts: As a run's.
-        layers: How many layers the model has; by default as many as the table tells of.
-
-    Raises:
-        RunError: if columns or rows are missing, a number is NaN, infinite or negative, a part is unknown or
-            stands there twice, or a layer has parts and no row for its whole block.
-    """
+    """Return what the table ``gradnorm`` says; arguments and errors as :func:`of_runs.findings_in`."""
     frame = tables[STEM]
     _check(frame)
+    ends = frame[frame["part"].isin(OUTSIDE)].set_index("part")
     # The final norm and the head stand at L, behind the last layer.
-    ends = frame.loc[frame["part"].isin(OUTSIDE), "layer"]
-    there = max(
-        int(frame.loc[frame["part"] == WHOLE, "layer"].max()) + 1, int(ends.max()) if len(ends) else 0
-    )
+    inside = frame.loc[frame["part"] == WHOLE, "layer"].max() + 1
+    count = int(max([layers or 0, inside, *ends["layer"]]))
 
     def by_layer(part: str, column: str) -> NDArray[np.float64]:
         rows = frame[frame["part"] == part]
-        values = np.full(max(there, layers or 0), np.nan)
+        values = np.full(count, np.nan)
         values[rows["layer"].to_numpy()] = rows[column]
         return values
 
     measured = set(frame["part"])
-    outside = [part for part in OUTSIDE if part in measured]
-    ends = frame[frame["part"].isin(OUTSIDE)].set_index("part")
     return GradNorms(
         norm=by_layer(WHOLE, "grad_norm"),
         std=by_layer(WHOLE, "std"),
         parts={part: by_layer(part, "grad_norm") for part in PARTS if part in measured},
-        outside={part: (float(ends["grad_norm"][part]), float(ends["std"][part])) for part in outside},
+        outside={part: tuple(ends.loc[part, ["grad_norm", "std"]]) for part in OUTSIDE if part in measured},
         facts=facts or {},
     )
 
 
 def _check(frame: pd.DataFrame) -> None:
-    check_profile(frame, WHAT, "part", _COLUMNS, _NUMBERS)
-    unknown = frame.loc[~frame["part"].isin([WHOLE, *PARTS, *OUTSIDE]), "part"]
-    if len(unknown):
-        raise RunError(f"The table of {WHAT} has the part {unknown.iloc[0]!r}.")
-    whole = set(frame.loc[frame["part"] == WHOLE, "layer"])
-    if not whole:
+    check_table(frame, WHAT, _COLUMNS, _NUMBERS, keys=("part", "layer"), signed=False)
+    parts = frame.groupby("part", sort=False)["layer"].agg(set)
+    unknown = [part for part in parts.index if part not in (WHOLE, *PARTS, *OUTSIDE)]
+    if unknown:
+        raise RunError(f"The table of {WHAT} has the part {unknown[0]!r}.")
+    if WHOLE not in parts:
         raise RunError(f"The table of {WHAT} has no row for a whole block (part {WHOLE}).")
-    if min(whole) < 0:
+    if min(parts[WHOLE]) < 0:
         raise RunError(f"The table of {WHAT} has a layer below 0.")
-    alone = sorted(set(frame.loc[frame["part"].isin(PARTS), "layer"]) - whole)
+    alone = set().union(*(parts.get(part, ()) for part in PARTS)) - parts[WHOLE]
     if alone:
         raise RunError(
-            f"The table of {WHAT} has parts and no whole block (part {WHOLE}) of layer {alone[0]}."
+            f"The table of {WHAT} has parts and no whole block (part {WHOLE}) of layer {min(alone)}."
         )
 
 
@@ -168,12 +155,10 @@ def _extremes(norm: NDArray[np.float64]) -> list[str]:
 
 
 def _thirds(norm: NDArray[np.float64]) -> list[str]:
-    """What the deep third of the layers has against the shallow third."""
+    """How the deep third of the layers compares with the shallow third."""
     found = thirds(norm)
     if found is None or not found.shallow:
         return []
     ratio = significant(found.deep / found.shallow, 2)
-    first, last = (
-        layers_named(range(first, last + 1)) for first, last in (found.shallow_layers, found.deep_layers)
-    )
+    first, last = layers_named(found.shallow_layers), layers_named(found.deep_layers)
     return [f"The mean norm of the deep third ({last}) is {ratio} times that of the shallow third ({first})."]

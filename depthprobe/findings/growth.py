@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
 EXPONENTIAL, LINEAR = "closer to exponential", "closer to linear"
 UNSTEADY, OPEN = "no steady growth", "cannot be told apart"
 
@@ -41,8 +42,7 @@ class Fit:
     """One fitted form.
 
     Args:
-        start: Its parameter a.
-        rate: Its parameter b, a layer.
+        start, rate: Its parameters a and b.
         values: [layer 1 .. L] the fitted variances.
         r_squared: The share of the differences in log v that it explains.
         error: How far a layer is from it, typically, as a ratio: 0.1 is 10% (root mean square of log v).
@@ -50,7 +50,7 @@ class Fit:
 
     start: float
     rate: float
-    values: NDArray[np.float64]
+    values: Floats
     r_squared: float
     error: float
 
@@ -77,16 +77,12 @@ class Growth:
         return self.exponential.rate
 
 
-def growth_of(variances: Sequence[float] | NDArray[np.float64]) -> Growth | None:
-    """The growth of the variances of x^1 .. x^L; None where there is nothing to fit.
+def growth_of(variances: Sequence[float] | Floats) -> Growth | None:
+    """Return the growth of the variances of x^1 .. x^L; None where there is nothing to fit.
 
-    Nothing to fit are fewer than three layers, a variance of 0, and the same variance everywhere.
-
-    The growth is not steady if neither form explains more of log v than chance would (F test at 5%; for the
-    exponential that is a 95% interval of its rate that holds 0).
-
-    Args:
-        variances: [layer 1 .. L], not negative.
+    Nothing to fit are fewer than three layers, a variance of 0, and the same variance everywhere. The growth
+    is not steady if neither form explains more of log v than chance would (F test at 5%; for the exponential
+    that is a 95% interval of its rate that holds 0).
     """
     values = np.asarray(variances, dtype="float64")
     if len(values) < FEWEST_LAYERS or (values <= 0).any():
@@ -122,15 +118,12 @@ def _t_quantile(layers: int) -> float:
     return float(special.stdtrit(layers - 2, (1 + _CONFIDENCE) / 2))
 
 
-def _straight(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _straight(logs: Floats) -> Floats:
     """[layer] the logarithm of the line that is nearest to the values in log v, and above 0 at every layer.
 
     A line above 0 is a scale and a ratio of its ends, any number above 0. Of every ratio the best scale is
     known, the one that leaves errors in log v of mean 0, so that only the ratio has to be sought. There can
     be more than one valley: a grid finds the deepest, and scipy its ground.
-
-    Args:
-        logs: [layer 1 .. L] log v.
     """
     from scipy import optimize  # as above
 
@@ -139,12 +132,9 @@ def _straight(logs: NDArray[np.float64]) -> NDArray[np.float64]:
         to_first = np.log(np.linspace(1, 0, layers))
     to_last = to_first[::-1]
 
-    def shape(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[ratio, layer] the logarithm of the line from 1 to the ratio, whose logarithm is given."""
-        return np.logaddexp(to_first, ratios[:, None] + to_last)
-
-    def errors(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
-        lines = shape(ratios)
+    def errors(ratios: Floats) -> Floats:
+        # [ratio, layer] the logarithm of the line from 1 to the ratio, whose logarithm is given.
+        lines = np.logaddexp(to_first, ratios[:, None] + to_last)
         return logs - logs.mean() - lines + lines.mean(axis=1, keepdims=True)
 
     def squares(ratio: float) -> float:
@@ -160,9 +150,7 @@ def _straight(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     return logs - errors(np.array([ratio]))[0]
 
 
-def _fit(
-    start: float, rate: float, logs: NDArray[np.float64], fitted: NDArray[np.float64], level: float
-) -> Fit:
+def _fit(start: float, rate: float, logs: Floats, fitted: Floats, level: float) -> Fit:
     """A fit with its quality, from its parameters and [layer] its log v without the common level."""
     squares = float(((logs - fitted) ** 2).sum())
     return Fit(
@@ -174,7 +162,7 @@ def _fit(
     )
 
 
-def _verdict(logs: NDArray[np.float64], curved: NDArray[np.float64], straight: NDArray[np.float64]) -> str:
+def _verdict(logs: Floats, curved: Floats, straight: Floats) -> str:
     """Which fit of log v is closer, if there is growth and the difference counts."""
     layers = len(logs)
     total = float((logs**2).sum())

@@ -16,7 +16,7 @@ from depthprobe.findings.checks import check_table
 from depthprobe.findings.words import capital, plain, significant
 from depthprobe.measurement import Column
 
-# More lines than these are not told one by one.
+# Of more lines only the extremes of all are named.
 _MOST_LINES = 5
 
 
@@ -70,40 +70,22 @@ class LayerRows:
 
 
 def read(
-    probe: Probe,
-    tables: Mapping[str, pd.DataFrame],
-    facts: Mapping[str, Any] | None = None,
-    layers: int | None = None,
+    probe: Probe, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any], layers: int | None
 ) -> LayerRows:
-    """Return the quantity of a probe's main table, by layer.
-
-    Args:
-        probe: The declared probe.
-        tables: By stem; the first that the probe declares counts.
-        facts: Nothing of them is needed.
-        layers: How many layers the model has; as many as the table tells of if these are more.
-
-    Raises:
-        RunError: if columns or rows are missing, a number is NaN or infinite, or a layer stands
-            there twice.
-    """
+    """Return what a probe's main table says; arguments and errors as :func:`of_runs.findings_in`."""
     declared = probe.tables[0]
-    frame, what = tables[declared.stem], declared.stem
-    check_table(frame, what, ("layer", *declared.keys, declared.quantity), ("layer", declared.quantity))
+    frame, what, keys = tables[declared.stem], declared.stem, [*declared.keys, "layer"]
+    check_table(frame, what, [*keys, declared.quantity], [declared.quantity], keys=keys)
     if declared.varying is not None:
         frame = frame[~frame[declared.varying].isin(declared.outside)]
-    # What stands before the first layer is none.
+    # What comes before the first layer is not one.
     frame = frame[frame["layer"] >= 0]
     if frame.empty:
         raise RunError(f"The table of {what} has no row of a layer.")
-    twice = frame.duplicated(["layer", *declared.keys])
-    if twice.any():
-        raise RunError(f"The table of {what} has layer {frame[twice].iloc[0]['layer']} twice.")
     rows = frame.sort_values("layer", kind="stable").reset_index(drop=True)
     count = max(layers or 0, int(rows["layer"].max()) + 1)
     lines = {}
-    groups = rows.groupby(list(declared.keys), sort=False) if declared.keys else [((), rows)]
-    for values, mine in groups:
+    for values, mine in rows.groupby(keys[:-1], sort=False) if declared.keys else [((), rows)]:
         line = np.full(count, np.nan)
         line[mine["layer"].to_numpy()] = mine[declared.quantity]
         lines[", ".join(map(str, values)) or declared.quantity] = line
@@ -124,9 +106,9 @@ def _extremes(words: str, values: NDArray[np.float64]) -> str:
 
 def _extremes_of_all(found: LayerRows) -> str:
     quantity, keys = found.declared.quantity, found.declared.keys
-    told = []
+    ends = []
     for index in (found.rows[quantity].idxmax(), found.rows[quantity].idxmin()):
         row = found.rows.loc[index]
         where = ", ".join([f"layer {row['layer']}", *(f"{key} {row[key]}" for key in keys)])
-        told.append(plain(f"{where} ({significant(float(row[quantity]))})"))
-    return f"{capital(plain(found.words))}: highest at {told[0]}, lowest at {told[1]}."
+        ends.append(plain(f"{where} ({significant(float(row[quantity]))})"))
+    return f"{capital(plain(found.words))}: highest at {ends[0]}, lowest at {ends[1]}."

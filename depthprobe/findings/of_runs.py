@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -15,14 +15,6 @@ from depthprobe.measurement import Measurement
 from depthprobe.results.runs import Run
 
 
-class ProbeFindings(Protocol):
-    """What a probe's tables say: a frozen value, of a class of its own for most probes."""
-
-    @property
-    def sentences(self) -> list[str]:
-        """The same in words, a paragraph each."""
-
-
 def findings_of(source: Run | Measurement) -> Any:
     """Return what the tables of a run, or of a measurement that was never saved, say.
 
@@ -32,29 +24,32 @@ def findings_of(source: Run | Measurement) -> Any:
     if isinstance(source, Measurement):
         tables = {table.stem: table.frame for table in source.tables}
         return findings_in(source.probe, tables, source.facts)
-    probe = PROBES.get(str(source.manifest.get("probe")))
-    if probe is not None and probe.stem not in source.tables:
-        raise RunError(f"{source.directory} holds no table {probe.stem}.csv.", "Run the measurement again.")
+    name = str(source.manifest["probe"])
+    if name in PROBES and PROBES[name].stem not in source.tables:
+        raise RunError(
+            f"{source.directory} holds no table {PROBES[name].stem}.csv.", "Run the measurement again."
+        )
     layers = (source.manifest.get("model") or {}).get("layers")
-    return findings_in(str(source.manifest.get("probe")), source.tables, source.facts, layers)
+    return findings_in(name, source.tables, source.facts, layers)
 
 
 def findings_in(
     name: str, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any], layers: int | None = None
 ) -> Any:
-    """Return what the tables of a probe say.
+    """Return what the tables of a probe say: a frozen value with ``sentences``, a paragraph each.
 
     Args:
         name: The probe's.
         tables: By stem.
         facts: What was asked of the probe, and the numbers found beside its tables.
-        layers: How many layers the model has, if that is known.
+        layers: How many layers the model has; by default as many as the tables cover.
 
     Raises:
-        RunError: if the probe is unknown, or a table cannot be used.
+        RunError: if the probe is unknown, a column or a row is missing, a row stands there twice, or a number
+            cannot be: it is NaN, infinite, or negative where it must not be.
     """
     if name not in PROBES:
-        raise RunError(f"{name!r} is no probe.", f"Use one of: {', '.join(PROBES)}.")
+        raise RunError(f"{name!r} is not a probe.", f"Use one of: {', '.join(PROBES)}.")
     probe = PROBES[name]
     if probe.findings is None:
         return layer_rows.read(probe, tables, facts, layers)

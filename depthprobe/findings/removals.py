@@ -53,7 +53,7 @@ def cheapest_layers(drops: Drops) -> list[Removal]:
 
 
 def kept_ranges(layers: int, removed: Iterable[int]) -> list[tuple[int, int]]:
-    """What is left of a model's layers as ranges (first, one behind the last), ascending.
+    """Return what is left of a model's layers as ranges (first, one past the last), ascending.
 
     Raises:
         RunError: if a layer is not there, or none is left.
@@ -68,12 +68,12 @@ def kept_ranges(layers: int, removed: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def mergekit_yaml(model: str, layers: int, removed: Iterable[int], dtype: str | None = None) -> str:
-    """A mergekit configuration that builds the model without some layers, as YAML text.
+    """Return a mergekit configuration that builds the model without some layers, as YAML text.
 
     Args:
         model: Its id or directory, whatever characters it has.
         layers: How many it has.
-        removed: Which are to go, 0-based.
+        removed: The layers to remove, 0-based.
         dtype: What the result is saved in, such as ``bfloat16``; mergekit's choice if None.
 
     Raises:

@@ -26,41 +26,31 @@ def without_fresh(runs: list[Run]) -> tuple[list[Run], list[str]]:
     trained = [run for run in runs if (run.manifest.get("model") or {}).get("initial_seed") is None]
     if not trained or len(trained) == len(runs):
         return runs, []
-    fresh = [str(run.directory.name) for run in runs if run not in trained]
+    fresh = [run.directory.name for run in runs if run not in trained]
     verb = "is" if len(fresh) == 1 else "are"
     return trained, [f"{', '.join(fresh)} {verb} left out, measured on freshly initialised weights."]
 
 
 def check_same_model(first: Run, other: Run) -> None:
-    """Pass if two runs are of one model in one form; what a manifest does not say is no difference."""
+    """Pass if two runs are of one model in one form; what a manifest leaves out is not a difference."""
     here, there = (run.manifest.get("model") or {} for run in (first, other))
-    sealed = False
-    for key, words in _SEALS.items():
-        if here.get(key) is not None and there.get(key) is not None:
-            if here[key] != there[key]:
-                raise _different(first, other, words, here[key], there[key])
-            sealed = True
+    seals = {key: words for key, words in _SEALS.items() if here.get(key) and there.get(key)}
+    forms = {key: words for key, words in _FORMS.items() if key in here and key in there}
     # One directory of weights can be given by several names.
-    if not sealed and here.get("id") != there.get("id"):
-        raise _different(first, other, "model", here.get("id"), there.get("id"))
-    for key, words in _FORMS.items():
-        if key in here and key in there and here[key] != there[key]:
-            raise _different(first, other, words, here[key], there[key])
+    for key, what in {**(seals or {"id": "model"}), **forms}.items():
+        if here.get(key) != there.get(key):
+            raise RunError(
+                f"{first.directory} and {other.directory} do not belong in one report: their {what} differs "
+                f"({_shown(here.get(key))} and {_shown(there.get(key))}).",
+                "Give runs of one model in one form.",
+            )
 
 
-def _different(first: Run, other: Run, what: str, here: Any, there: Any) -> RunError:
-    return RunError(
-        f"{first.directory} and {other.directory} do not belong into one report: their {what} differs "
-        f"({_told(here)} and {_told(there)}).",
-        "Give runs of one model in one form.",
-    )
-
-
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
+    """A fact of a manifest in a sentence: an adapter by its id, a hash by its beginning."""
     if isinstance(value, dict):
         value = value.get("id", value)
     text = "none" if value is None else str(value)
-    # Hashes are told by their beginning.
     return text if len(text) <= 60 else f"{text[:12]}..."
 
 
@@ -74,6 +64,6 @@ def what_differs(runs: Sequence[Run]) -> list[str]:
             if value is not None:
                 by_value.setdefault(str(value), []).append(run.directory.name)
         if len(by_value) > 1:
-            told = "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
-            notes.append(f"The runs differ in their {what} ({told}).")
+            each = "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
+            notes.append(f"The runs differ in their {what} ({each}).")
     return notes

@@ -1,15 +1,16 @@
-"""Which finished runs make one report of a model: of several for one question the best."""
+"""Which finished runs make one report of a model: the best where several answer one question."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from depthprobe.catalogue import PROBES, PRUNE_SWEEP
 from depthprobe.errors import RunError
-from depthprobe.findings.captions import model_title
+from depthprobe.findings.captions import measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
@@ -23,7 +24,7 @@ class Study:
     Args:
         model: The model's id as a title shows it; of a local one the directory's name.
         layers: How many layers it has.
-        runs: By probe the run that counts, of every probe but prune-sweep, as far as there is one.
+        runs: By probe the run that counts, of every probe but prune-sweep that has one.
         found: By probe what that run says.
         sweeps: The runs of prune-sweep that count, for different tasks or block sizes.
         swept: What each of them says.
@@ -47,6 +48,23 @@ class Study:
     def model_facts(self) -> dict[str, Any]:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
+
+    def caption(self, what: str, run: Run | None = None, *, rescaled: str = "") -> str:
+        """Return the caption of a figure or table, a sentence for each thing that a reader must know.
+
+        Args:
+            what: What is shown, as sentences.
+            run: The run it shows; None for all of them.
+            rescaled: What was rescaled for a picture, and how; empty for tables.
+        """
+        measured = self._measured[None if run is None else run.directory]
+        return " ".join(filter(None, [what, measured, f"Rescaled: {rescaled}." if rescaled else ""]))
+
+    @cached_property
+    def _measured(self) -> dict[Path | None, str]:
+        """How each run was measured, by its directory; under None how all were."""
+        words: dict[Path | None, str] = {run.directory: measured_words([run]) for run in self.all_runs}
+        return words | {None: measured_words(self.all_runs)}
 
 
 def read_study(directories: Sequence[Path]) -> Study:
@@ -79,17 +97,16 @@ def read_study(directories: Sequence[Path]) -> Study:
     for other in runs[1:]:
         check_same_model(runs[0], other)
     runs.sort(key=_preference)
-    taken: dict[str, Run] = {}
-    for probe in PROBES:
-        mine = [run for run in runs if run.manifest["probe"] == probe]
-        if mine and probe != PRUNE_SWEEP.name:
-            taken[probe] = mine[0]
-            notes += _left_out(probe, mine[:1], mine[1:])
+    by_probe = {probe: [run for run in runs if run.manifest["probe"] == probe] for probe in PROBES}
+    swept = [(run, findings_of(run)) for run in by_probe.pop(PRUNE_SWEEP.name)]
+    taken = {probe: mine[0] for probe, mine in by_probe.items() if mine}
+    for probe, run in taken.items():
+        notes += _left_out(probe, [run], by_probe[probe][1:])
     found = {probe: findings_of(run) for probe, run in taken.items()}
-    swept = [(run, findings_of(run)) for run in runs if run.manifest["probe"] == PRUNE_SWEEP.name]
-    sweeps, left = _chosen_sweeps(swept)
-    notes += _left_out(PRUNE_SWEEP.name, [run for run, _ in sweeps], left)
-    kept = [*taken.values(), *(run for run, _ in sweeps)]
+    sweeps = _chosen_sweeps(swept)
+    counting = [run for run, _ in sweeps]
+    notes += _left_out(PRUNE_SWEEP.name, counting, [run for run, _ in swept if run not in counting])
+    kept = [*taken.values(), *counting]
     notes += what_differs(kept)
     layers = (kept[0].manifest.get("model") or {}).get("layers")
     if not isinstance(layers, int) or layers < 1:
@@ -97,12 +114,12 @@ def read_study(directories: Sequence[Path]) -> Study:
             f"The manifest in {kept[0].directory} does not say how many layers the model has.",
             "Run the measurement again.",
         )
-    runs_swept, said = (tuple(each) for each in zip(*sweeps, strict=True)) if sweeps else ((), ())
-    return Study(model_title(kept[0]), layers, taken, found, runs_swept, said, tuple(notes))
+    said = tuple(found for _, found in sweeps)
+    return Study(model_title(kept[0]), layers, taken, found, tuple(counting), said, tuple(notes))
 
 
 def _without_manifest(directories: Sequence[Path]) -> list[str]:
-    """Sentences on what lies among a model's runs and holds tables, but is no run."""
+    """Sentences on what lies among a model's runs and holds tables, but is not a run."""
     children = [child for directory in directories for child in sorted(Path(directory).glob("[!.]*/"))]
     return [
         f"{child} holds tables but no {MANIFEST_NAME}, so it is left out."
@@ -117,26 +134,22 @@ def _preference(run: Run) -> tuple[int, str]:
     return -changed // 10**9, run.directory.name
 
 
-def _chosen_sweeps(
-    sweeps: Sequence[tuple[Run, SweepFindings]],
-) -> tuple[list[tuple[Run, SweepFindings]], list[Run]]:
-    """The sweeps that count, and those left out: a task and block size needs one sweep."""
+def _chosen_sweeps(sweeps: Sequence[tuple[Run, SweepFindings]]) -> list[tuple[Run, SweepFindings]]:
+    """The sweeps that count: a task and block size needs one sweep."""
     chosen: list[tuple[Run, SweepFindings]] = []
     seen: set[tuple[int, str]] = set()
 
-    def layers_told_of(found: SweepFindings) -> int:
-        return len({layer for drops in found.every.values() for layer in drops.rows["layer"]})
+    def completeness(found: SweepFindings) -> tuple[int, bool]:
+        layers = {layer for drops in found.every.values() for layer in drops.rows["layer"]}
+        return len(layers), CALIBRATION in found.names
 
-    # A sort is stable: among equally complete ones the order of preference stays, but that one with the
-    # calibration loss tells more than one without.
-    ordered = sorted(sweeps, key=lambda pair: (-layers_told_of(pair[1]), CALIBRATION not in pair[1].names))
-    for run, found in ordered:
+    # A sort is stable: among equally complete ones the order of preference stays.
+    for run, found in sorted(sweeps, key=lambda pair: completeness(pair[1]), reverse=True):
         asked = {(found.block, task) for task in found.names if task != CALIBRATION or len(found.names) == 1}
         if asked - seen:
             chosen.append((run, found))
             seen |= asked | {(found.block, task) for task in found.names}
-    kept = [run for run, _ in chosen]
-    return chosen, [run for run, _ in ordered if run not in kept]
+    return chosen
 
 
 def _left_out(probe: str, taken: Sequence[Run], left: Sequence[Run]) -> list[str]:
@@ -147,9 +160,9 @@ def _left_out(probe: str, taken: Sequence[Run], left: Sequence[Run]) -> list[str
     def names(runs: Sequence[Run]) -> str:
         return ", ".join(sorted(run.directory.name for run in runs))
 
-    counts, leaves = ("counts" if len(taken) == 1 else "count"), ("is" if len(left) == 1 else "are")
+    counts, are = ("counts" if len(taken) == 1 else "count"), ("is" if len(left) == 1 else "are")
     return [
-        f"Several runs of {probe}: {names(taken)} {counts}, {names(left)} {leaves} left out. "
+        f"Several runs of {probe}: {names(taken)} {counts}, {names(left)} {are} left out. "
         "To choose another one, give run directories."
     ]
 

@@ -19,12 +19,12 @@ class Thirds:
     """The means of a quantity over the shallow and the deep third of the layers.
 
     Args:
-        shallow_layers, deep_layers: First and last layer of each, 0-based and inclusive.
+        shallow_layers, deep_layers: The layers of each, 0-based.
         shallow, deep: The means.
     """
 
-    shallow_layers: tuple[int, int]
-    deep_layers: tuple[int, int]
+    shallow_layers: range
+    deep_layers: range
     shallow: float
     deep: float
 
@@ -40,7 +40,7 @@ class ComparedThirds(Thirds):
 
     Args:
         low, high: 95% interval of ``deep - shallow`` over resampled layers of each third, its percentiles
-            moved outward as small samples need. The layers of a model are no independent draws: the interval
+            moved outward as small samples need. The layers of a model are not independent draws: it
             says how much the difference leans on single layers, not what another model would give.
     """
 
@@ -58,7 +58,7 @@ def thirds(values: ArrayLike, *, ends: bool = True) -> Thirds | None:
 
     A third is a third of all layers, rounded down, at each end. Without ``ends`` the first and the last layer
     are left out of their thirds: they do work of their own in nearly every model (out of the embedding,
-    towards the head), and a difference that rests on them alone is no trend with depth.
+    towards the head), and a difference that rests on them alone is not a trend with depth.
 
     Args:
         values: ``[layer]``; NaN where a layer has no value, which then does not count.
@@ -67,15 +67,10 @@ def thirds(values: ArrayLike, *, ends: bool = True) -> Thirds | None:
     values = np.asarray(values, dtype=np.float64)
     layers = len(values)
     size, first = layers // 3, 0 if ends else 1
-    shallow, deep = values[first:size], values[layers - size : layers - first]
-    if any(np.isnan(third).all() for third in (shallow, deep)):  # also of none
+    shallow, deep = range(first, size), range(layers - size, layers - first)
+    if any(np.isnan(values[third]).all() for third in (shallow, deep)):  # also of none
         return None
-    return Thirds(
-        (first, size - 1),
-        (layers - size, layers - 1 - first),
-        float(np.nanmean(shallow)),
-        float(np.nanmean(deep)),
-    )
+    return Thirds(shallow, deep, *(float(np.nanmean(values[third])) for third in (shallow, deep)))
 
 
 def compared_thirds(values: NDArray[np.float64], *, ends: bool = True) -> ComparedThirds | None:
@@ -83,7 +78,7 @@ def compared_thirds(values: NDArray[np.float64], *, ends: bool = True) -> Compar
     found = thirds(values, ends=ends)
     if found is None or len(values) < FEWEST_LAYERS or not np.isfinite(values).all():
         return None
-    shallow, deep = (values[first : last + 1] for first, last in (found.shallow_layers, found.deep_layers))
+    shallow, deep = values[found.shallow_layers], values[found.deep_layers]
     generator = np.random.default_rng(_SEED)
 
     def resampled(third: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,13 +86,11 @@ def compared_thirds(values: NDArray[np.float64], *, ends: bool = True) -> Compar
 
     tail = 100 * _tail(len(deep))
     low, high = np.percentile(resampled(deep) - resampled(shallow), [tail, 100 - tail])
-    return ComparedThirds(
-        found.shallow_layers, found.deep_layers, found.shallow, found.deep, float(low), float(high)
-    )
+    return ComparedThirds(**vars(found), low=float(low), high=float(high))
 
 
 def _tail(count: int) -> float:
-    """The share of resamples beyond each end of a 95% interval of the mean of so many values.
+    """The share of resamples beyond each end of a 95% interval of the mean of this many values.
 
     Plain percentiles (0.025) are far too narrow for a handful of values: of three, their "95%" interval
     misses every fifth true difference of normal values, this one every tenth, and of four or more values

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from depthprobe.declaring import Score
 from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.words import capital, counted, layers_named, spoken
@@ -22,10 +22,11 @@ from depthprobe.findings.words import capital, counted, layers_named, spoken
 # With fewer layers a rank correlation says nothing: of five, one order in sixty is perfect by chance.
 FEWEST_LAYERS = 6
 RESAMPLES = 2000
-# Of the layers that a proxy would remove, such a share is looked at.
+# The share of the layers that each proxy picks.
 PICKED_SHARE = 0.25
 _SEED = 0
 
+Floats = NDArray[np.float64]
 COLUMNS = (
     *("task", "metric", "proxy", "spearman", "spearman_low", "spearman_high"),
     *("kendall", "kendall_low", "kendall_high", "layers"),
@@ -61,22 +62,19 @@ class Trust:
 
     Args:
         correlations: The rank correlation of every proxy with the measured harm on every task, best first
-            within a task. Columns task, metric, proxy (its column in the table with one row a layer),
-            spearman, kendall (tau-b), each with low and high, and layers, how many went in. No row for what
-            has no correlation.
+            within a task: 1 if it orders the layers as the harm does, -1 if the wrong way round. Columns
+            task, metric, proxy (its column in the table with one row a layer), spearman, kendall (tau-b),
+            each with low and high, and layers, how many went in. No row where there is no correlation.
         picks: What each proxy would remove first, a quarter of the layers, against the cheapest by
             measurement. These are chosen by the very drops that they are judged by, which flatters them a
             little.
         sentences: On each task: which proxy would have picked which layers, and what removing them costs;
             then which proxies cannot be compared with it and why.
 
-    1 is a proxy that orders the layers exactly by what their removal costs, 0 one that says nothing, -1 one
-    that has them the wrong way round. Harm is the drop with its sign turned so that worse is larger.
-    Intervals are 95% percentile intervals over resampled layers (with replacement, 2000 times, the same for
-    all). They say how much a correlation leans on single layers. Layers of one model are no independent
-    draws, and the error of each measured drop is in them only as far as it shows in the drops: another sample
-    of items, or another model, may differ by more. A resample in which one of the two has only one value
-    could have any correlation, so it counts beyond both ends of an interval.
+    Intervals are 95% percentile intervals over resampled layers. They say how much a correlation leans on
+    single layers: layers are not independent draws, and another sample of items, or another model, may differ
+    by more. A resample in which one of the two has only one value could have any correlation, so it counts
+    beyond both ends of an interval.
     """
 
     correlations: pd.DataFrame
@@ -98,23 +96,22 @@ class Trust:
 
 
 def read_trust(by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Trust:
-    """Return how far each proxy orders the layers as the measured drops do.
-
-    Args:
-        by_layer: One row a layer, a column a proxy.
-        measured: The drops of each task.
-    """
-    rows: list[tuple[object, ...]] = []
-    picks: list[Picks] = []
-    sentences: list[str] = []
+    """Return how far each proxy, a column of ``by_layer``, orders the layers as the measured drops do."""
+    rows: list[tuple[Any, ...]] = []
+    picks, sentences = [], []
     for drops in measured:
-        of_task: list[Picks] = []
-        correlated: list[tuple[object, ...]] = []
+        correlated: list[tuple[Any, ...]] = []
+        of_task = []
         reasons: dict[str, list[str]] = {}
         for proxy, score in proxies().items():
             if proxy not in by_layer or proxy == f"drop_{drops.task}":
                 continue
-            layers, values, harm = _paired(by_layer[proxy].to_numpy(dtype="float64"), score, drops)
+            layers = drops.rows["layer"].to_numpy()
+            values = by_layer[proxy].to_numpy(dtype="float64")[layers]
+            known = np.isfinite(values)
+            layers, values, harm = layers[known], values[known], drops.harm[known]
+            if score.spared == "large":
+                values = -values
             # What is the same in every layer, or costs the same, has no order and picks none.
             reason = _why_not(values, harm)
             if reason:
@@ -122,23 +119,13 @@ def read_trust(by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Trust:
                 continue
             correlated.append((drops.task, drops.metric, proxy, *_correlation(values, harm), len(values)))
             of_task.append(_picks(proxy, drops.task, layers, values, harm))
-        rows += sorted(correlated, key=lambda row: -row[COLUMNS.index("spearman")])  # type: ignore[operator]
+        rows += sorted(correlated, key=lambda row: -row[COLUMNS.index("spearman")])
         picks += of_task
         sentences += [*_picks_named(drops, of_task), *_not_compared(drops.task, reasons)]
     return Trust(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(picks), tuple(sentences))
 
 
-def _paired(
-    values: NDArray[np.float64], score: Score, drops: Drops
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The layers of which proxy and harm are both known, and these two; a small value can be spared."""
-    layers = drops.rows["layer"].to_numpy()
-    values = values[layers] if score.spared == "small" else -values[layers]
-    known = np.isfinite(values)
-    return layers[known], values[known], drops.harm[known]
-
-
-def _why_not(values: NDArray[np.float64], harm: NDArray[np.float64]) -> str:
+def _why_not(values: Floats, harm: Floats) -> str:
     """Why a proxy and a harm have no rank correlation, as the end of a sentence; empty if they have one."""
     if len(values) < FEWEST_LAYERS:
         return f"only {counted(len(values), 'layer')} {'has' if len(values) == 1 else 'have'} both"
@@ -147,88 +134,69 @@ def _why_not(values: NDArray[np.float64], harm: NDArray[np.float64]) -> str:
     return "the measured drop is the same in every layer" if _constant(harm) else ""
 
 
-def _constant(values: NDArray[np.float64]) -> bool:
+def _constant(values: Floats) -> bool:
     """Whether the values are equal; rounding errors are no difference."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
-def _correlation(values: NDArray[np.float64], harm: NDArray[np.float64]) -> tuple[float, ...]:
-    """Spearman's rho, Kendall's tau-b, each with the ends of its interval."""
-    low, high = _intervals(values, harm)
-    rho, tau = (float(found[0]) for found in _correlations(values, harm, np.ones((1, len(values)))))
-    return rho, low[0], high[0], tau, low[1], high[1]
+def _correlation(values: Floats, harm: Floats) -> tuple[float, ...]:
+    """Spearman's rho and Kendall's tau-b, each with the ends of its interval."""
+    once = _correlations(values, harm, np.ones((1, len(values))))
+    (low, high), both = _intervals(values, harm), [float(found[0]) for found in once]
+    return tuple(number for each in zip(both, low, high, strict=True) for number in each)
 
 
-def _intervals(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """The ends of the intervals of Spearman's rho and Kendall's tau-b: two lists of two."""
+def _intervals(x: Floats, y: Floats) -> tuple[list[float], list[float]]:
+    """The lower ends of the intervals of Spearman's rho and Kendall's tau-b, and the upper ones."""
     found = _correlations(x, y, _resampled(len(x)))
-    low, high = ([np.nan_to_num(values, nan=unknown) for values in found] for unknown in (-1.0, 1.0))
-    return [float(np.percentile(values, 2.5)) for values in low], [
-        float(np.percentile(values, 97.5)) for values in high
-    ]
+    low, high = (
+        [float(np.percentile(np.nan_to_num(values, nan=unknown), percent)) for values in found]
+        for unknown, percent in ((-1.0, 2.5), (1.0, 97.5))
+    )
+    return low, high
 
 
 @cache
-def _resampled(count: int) -> NDArray[np.float64]:
-    """[draw, layer] how often each of so many layers is in each draw; the same draws for every pair."""
+def _resampled(count: int) -> Floats:
+    """[draw, layer] how often each of ``count`` layers is in each draw; the same draws for every pair."""
     chosen = np.random.default_rng(_SEED).integers(0, count, (RESAMPLES, count))
     drawn = np.zeros((RESAMPLES, count))
     np.add.at(drawn, (np.arange(RESAMPLES)[:, None], chosen), 1.0)
     return drawn
 
 
-def _correlations(
-    x: NDArray[np.float64], y: NDArray[np.float64], drawn: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Spearman's rho and Kendall's tau-b of every draw; NaN where one of the two has only one value.
+def _correlations(x: Floats, y: Floats, drawn: Floats) -> tuple[Floats, Floats]:
+    """[draw] Spearman's rho and Kendall's tau-b; NaN where one of the two has only one value.
 
     Not by scipy, whose functions take one draw at a time. From how often each layer was drawn the ranks in a
     draw are a product with the order of all pairs, and tau is a quadratic form in it.
-
-    Args:
-        x, y: [layer] the two.
-        drawn: [draw, layer] how often each layer is in a draw.
     """
     signs = [np.sign(values[:, None] - values[None, :]) for values in (x, y)]
     # A layer's rank is how many are below it and half of those that equal it, itself included; and a half.
-    x_ranks, y_ranks = (drawn @ (0.5 - 0.5 * sign) for sign in signs)
-    rho = _pearson(x_ranks, y_ranks, drawn)
-    agree, x_pairs, y_pairs = (
-        ((drawn @ pairs) * drawn).sum(axis=1) for pairs in (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
-    )
-    norm = np.sqrt(x_pairs * y_pairs)
-    return rho, np.divide(agree, norm, out=np.full(len(drawn), np.nan), where=norm > 0)
+    ranks = [drawn @ (0.5 - 0.5 * sign) for sign in signs]
+    total = drawn.sum(axis=1, keepdims=True)
+    x, y = (values - (drawn * values).sum(axis=1, keepdims=True) / total for values in ranks)
+    rho = _normed(*((drawn * product).sum(axis=1) for product in (x * y, x * x, y * y)))
+    pairs = (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
+    return rho, _normed(*(((drawn @ each) * drawn).sum(axis=1) for each in pairs))
 
 
-def _pearson(
-    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Weighted correlation of Pearson row by row; NaN where a row has only one value."""
-    total = weights.sum(axis=1, keepdims=True)
-    x, y = (values - (weights * values).sum(axis=1, keepdims=True) / total for values in (x, y))
-    both, of_x, of_y = ((weights * product).sum(axis=1) for product in (x * y, x * x, y * y))
+def _normed(both: Floats, of_x: Floats, of_y: Floats) -> Floats:
     norm = np.sqrt(of_x * of_y)
-    return np.divide(both, norm, out=np.full(len(x), np.nan), where=norm > 0)
+    return np.divide(both, norm, out=np.full(len(norm), np.nan), where=norm > 0)
 
 
-def _picks(
-    proxy: str,
-    task: str,
-    layers: NDArray[np.int64],
-    values: NDArray[np.float64],
-    harm: NDArray[np.float64],
-) -> Picks:
+def _picks(proxy: str, task: str, layers: NDArray[np.int64], values: Floats, harm: Floats) -> Picks:
     count = max(1, round(PICKED_SHARE * len(layers)))
-    picked = np.argsort(values, kind="stable")[:count]
-    best = np.argsort(harm, kind="stable")[:count]
+    picked, best = (np.argsort(order, kind="stable")[:count] for order in (values, harm))
     return Picks(
         proxy,
         task,
-        tuple(sorted(layers[picked].tolist())),
-        float(harm[picked].mean()),
-        tuple(sorted(layers[best].tolist())),
-        float(harm[best].mean()),
-        float(harm.mean()),
+        layers=tuple(sorted(layers[picked].tolist())),
+        cost=float(harm[picked].mean()),
+        best=tuple(sorted(layers[best].tolist())),
+        best_cost=float(harm[best].mean()),
+        mean_cost=float(harm.mean()),
     )
 
 
@@ -236,11 +204,7 @@ def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
     """Which layers each proxy would remove, and what that costs on a task."""
     if not picks:
         return []
-    first, words = picks[0], proxies()
-
-    def harm(value: float) -> str:
-        return spoken(value, drops.decimals)
-
+    first, words, harm = picks[0], proxies(), partial(spoken, decimals=drops.decimals)
     costs = "; ".join(
         f"{words[pick.proxy].words} would remove {layers_named(pick.layers)}, {harm(pick.cost)} each"
         for pick in picks
@@ -254,7 +218,7 @@ def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
 
 
 def _not_compared(task: str, reasons: dict[str, list[str]]) -> list[str]:
-    """Which proxies have no rank correlation with a task's drops, and why: a sentence a reason."""
+    """Which proxies have no rank correlation with a task's drops, and why: a sentence for each reason."""
     return [
         f"{task}: no rank correlation with {', '.join(words)}, as {reason}"
         f"{f' ({FEWEST_LAYERS} are needed)' if reason.startswith('only') else ''}."

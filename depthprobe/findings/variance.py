@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
-from depthprobe.findings.checks import check_profile, check_table, check_whole
+from depthprobe.findings.checks import check_table
 from depthprobe.findings.growth import EXPONENTIAL, FEWEST_LAYERS, LINEAR, UNSTEADY, Fit, Growth, growth_of
 from depthprobe.findings.words import layers_named, significant, spoken
 
@@ -21,13 +21,13 @@ INFLUENCE_STEM, INFLUENCE = "influence", "block influences"
 STREAM = "stream"
 BRANCHES = {"attention": "attention", "feedforward": "feed-forward"}
 
-_NUMBERS = ("variance", "rms", "tokens")
+_KEYS, _NUMBERS = ("point", "layer"), ("variance", "rms", "tokens")
 _INFLUENCE_NUMBERS = ("layer", "block_influence", "contribution_ratio")
 # A fit whose typical error is larger describes little.
 _POOR = 0.5
 # Of growth by less than this factor it does not matter where it happens.
 _MARKED = 1.5
-# More layers than these are told as ranges.
+# More layers than these are named as ranges.
 _MOST_LISTED = 9
 
 
@@ -40,7 +40,7 @@ class Variances:
         branches: By branch [layer] the variance of what it adds; NaN where that is not known.
         tokens: How many tokens were averaged over.
         growth: How the output variance grows from x^1 to x^L, if there is something to fit.
-        influence: Layer, block_influence and contribution_ratio, a row a layer; None if not measured.
+        influence: Layer, block_influence and contribution_ratio, a row for each layer; None if not measured.
         without_branches: Why what attention and feed-forward add is not known, with the layers.
     """
 
@@ -72,27 +72,16 @@ class Variances:
 def read(
     tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any] | None = None, layers: int | None = None
 ) -> Variances:
-    """Return the variances in a table, and the influences in another one if there is one.
+    """Return what the tables ``variance`` and, if it is there, ``influence`` say.
 
-    Args:
-        tables: ``variance`` with the columns layer, point, variance, rms, tokens; ``influence`` with layer,
-            block_influence, contribution_ratio.
-        facts: As a run's; ``without_branches`` counts.
-        layers: The table tells of all boundaries.
-
-    Raises:
-        RunError: if columns or rows are missing, a number is NaN, infinite or negative, a point is unknown or
-            stands there twice, the stream lacks a boundary, or the influences are of other layers.
+    Arguments and errors as :func:`of_runs.findings_in`. Of the facts ``without_branches`` counts.
     """
     _check(tables[STEM])
-    rows = tables[STEM].sort_values("layer", kind="stable")
-    stream = rows[rows["point"] == STREAM]
-    branches = {}
-    for branch in BRANCHES:
-        mine = rows[rows["point"] == branch]
-        if len(mine):
-            branches[branch] = np.full(len(stream) - 1, np.nan)
-            branches[branch][mine["layer"]] = mine["variance"]
+    points = dict(list(tables[STEM].sort_values("layer").groupby("point")))
+    stream = points[STREAM]
+    branches = {branch: np.full(len(stream) - 1, np.nan) for branch in BRANCHES if branch in points}
+    for branch, values in branches.items():
+        values[points[branch]["layer"]] = points[branch]["variance"]
     values, rms = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
     influence = tables.get(INFLUENCE_STEM)
     return Variances(
@@ -107,25 +96,22 @@ def read(
 
 
 def growth_by_layer(table: pd.DataFrame) -> pd.Series:
-    """Return by layer the logarithm of the variance of x^{l+1} over that of x^l; NaN where one is 0.
-
-    Args:
-        table: Columns layer, point, variance, with the stream at every boundary.
-    """
+    """Return by layer the logarithm of the variance of x^{l+1} over that of x^l; NaN where one is 0."""
     stream = table[table["point"] == STREAM].set_index("layer")["variance"].sort_index()
     logs = np.log(stream.where(stream > 0).to_numpy(dtype="float64"))
     return pd.Series(np.diff(logs), index=stream.index[:-1])
 
 
 def _check(frame: pd.DataFrame) -> None:
-    check_profile(frame, WHAT, "point", _NUMBERS, _NUMBERS)
+    check_table(frame, WHAT, (*_KEYS, *_NUMBERS), _NUMBERS, keys=_KEYS, signed=False)
     unknown = frame.loc[~frame["point"].isin([STREAM, *BRANCHES]), "point"]
     if len(unknown):
         raise RunError(f"The table of {WHAT} has the point {unknown.iloc[0]!r}.")
     stream = frame.loc[frame["point"] == STREAM, "layer"]
-    check_whole(stream, WHAT, "the stream at boundary")
-    if len(stream) < 2:
-        raise RunError(f"The table of {WHAT} lacks the stream at boundary 1.")
+    # There is one behind each layer, and one before the first.
+    missing = set(range(max(2, len(stream)))) - set(stream)
+    if missing:
+        raise RunError(f"The table of {WHAT} lacks the stream at boundary {min(missing)}.")
     if not frame.loc[frame["point"] != STREAM, "layer"].between(0, len(stream) - 2).all():
         raise RunError(f"The table of {WHAT} has a branch of a layer that is not there.")
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from depthprobe.catalogue import ANGULAR, PRUNE_SWEEP, VARIANCE
 from depthprobe.findings.drops import CALIBRATION, Drops
@@ -21,19 +20,11 @@ def verdict(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> 
 
     How many layers can go one at a time without a detectable drop; where the model is quiet; whether the deep
     third does less than the shallow one; how the stream grows; what all this leaves open.
-
-    Args:
-        study: The runs.
-        by_layer: One row a layer.
-        measured: The drops of single layers on each task.
     """
-    said: list[str] = []
-    losses = 0  # one is told: sweeps of other tasks have the same
-    for sweep in study.swept:
-        for drops in sweep.tasks:
-            losses += drops.task == CALIBRATION
-            if drops.task != CALIBRATION or losses == 1:
-                said.append(drops.reading)
+    swept = [drops for sweep in study.swept for drops in sweep.tasks]
+    # One calibration loss is enough: sweeps of other tasks have the same.
+    loss = next((drops for drops in swept if drops.task == CALIBRATION), None)
+    said = [drops.reading for drops in swept if drops.task != CALIBRATION or drops is loss]
     found = study.found
     said += found[ANGULAR.name].sentences if ANGULAR.name in found else []
     said += _pattern(study.layers, by_layer, measured)
@@ -47,25 +38,28 @@ def _pattern(layers: int, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> 
     """Whether the curse of depth shows: deep layers turn the stream less, and cost less to remove."""
     if layers < FEWEST_LAYERS:
         return [f"With {layers} layers, deep and shallow thirds are too small to be compared."]
-    said: list[str] = []
-    signs: dict[str, int | None] = {}
+    compared = {}
     if "angular_distance" in by_layer:
         values = by_layer["angular_distance"].to_numpy(dtype="float64")
-        found = [compared_thirds(values, ends=ends) for ends in (True, False)]
-        said += _compared("angular distance across one layer", found)
-        signs["angular distance"] = _sign(found)
+        compared["angular distance"] = ("angular distance across one layer", values)
     for drops in measured:
-        harm = _harm_by_layer(layers, drops)
-        found = [None] if harm is None else [compared_thirds(harm, ends=ends) for ends in (True, False)]
-        said += _compared(f"harm of removing one layer ({drops.task}, {drops.words})", found)
-        what = "calibration loss" if drops.task == CALIBRATION else drops.task
-        signs[f"measured harm on {what}"] = _sign(found)
-    if not said:
-        return []
-    return [f"The curse-of-depth pattern {_shown(signs)}.", *said]
+        name = f"measured harm on {'calibration loss' if drops.task == CALIBRATION else drops.task}"
+        words = f"harm of removing one layer ({drops.task}, {drops.words})"
+        # A sweep of some layers has no thirds.
+        compared[name] = (words, drops.harm if len(drops.rows) == layers else np.full(layers, np.nan))
+    said, signs = [], {}
+    for name, (words, values) in compared.items():
+        both = [compared_thirds(values, ends=ends) for ends in (True, False)]
+        found = [one for one in both if one is not None]
+        if found:
+            told = "; without the first and the last layer, ".join(map(_third_against_third, found))
+            said.append(f"Mean {words}: {told}.")
+            # One that only shows with the end layers, or without them, is not clear.
+            signs[name] = found[0].sign if len({one.sign for one in found}) == 1 else 0
+    return [f"The curse-of-depth pattern {_shown(signs)}.", *said] if said else []
 
 
-def _shown(signs: dict[str, int | None]) -> str:
+def _shown(signs: dict[str, int]) -> str:
     """How far the pattern shows, by the sign of every measure: -1 where the deep third does less."""
     by_sign = {side: [measure for measure, sign in signs.items() if sign == side] for side in (-1, 0, 1)}
     less, unclear, more = (", ".join(by_sign[side]) for side in (-1, 0, 1))
@@ -82,29 +76,13 @@ def _shown(signs: dict[str, int | None]) -> str:
     return "is not decided by these runs"
 
 
-def _harm_by_layer(layers: int, drops: Drops) -> NDArray[np.float64] | None:
-    """How much worse each layer's removal makes a task, ``[layer]``; None where layers are missing."""
-    if list(drops.rows["layer"]) != list(range(layers)):
-        return None
-    return drops.harm
-
-
-def _compared(what: str, found: list[ComparedThirds | None]) -> list[str]:
-    """A sentence on a quantity's thirds, with the end layers and without."""
-    told = [_third_against_third(one) for one in found if one is not None]
-    return [f"Mean {what}: {'; without the first and the last layer, '.join(told)}."] if told else []
-
-
 def _third_against_third(found: ComparedThirds) -> str:
     deep, shallow = (
-        f"{significant(value)} over {layers_named(range(first, last + 1))}"
-        for value, (first, last) in (
-            (found.deep, found.deep_layers),
-            (found.shallow, found.shallow_layers),
-        )
+        f"{significant(value)} over {layers_named(layers)}"
+        for value, layers in ((found.deep, found.deep_layers), (found.shallow, found.shallow_layers))
     )
     low, high = significant(found.low), significant(found.high)
-    few = found.shallow_layers[0] > 0 and found.deep_layers[1] - found.deep_layers[0] < 4
+    few = found.shallow_layers.start > 0 and len(found.deep_layers) < 5
     rough = ", rough with so few layers" if few else ""
     return (
         f"{deep} against {shallow}, difference {significant(found.difference)} "
@@ -112,26 +90,17 @@ def _third_against_third(found: ComparedThirds) -> str:
     )
 
 
-def _sign(found: list[ComparedThirds | None]) -> int | None:
-    """The sign on which both ways of counting agree, 0 where they do not, None where nothing is known."""
-    signs = {one.sign for one in found if one is not None}
-    return None if not signs else signs.pop() if len(signs) == 1 else 0
-
-
 def _limits(study: Study) -> list[str]:
     """What the numbers at hand cannot say."""
     said = []
     if study.sweeps:
-        single = all(sweep.block == 1 for sweep in study.swept)
-        what = "one layer" if single else "one block"
-        said.append(
+        what = "one layer" if all(sweep.block == 1 for sweep in study.swept) else "one block"
+        said += [
             f"Each drop is of {what} removed from the whole model, without fine-tuning: drops do not add up, "
-            "and what several removals cost together must be measured."
-        )
-        said.append(
+            "and what several removals cost together must be measured.",
             "A layer without a detectable drop on these tasks may matter for others, for longer texts or for "
-            "generation."
-        )
+            "generation.",
+        ]
     if ANGULAR.name in study.runs or VARIANCE.name in study.runs:
         said.append(
             "Distances, influences and variances say how much a layer changes the stream, not whether the "

@@ -16,12 +16,12 @@ def spoken(value: float, decimals: int, *, signed: bool = False) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number with so many digits that count: ``0.0312``, ``12.3``, ``1,234``, ``1.23e-05``."""
+    """Return a number with ``digits`` significant digits: ``0.0312``, ``12.3``, ``1,234``, ``1.23e-05``."""
     return _written(value, digits, _SMALLEST_PLAIN)
 
 
 def aligned(values: Sequence[float | None], digits: int = 3, width: int = 9) -> list[str]:
-    """A column of equally long texts: numbers with so many digits that count, their points below each other.
+    """Return equally long texts: numbers with ``digits`` significant digits, their points aligned.
 
     A dash stands for None. Where a column would be wider than ``width``, its smallest numbers are written in
     powers of ten, or all are.
@@ -38,7 +38,7 @@ def aligned(values: Sequence[float | None], digits: int = 3, width: int = 9) -> 
 
 
 def _written(value: float, digits: int, least: float, kept: int | None = None) -> str:
-    """A number with so many digits that count; in powers of ten, with ``kept`` digits, if small or huge."""
+    """A number with ``digits`` significant digits; in powers of ten, with ``kept``, if small or huge."""
     if value == 0:
         return "0"
     text = f"{value:.{digits - 1}e}"

@@ -109,7 +109,7 @@ def test_the_combined_interval_leaves_out_zero_just_where_p_is_below_5_percent(d
         ({"tokens_compared": "all"}, "tokens compared not recorded and all"),
         (
             {"text": compared_runs.TEXT | {"seq_len": 32, "sha256": 16 * "e370"}, "tokens": "u"},
-            "tokens a sample 64 and 32; hash of the text not recorded and e370e370e370[.]$",
+            "tokens in a sample 64 and 32; hash of the text not recorded and e370e370e370[.]$",
         ),
     ],
 )
@@ -117,7 +117,7 @@ def test_runs_of_other_data_or_options_are_refused(tmp_path, save_run, changed, 
     runs = [save_run("a/one", "angular"), save_run("b/two", "angular", **changed)]
     with pytest.raises(RunError) as caught:
         side_by_side(tmp_path, runs)
-    told = f"a/one and b/two were not measured alike by angular: .*{message}"
+    told = f"The angular runs of a/one and b/two differ: .*{message}"
     assert re.search(told, caught.value.problem)
     assert not (tmp_path / "out").exists()
 
@@ -130,15 +130,16 @@ def test_other_tokens_of_the_same_text_are_told_and_not_refused(tmp_path, save_r
     news = []
     compare(subjects, PROBES, output=tmp_path / "out", say=news.append)
     # Once for all probes, and without numbers that are the same.
-    assert news == ["b/two and a/one cut the same text into other tokens."]
+    split = "b/two and a/one split the same text into different tokens"
+    assert news == [f"{split}."]
     data = subjects[1].runs["variance"].manifest["data"]
     data["tokens"] = 1500
     compare(subjects, PROBES, output=tmp_path / "out", name="some", say=news.append)
-    assert news[1:] == [
-        "b/two and a/one cut the same text into other tokens (1,500 tokens and 512 tokens for variance)."
-    ]
+    assert news[1:] == [f"{split} (1,500 tokens and 512 tokens for variance)."]
     compare(subjects, ["variance"], output=tmp_path / "out", name="one", say=news.append)
-    assert news[2:] == ["b/two and a/one cut the same text into other tokens (1,500 tokens and 512 tokens)."]
+    assert news[2:] == [
+        "b/two and a/one split the same text into different tokens (1,500 tokens and 512 tokens)."
+    ]
 
 
 def test_a_directory_of_runs_gives_every_probe_that_all_share(tmp_path, save_run):
@@ -187,7 +188,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, save_run):
         with pytest.raises(DepthprobeError) as caught:
             probes_to_compare(find_subjects(arguments, None), None)
         assert re.search(message, caught.value.problem) and caught.value.hint
-    with pytest.raises(OptionError, match="--probe is foo"):
+    with pytest.raises(OptionError, match="--probe must be one or more of angular, .*, got foo"):
         probes_to_compare(find_subjects([run, "org/model"], None), ["foo"])
 
 

@@ -13,8 +13,8 @@ def test_means_are_those_of_the_two_ends_and_the_interval_holds_the_difference(v
     found = compared_thirds(values)
     assert found.shallow == pytest.approx(values[:size].mean(), abs=1e-12)
     assert found.deep == pytest.approx(values[-size:].mean(), abs=1e-12)
-    assert found.shallow_layers == (0, size - 1)
-    assert found.deep_layers == (len(values) - size, len(values) - 1)
+    assert found.shallow_layers == range(size)
+    assert found.deep_layers == range(len(values) - size, len(values))
     assert found.low - 1e-9 <= found.difference <= found.high + 1e-9
     assert compared_thirds(values[::-1].copy()).difference == pytest.approx(-found.difference, abs=1e-12)
 
@@ -24,8 +24,8 @@ def test_without_the_ends_the_first_and_the_last_layer_do_not_count():
     spoilt = values.copy()
     spoilt[[0, -1]] = 1e6
     assert compared_thirds(spoilt, ends=False) == compared_thirds(values, ends=False)
-    assert compared_thirds(values, ends=False).shallow_layers == (1, 3)
-    assert compared_thirds(values, ends=False).deep_layers == (8, 10)
+    assert compared_thirds(values, ends=False).shallow_layers == range(1, 4)
+    assert compared_thirds(values, ends=False).deep_layers == range(8, 11)
 
 
 def test_the_interval_is_about_that_of_the_normal_approximation():
@@ -54,7 +54,7 @@ def test_few_layers_or_gaps_have_no_interval():
 def test_thirds_are_the_means_of_the_layers_with_a_value_at_both_ends():
     found = thirds([1, 2, 5, 5, 5, 3, 7])
     assert (found.shallow, found.deep, found.difference) == (1.5, 5.0, 3.5)
-    assert (found.shallow_layers, found.deep_layers) == ((0, 1), (5, 6))
+    assert (found.shallow_layers, found.deep_layers) == (range(2), range(5, 7))
     with_a_gap = thirds([1, 2, 5, 5, 5, 3, float("nan")])
     assert (with_a_gap.shallow, with_a_gap.deep) == (1.5, 3.0)
     assert thirds([1, 2]) is None and thirds([1, 2, float("nan")]) is None

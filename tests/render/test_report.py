@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from depthprobe.errors import OptionError, RunError
-from depthprobe.findings import angular, checks, drops, variance
+from depthprobe.findings import angular, drops, gradnorm, variance
 from depthprobe.findings.study import read_study
 from depthprobe.render.charts.kit import encoding
 from depthprobe.render.report.write import write_report
@@ -382,13 +382,13 @@ def test_each_table_of_a_run_is_looked_through_once_for_a_whole_report(tmp_path,
     def counting(module):
         check = module.check_table
 
-        def check_and_count(frame, what, *columns):
+        def check_and_count(frame, what, *columns, **form):
             looked_through.append(what)
-            return check(frame, what, *columns)
+            return check(frame, what, *columns, **form)
 
         monkeypatch.setattr(module, "check_table", check_and_count)
 
-    for module in (checks, angular, drops, variance):
+    for module in (angular, drops, gradnorm, variance):
         counting(module)
     write_report(read_study([GALLERY]), tmp_path / "report")
     tables = ["angular distances", "block influences", "drops", "gradient norms", "variances"]

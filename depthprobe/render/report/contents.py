@@ -25,9 +25,9 @@ class Section:
     Args:
         anchor: Its id on the page.
         heading: A few words.
-        sentences: Sentences, a bullet each.
+        sentences: Its text, one bullet for each.
         tables, figures, snippets: What follows.
-        runs: What is known of every run: its name, then what and how it was measured.
+        runs: What is known of every run: its name, then what was measured and how.
     """
 
     anchor: str
@@ -52,7 +52,7 @@ class Report:
         findings: What its runs say.
         subtitle: The model in a sentence: commit, layers, precision.
         sections: In the order of the page; none of them empty.
-        snippets: All lists to be copied, those too that no section shows.
+        snippets: All lists to copy, including those that no section shows.
     """
 
     findings: Findings
@@ -72,11 +72,11 @@ class Report:
 
 
 def report_of(findings: Findings) -> Report:
-    """Return the report of what a model's runs say; no figure is drawn yet, all are laid out."""
+    """Return the report of what a model's runs say; its figures are not drawn yet."""
     study, trust, snippets = findings.study, findings.trust, snippets_of(findings)
     sections = [
         Section("verdict", "Verdict", findings.verdict, figures=overview_figures(findings)),
-        Section("figures", "Figures", figures=list(run_figures(findings))),
+        Section("figures", "Figures", figures=run_figures(findings)),
         Section(
             "trust",
             "How far the cheap measurements can be trusted",
@@ -112,12 +112,8 @@ def provenance(run: Run) -> dict[str, str]:
         "tasks": task_words(run),
         "text": data_words(run),
         "hash of the tokens": data.get("tokens_sha256"),
-        "command": " ".join(
-            shlex.quote(_without_directories(str(part))) for part in manifest.get("command") or []
-        ),
-        "versions": ", ".join(
-            f"{name} {version}" for name, version in (manifest.get("versions") or {}).items()
-        ),
+        "command": shlex.join(_without_directories(str(part)) for part in manifest.get("command") or []),
+        "versions": ", ".join(map(" ".join, (manifest.get("versions") or {}).items())),
         "time": f"{manifest['elapsed_s']:,.1f} s" if manifest.get("elapsed_s") is not None else None,
         "tables": ", ".join(
             f"{entry.get('name')} (sha256 {str(entry.get('sha256'))[:12]})"

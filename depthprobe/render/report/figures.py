@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
-from depthprobe.findings.captions import caption, task_words
+from depthprobe.findings.captions import task_words
 from depthprobe.findings.drops import ALPHA, SweepFindings
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.layer_rows import LayerRows
@@ -19,6 +20,7 @@ from depthprobe.render.charts.figures import figure_of
 from depthprobe.render.charts.overview import draw_overview
 from depthprobe.render.charts.trust import draw_trust_scatter
 from depthprobe.render.report.names import unique_names
+from depthprobe.results.runs import Run
 
 
 @dataclass(frozen=True)
@@ -44,70 +46,60 @@ _ROWS = (
 )
 
 
-def run_figures(findings: Findings) -> Iterator[ReportFigure]:
-    """Yield the figures of single runs, in the order of the page."""
+def run_figures(findings: Findings) -> list[ReportFigure]:
+    """Return the figures of single runs, in the order of the page."""
     study = findings.study
-    runs, found = study.runs, study.found
-    if ANGULAR.name in runs:
-        run, says = runs[ANGULAR.name], found[ANGULAR.name]
+
+    def figure(
+        name: str, heading: str, what: str, run: Run, says: Any, rescaled: str = "nothing", **options: str
+    ) -> ReportFigure:
+        shown = study.caption(what, run, rescaled=rescaled)
+        return ReportFigure(name, heading, shown, partial(figure_of, run, findings=says, **options))
+
+    figures = []
+    if ANGULAR.name in study.runs:
+        run, says = study.runs[ANGULAR.name], study.found[ANGULAR.name]
         what = (
             "Angular distance between the residual stream before layer l and behind layer l+n-1 (arccos of "
             "the cosine over pi; 0: same direction, 0.5: right angle), mean over samples; dots: the smallest "
             "distance at each block size n. Layers are 0-based."
         )
-        shown = caption(what, [run], rescaled="nothing")
-        yield ReportFigure("angular", "Angular distance", shown, partial(figure_of, run, findings=says))
-        yield ReportFigure(
-            "angular-row",
-            "Angular distance, rescaled row by row",
-            caption(what, [run], rescaled=_ROWS),
-            partial(figure_of, run, normalize="row", findings=says),
-        )
-        shown = (
+        heading = "Angular distance, rescaled row by row"
+        figures.append(figure("angular", "Angular distance", what, run, says))
+        figures.append(figure("angular-row", heading, what, run, says, _ROWS, normalize="row"))
+        what = (
             "Above, the angular distance across the best block of each size n (the n consecutive layers with "
             "the smallest distance) and the median over all blocks of that size; below, the layers of the "
             "best block, 0-based. The whole model is left out."
         )
-        yield ReportFigure(
-            "best-blocks",
-            "Best block of each size",
-            caption(shown, [run], rescaled="nothing"),
-            partial(draw_best_blocks, says, title=study.model),
-        )
+        shown = study.caption(what, run, rescaled="nothing")
+        draw = partial(draw_best_blocks, says, title=study.model)
+        figures.append(ReportFigure("best-blocks", "Best block of each size", shown, draw))
     names = unique_names(f"drops-{'-'.join(sweep.names[:3])}" for sweep in study.swept)
+    names = ["drops"] if len(names) == 1 else names
     for run, sweep, name in zip(study.sweeps, study.swept, names, strict=True):
         tasks = task_words(run).partition(";")[0]
-        yield ReportFigure(
-            "drops" if len(names) == 1 else name,
-            f"Measured drops: {tasks}" if tasks else "Measured drops",
-            caption(_drops_shown(sweep), [run], rescaled="nothing"),
-            partial(figure_of, run, findings=sweep),
-        )
-    if GRADNORM.name in runs:
-        run, says = runs[GRADNORM.name], found[GRADNORM.name]
+        heading = f"Measured drops: {tasks}" if tasks else "Measured drops"
+        figures.append(figure(name, heading, _drops_shown(sweep), run, sweep))
+    if GRADNORM.name in study.runs:
+        run, says = study.runs[GRADNORM.name], study.found[GRADNORM.name]
         what = (
             f"Gradient norm of every layer: L2 norm over a block's parameters of the {says.quantity}; whole "
             "blocks and their parts. Layers are 0-based."
         )
-        shown = caption(what, [run], rescaled="nothing")
-        yield ReportFigure("gradnorm", "Gradient norms", shown, partial(figure_of, run, findings=says))
-    if VARIANCE.name in runs:
-        run, says = runs[VARIANCE.name], found[VARIANCE.name]
+        figures.append(figure("gradnorm", "Gradient norms", what, run, says))
+    if VARIANCE.name in study.runs:
+        run, says = study.runs[VARIANCE.name], study.found[VARIANCE.name]
         what = (
-            f"The residual stream at every boundary x^0 to x^{study.layers}: "
-            f"{says.quantity}; and of what each branch adds to it. Fits "
-            "are least squares of log variance over x^1 and later."
+            f"The residual stream at every boundary x^0 to x^{study.layers}: {says.quantity}; and of what "
+            "each branch adds to it. Fits are least squares of log variance over x^1 and later."
         )
-        shown = caption(what, [run], rescaled="nothing")
-        yield ReportFigure(
-            "variance", "Variance of the stream", shown, partial(figure_of, run, findings=says)
-        )
-    for probe, says in found.items():
+        figures.append(figure("variance", "Variance of the stream", what, run, says))
+    for probe, says in study.found.items():
         if isinstance(says, LayerRows):
-            shown = caption(f"{says.meaning} Layers are 0-based.", [runs[probe]], rescaled="nothing")
-            yield ReportFigure(
-                says.probe.stem, capital(says.words), shown, partial(figure_of, runs[probe], findings=says)
-            )
+            what, run = f"{says.meaning} Layers are 0-based.", study.runs[probe]
+            figures.append(figure(says.probe.stem, capital(says.words), what, run, says))
+    return figures
 
 
 def overview_figures(findings: Findings) -> list[ReportFigure]:
@@ -126,7 +118,7 @@ def overview_figures(findings: Findings) -> list[ReportFigure]:
             "Drops are of one layer removed at a time, without fine-tuning, against the whole model; "
             f"downward is worse. Lines: paired 95% intervals; filled: detectable (Holm-adjusted p < {ALPHA})."
         )
-    shown = caption(" ".join(said), study.all_runs, rescaled="nothing")
+    shown = study.caption(" ".join(said), rescaled="nothing")
     draw = partial(draw_overview, findings, title=study.model)
     return [ReportFigure("overview", "All quantities by layer", shown, draw)]
 
@@ -149,7 +141,7 @@ def trust_figures(findings: Findings) -> list[ReportFigure]:
             f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
             "intervals."
         )
-        shown = caption(what, findings.study.all_runs, rescaled="nothing")
+        shown = findings.study.caption(what, rescaled="nothing")
         draw = partial(draw_trust_scatter, findings, task, title=findings.model)
         figures.append(ReportFigure(name, f"{heading}: {plain(task)}", shown, draw))
     return figures

@@ -4,10 +4,8 @@ They compile in a document whose preamble is ``\documentclass{article}`` and ``\
 fit its lines of 345 points: heads are broken, then type is made smaller, then columns move to a table below.
 So do rows that would not fit its 550 points of height.
 
-pandas' ``Styler.to_latex`` does not do this. Its longtable breaks rows over pages, but not columns, and does
-not stand in a text of two columns: of the 12 tables of a report on 80 layers and five tasks 10 would be too
-wide, one by 2,200 points. And it leaves the minus sign, < > and | as they are, for which the fonts that LaTeX
-begins with have other signs or none.
+pandas' ``Styler.to_latex`` does not do this: its longtable breaks rows over pages, but not columns, and it
+leaves the minus sign, < > and | as they are, for which LaTeX's default fonts have other signs or none.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ _ROOM_PT = 330.0
 # Its height, less heads and rules.
 _HEIGHT_PT = 490.0
 _UNBROKEN = 1000
-# A name of a task with more characters is broken; the mark for where is none that a text can hold.
+# Longer names of tasks are broken; no text can hold the mark for where.
 _LONG, _BREAK = 12, "\x00 "
 # Most characters are about as wide as a digit; these are not.
 _NARROW, _WIDE = frozenset(" !'(),-./:;I[]fijlrst|"), frozenset("%+<=>@ABCDGHKMNOQRUVWXYmw_~\N{MINUS SIGN}")
@@ -85,7 +83,7 @@ def latex_table(
     Args:
         heads: The heads of the columns.
         rows: Their cells as text.
-        numeric: By column, whether it holds numbers.
+        numeric: Of each column, whether it holds numbers.
         caption: What a paper has to say of the table.
     """
 
@@ -94,7 +92,13 @@ def latex_table(
         return [_Column(*column, setting) for column in zip(heads, cells, numeric, strict=True)]
 
     setting = next((one for one in _SETTINGS if _width(set_in(one)) <= _ROOM_PT), None)
-    setting = setting or min(_OF_SEVERAL, key=lambda one: _badness(_parts(set_in(one))))
+    if setting is None:
+        several = {one: _parts(set_in(one)) for one in _OF_SEVERAL}
+        # As few as possible that are too wide, then as few as possible.
+        setting = min(
+            several,
+            key=lambda one: (sum(_width(part) > _ROOM_PT for part in several[one]), len(several[one])),
+        )
     tables = [
         _tabular(part, numbers)
         for part in _parts(set_in(setting))
@@ -111,11 +115,6 @@ def latex_table(
 def _width(columns: Sequence[_Column]) -> float:
     """About how wide a table is in points."""
     return sum(column.width for column in columns)
-
-
-def _badness(parts: Sequence[Sequence[_Column]]) -> tuple[int, int]:
-    """How many tables are too wide, then how many there are."""
-    return sum(_width(part) > _ROOM_PT for part in parts), len(parts)
 
 
 def _pages(columns: Sequence[_Column], rows: int, line: float) -> list[range]:
@@ -149,23 +148,16 @@ def _parts(columns: Sequence[_Column]) -> list[list[_Column]]:
 
 
 def _tabular(columns: Sequence[_Column], numbers: range) -> str:
-    rows = ([column.cells[number] for column in columns] for number in numbers)
     kinds = "".join("r" if column.numeric else "l" for column in columns)
-    heads = [_cell(column.head, "b", kind) for column, kind in zip(columns, kinds, strict=True)]
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{kinds}}}",
-            r"\toprule",
-            " & ".join(heads) + r" \\",
-            r"\midrule",
-            *(
-                " & ".join(_cell(cell, "t", kind) for cell, kind in zip(row, kinds, strict=True)) + r" \\"
-                for row in rows
-            ),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
+
+    def row(cells: Sequence[Sequence[str]], place: str) -> str:
+        joined = " & ".join(_cell(lines, place, kind) for lines, kind in zip(cells, kinds, strict=True))
+        return rf"{joined} \\"
+
+    head = row([column.head for column in columns], "b")
+    rows = [row([column.cells[number] for column in columns], "t") for number in numbers]
+    begin, end = rf"\begin{{tabular}}{{{kinds}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", end])
 
 
 def _ems(line: str) -> float:

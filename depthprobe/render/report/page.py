@@ -72,7 +72,7 @@ def page_environment() -> jinja2.Environment:
 
 
 def files_named(page_before: str) -> list[str]:
-    """Return the files of the report that a page belongs to; none where the page does not tell."""
+    """Return the files of the report that a page belongs to; none where the page does not say."""
     named = re.search(r'<meta name="files" content="([^"]*)">', page_before)
     return named[1].split() if named else []
 
@@ -98,23 +98,20 @@ def _picture(svg: bytes) -> dict[str, Any]:
     }
 
 
+def _kinds(table: ReportTable) -> list[str]:
+    return ["number" if number else "text" for number in table.numeric]
+
+
 def _heads(table: ReportTable) -> list[tuple[str, str]]:
     """The text of each head, and the kind of its cells."""
     return list(zip(table.head_texts, _kinds(table), strict=True))
 
 
-def _kinds(table: ReportTable) -> list[str]:
-    return ["number" if number else "text" for number in table.numeric]
-
-
 def _cells(table: ReportTable) -> list[list[tuple[str, str, str]]]:
     """By row the kind of each cell, its number as it sorts where the shown one is rounded, and its text."""
     kinds = _kinds(table)
-    keys = [[_key(value) for value in table.frame[column]] for column in table.frame.columns]
-    return [
-        list(zip(kinds, row_keys, texts, strict=True))
-        for row_keys, texts in zip(zip(*keys, strict=True), table.texts, strict=True)
-    ]
+    keys = zip(*(map(_key, table.frame[column]) for column in table.frame.columns), strict=True)
+    return [list(zip(kinds, *row, strict=True)) for row in zip(keys, table.texts, strict=True)]
 
 
 def _key(value: object) -> str:

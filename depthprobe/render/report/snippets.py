@@ -1,4 +1,4 @@
-"""The lists of a report that are copied into other programs: layers, mergekit, llama.cpp."""
+"""The lists of a report to copy into other programs: layers, mergekit, llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from depthprobe.render.report.names import unique_names
 
 @dataclass(frozen=True)
 class Snippet:
-    """A list to be copied: the name of its file, what it is, its text; and whether the page shows it."""
+    """A list to copy: the name of its file, what it is, its text, and whether the page shows it."""
 
     name: str
     heading: str
@@ -24,7 +24,7 @@ class Snippet:
     shown: bool = True
 
 
-# Blocks larger than this share of a model are no candidates; the tables have all.
+# Blocks larger than this share of a model are not candidates; the tables have all.
 _LARGEST = 0.5
 # The shares of a model whose mergekit configurations stand on the page; the folder has all.
 _SHOWN = (0.1, 0.25)

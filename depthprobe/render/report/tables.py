@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
-from depthprobe.findings.captions import caption
 from depthprobe.findings.drops import ALPHA, Drops, p_text
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.gradnorm import PARTS
 from depthprobe.findings.layer_rows import LayerRows
 from depthprobe.findings.scores import proxies, words_of
+from depthprobe.findings.study import Study
 from depthprobe.findings.trust import RESAMPLES
 from depthprobe.findings.variance import BRANCHES
 from depthprobe.findings.words import capital, plain, significant, spans, spoken
@@ -24,6 +24,27 @@ from depthprobe.render.charts.kit.ticks import MINUS
 from depthprobe.render.report.names import unique_names
 
 NOTHING = "\N{EN DASH}"
+# The head of a column where that is not its name.
+_HEADS = {
+    "removed": "layers removed",
+    "pruned": "without",
+    "baseline": "whole model",
+    "p_adjusted": "p (Holm)",
+    "docs": "items",
+    "grad_norm": "whole block",
+    "variance": "variance of x^(l+1)",
+    "rms": "RMS",
+    "block_influence": "Block Influence",
+    "proxy": "measurement",
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    **dict.fromkeys(("ci_low", "spearman_low", "kendall_low"), "95% from"),
+    **dict.fromkeys(("ci_high", "spearman_high", "kendall_high"), "95% to"),
+    "harm": "mean harm each",
+    "cheapest": "cheapest by measurement",
+    "harm_of_cheapest": "their mean harm",
+    "harm_of_all": "mean over all layers",
+}
 # Values that are further apart than this do not share one number of decimals.
 _WIDEST_COLUMN = 1e4
 _MOST_DECIMALS = 6
@@ -49,7 +70,7 @@ class ReportTable:
 
     @property
     def head_texts(self) -> list[str]:
-        """What stands above the columns."""
+        """The heads of the columns."""
         return [self.heads.get(column, column.replace("_", " ")) for column in self.frame.columns]
 
     @property
@@ -107,14 +128,18 @@ def _power(value: float) -> int:
 
 def tables_of(findings: Findings) -> list[ReportTable]:
     """Return the tables that the runs give, without those that compare proxies with drops."""
-    found = findings.study.found
+    study, found = findings.study, findings.study.found
     tables = [_layers(findings)]
-    tables += [_blocks(findings)] if ANGULAR.name in found else []
-    names = unique_names([f"drops-{drops.task}" for drops in findings.drops])
-    tables += [_drops(findings, drops, name) for drops, name in zip(findings.drops, names, strict=True)]
-    tables += [_gradnorm(findings)] if GRADNORM.name in found else []
-    tables += [_variance(findings)] if VARIANCE.name in found else []
-    tables += [_layer_rows(findings, says) for says in found.values() if isinstance(says, LayerRows)]
+    tables += [_blocks(study)] if ANGULAR.name in found else []
+    names = unique_names(f"drops-{drops.task}" for drops in findings.drops)
+    tables += [_drops(study, drops, name) for drops, name in zip(findings.drops, names, strict=True)]
+    tables += [_gradnorm(study)] if GRADNORM.name in found else []
+    tables += [_variance(study)] if VARIANCE.name in found else []
+    for says in found.values():
+        if isinstance(says, LayerRows):
+            frame = pd.DataFrame({"layer": range(says.layers), **says.lines})
+            shown = study.caption(f"{says.meaning} Layers are 0-based.", study.runs[says.probe.name])
+            tables.append(ReportTable(says.probe.stem, capital(says.words), shown, frame))
     return tables
 
 
@@ -126,167 +151,112 @@ def trust_tables(findings: Findings) -> list[ReportTable]:
 
 
 def _layers(findings: Findings) -> ReportTable:
-    frame = findings.by_layer
     known = {name: score.words for name, score in proxies().items()}
     # What a figure shows as a factor on a logarithmic axis, a table holds as its logarithm.
-    heads = {"layer": "layer", **known, "variance_growth": f"log of {known['variance_growth']}"}
+    heads = {**known, "variance_growth": f"log of {known['variance_growth']}"}
     for drops in findings.drops:
-        task = plain(drops.task)
-        heads |= {
-            f"drop_{drops.task}": f"{drops.change}, {task}",
-            f"ci_low_{drops.task}": f"95% from, {task}",
-            f"ci_high_{drops.task}": f"95% to, {task}",
-            f"p_adjusted_{drops.task}": f"p (Holm), {task}",
-        }
+        words = {"drop": drops.change, **{name: _HEADS[name] for name in ("ci_low", "ci_high", "p_adjusted")}}
+        heads |= {f"{name}_{drops.task}": f"{head}, {plain(drops.task)}" for name, head in words.items()}
     what = (
         "Every quantity that was measured of a layer. Layers are 0-based; a drop is the metric without the "
         "layer minus that of the whole model."
     )
-    if "variance_growth" in frame:
+    if "variance_growth" in findings.by_layer:
         what += " Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)."
-    return ReportTable("layers", "All quantities by layer", _of_all(findings, what), frame, heads)
+    shown = findings.study.caption(what)
+    return ReportTable("layers", "All quantities by layer", shown, findings.by_layer, heads)
 
 
-def _blocks(findings: Findings) -> ReportTable:
-    run, found = findings.study.runs[ANGULAR.name], findings.study.found[ANGULAR.name]
-    frame = found.best[["n", "removed", "distance", "std", "samples"]]
+def _blocks(study: Study) -> ReportTable:
+    frame = study.found[ANGULAR.name].best[["n", "removed", "distance", "std", "samples"]]
     what = (
         "The best block to remove by angular distance, for every block size n: the n consecutive layers "
         "(0-based, inclusive) between whose ends the stream turns least, and that distance as a fraction of "
         "pi."
     )
-    heads = {"removed": "layers removed"}
-    return ReportTable("best-blocks", "Best block of each size", caption(what, [run]), frame, heads)
+    shown = study.caption(what, study.runs[ANGULAR.name])
+    return ReportTable("best-blocks", "Best block of each size", shown, frame, _HEADS)
 
 
-def _drops(findings: Findings, drops: Drops, name: str) -> ReportTable:
-    rows = drops.rows
-    frame = rows[["layer", "baseline", "pruned", "drop", "ci_low", "ci_high", "p_adjusted", "flips", "docs"]]
-    if drops.flips is None:
-        frame = frame.drop(columns="flips")
-    frame = frame.assign(detectable=drops.detected)
+def _drops(study: Study, drops: Drops, name: str) -> ReportTable:
+    flips = ["flips"] if drops.flips is not None else []
+    columns = ["layer", "baseline", "pruned", "drop", "ci_low", "ci_high", "p_adjusted", *flips, "docs"]
+    frame = drops.rows[columns].assign(detectable=drops.detected)
     task = plain(drops.task)
     worse = "lower" if drops.higher_is_better else "higher"
     what = (
         f"{task}: {drops.words} without each layer in turn, one at a time ({worse} is worse), with paired "
-        f"95% intervals and p-values adjusted over {len(rows)} layers (Holm); detectable: p < {ALPHA}."
+        f"95% intervals and p-values adjusted over {len(frame)} layers (Holm); detectable: p < {ALPHA}."
     )
-    heads = {
-        "pruned": "without",
-        "baseline": "whole model",
-        "drop": drops.change,
-        "ci_low": "95% from",
-        "ci_high": "95% to",
-        "p_adjusted": "p (Holm)",
-        "docs": "items",
-    }
-    study = findings.study
-    runs = [run for run, says in zip(study.sweeps, study.swept, strict=True) if drops.task in says.every]
-    return ReportTable(name, f"Measured {drops.change}: {task}", caption(what, runs[:1]), frame, heads)
+    pairs = zip(study.sweeps, study.swept, strict=True)
+    shown = study.caption(what, next(run for run, says in pairs if drops.task in says.every))
+    return ReportTable(
+        name, f"Measured {drops.change}: {task}", shown, frame, _HEADS | {"drop": drops.change}
+    )
 
 
-def _gradnorm(findings: Findings) -> ReportTable:
-    run, norms = findings.study.runs[GRADNORM.name], findings.study.found[GRADNORM.name]
-    columns = {"layer": range(len(norms.norm)), "grad_norm": norms.norm, "share": norms.share, **norms.parts}
-    heads = {"grad_norm": "whole block", **PARTS}
+def _gradnorm(study: Study) -> ReportTable:
+    norms = study.found[GRADNORM.name]
+    columns = {"layer": range(norms.layers), "grad_norm": norms.norm, "share": norms.share, **norms.parts}
     what = (
         "L2 norm over the parameters of each block of the gradient of the mean loss in nats, the share of a "
         "block's squared norm in the sum over the blocks, and the norms over its parts."
     )
-    return ReportTable("gradnorm", "Gradient norms", caption(what, [run]), pd.DataFrame(columns), heads)
+    shown = study.caption(what, study.runs[GRADNORM.name])
+    return ReportTable("gradnorm", "Gradient norms", shown, pd.DataFrame(columns), _HEADS | PARTS)
 
 
-def _variance(findings: Findings) -> ReportTable:
-    run, found = findings.study.runs[VARIANCE.name], findings.study.found[VARIANCE.name]
-    columns: dict[str, Sequence[float] | np.ndarray] = {
+def _variance(study: Study) -> ReportTable:
+    found = study.found[VARIANCE.name]
+    columns = {
         "layer": range(found.layers),
         "variance": found.stream[1:],
         "rms": found.rms[1:],
         **found.branches,
     }
+    frame = pd.DataFrame(columns)
     if found.influence is not None:
-        names = ("block_influence", "contribution_ratio")
-        columns |= {name: found.influence[name].to_numpy() for name in names}
-    heads = {
-        "variance": "variance of x^(l+1)",
-        "rms": "RMS",
-        **{name: f"added by {words}" for name, words in BRANCHES.items()},
-        "block_influence": "Block Influence",
-    }
+        frame = frame.assign(**found.influence[["block_influence", "contribution_ratio"]])
     what = (
         "Variance and root mean square of the stream behind each layer, x^(l+1), before the final norm, the "
         "variance of what its branches add, and how much the layer changes the stream."
     )
-    return ReportTable(
-        "variance", "Variance of the stream", caption(what, [run]), pd.DataFrame(columns), heads
-    )
-
-
-def _layer_rows(findings: Findings, found: LayerRows) -> ReportTable:
-    """The table of a probe without one of its own: its quantity, a row a layer."""
-    run = findings.study.runs[found.probe.name]
-    frame = pd.DataFrame({"layer": range(found.layers), **found.lines})
-    what = f"{found.meaning} Layers are 0-based."
-    return ReportTable(found.probe.stem, capital(found.words), caption(what, [run]), frame)
-
-
-def _of_all(findings: Findings, what: str) -> str:
-    return caption(what, findings.study.all_runs)
+    heads = _HEADS | {name: f"added by {words}" for name, words in BRANCHES.items()}
+    shown = study.caption(what, study.runs[VARIANCE.name])
+    return ReportTable("variance", "Variance of the stream", shown, frame, heads)
 
 
 def _correlations(findings: Findings) -> ReportTable:
     what = (
         "Rank correlation over layers between each cheap measurement and the measured harm of removing the "
         "layer (1: it orders the layers as the measured harm does; 0: it says nothing), with 95% percentile "
-        f"intervals over {RESAMPLES:,} resamples of the layers. Layers are no independent draws: the "
+        f"intervals over {RESAMPLES:,} resamples of the layers. Layers are not independent draws: the "
         "intervals say how much a correlation leans on single layers."
     )
-    heads = {
-        "proxy": "measurement",
-        "spearman": "Spearman",
-        "spearman_low": "95% from",
-        "spearman_high": "95% to",
-        "kendall": "Kendall",
-        "kendall_low": "95% from",
-        "kendall_high": "95% to",
-    }
     frame = findings.trust.correlations
-    shown = frame.assign(proxy=[plain(words_of(proxy)) for proxy in frame["proxy"]])
-    return ReportTable(
-        "trust",
-        "Rank correlation with the measured drop",
-        _of_all(findings, what),
-        shown,
-        heads,
-    )
+    frame = frame.assign(proxy=[plain(words_of(proxy)) for proxy in frame["proxy"]])
+    shown = findings.study.caption(what)
+    return ReportTable("trust", "Rank correlation with the measured drop", shown, frame, _HEADS)
 
 
 def _picks(findings: Findings) -> ReportTable:
     rows = [
-        (
-            pick.task,
-            plain(words_of(pick.proxy)),
-            spans(pick.layers),
-            pick.cost,
-            spans(pick.best),
-            pick.best_cost,
-            pick.mean_cost,
-        )
+        {
+            "task": pick.task,
+            "proxy": plain(words_of(pick.proxy)),
+            "layers": spans(pick.layers),
+            "harm": pick.cost,
+            "cheapest": spans(pick.best),
+            "harm_of_cheapest": pick.best_cost,
+            "harm_of_all": pick.mean_cost,
+        }
         for pick in findings.trust.picks
     ]
-    columns = ["task", "proxy", "layers", "harm", "cheapest", "harm_of_cheapest", "harm_of_all"]
     what = (
         "The quarter of the layers that each cheap measurement would remove first, and the mean measured "
         "harm of removing one of them alone, in the unit of the task's metric; beside it the cheapest layers "
         "by measurement and the mean over all layers. Harm does not add up over layers."
     )
-    heads = {
-        "proxy": "measurement",
-        "layers": "would remove",
-        "harm": "mean harm each",
-        "cheapest": "cheapest by measurement",
-        "harm_of_cheapest": "their mean harm",
-        "harm_of_all": "mean over all layers",
-    }
-    frame = pd.DataFrame(rows, columns=columns)
-    return ReportTable("picks", "What each measurement would remove", _of_all(findings, what), frame, heads)
+    heads = _HEADS | {"layers": "would remove"}
+    shown = findings.study.caption(what)
+    return ReportTable("picks", "What each measurement would remove", shown, pd.DataFrame(rows), heads)

@@ -27,13 +27,13 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
 
     Args:
         study: The runs.
-        folder: The folder; its name is taken once all is written.
-        style: For what the figures are made, a name of ``PRESETS``.
+        folder: The folder, which is replaced once everything is written.
+        style: What the figures are for, a name of ``PRESETS``.
 
     Raises:
-        OptionError: if there is no such style.
-        RunError: if a table of a run cannot be used, or something else lies at the folder's name.
-        MachineError: if the disk is full or may not be written.
+        OptionError: if the style is unknown.
+        RunError: if a table of a run cannot be used, or the folder holds something else.
+        MachineError: if the disk is full or cannot be written to.
     """
     with drawn_for(style):
         check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS), _files_before(folder / PAGE))
@@ -46,7 +46,7 @@ def write_report(study: Study, folder: Path, style: str = "auto") -> Report:
 
 
 def _files_before(path: Path) -> list[str]:
-    """The files of the report whose page this is, as it names them; none where there is no such page."""
+    """The files of the report whose page this is, as it names them; none where there is no page."""
     try:
         return files_named(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -68,7 +68,7 @@ def _said(report: Report) -> dict[str, bytes]:
 
 def _drawn(report: Report) -> dict[str, bytes]:
     """The files of figures, each with its caption, by their path in the report's folder."""
-    files: dict[str, bytes] = {}
+    files = {}
     for each in report.figures:
         for kind, content in render_all(each.draw()).items():
             files[f"{FIGURES}/{each.name}.{kind}"] = content
@@ -77,5 +77,5 @@ def _drawn(report: Report) -> dict[str, bytes]:
 
 
 def _utf8(text: str) -> bytes:
-    """The text as bytes; what is no valid Unicode (names of files can be so) becomes a question mark."""
+    """The text as bytes; a question mark for what is not valid Unicode, which names of files can hold."""
     return text.encode("utf-8", "replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from depthprobe.findings.angular import AngularFindings, decimals_for
-from depthprobe.render.terminal.columns import empty_table
+from depthprobe.render.terminal.columns import empty_table, titled
 
 # Up to this many block sizes all are shown; beyond, the first ones and a thinning of the rest.
 _ALL_SHOWN = 40
@@ -13,19 +13,9 @@ _FIRST_SHOWN = 32
 
 
 def listing(findings: AngularFindings, model: str = "") -> list[Table | str]:
-    """Return what a terminal shows of angular distances: the best blocks, and where the model is quiet."""
-    head = f"{model}: best block" if model else "Best block"
-    return [angular_table(findings, f"{head} of each size to remove"), *findings.sentences]
-
-
-def angular_table(findings: AngularFindings, title: str = "Best block to remove") -> Table:
-    """Return a table with the best block to remove for every block size n: layers, distance and deviation.
+    """Return the best block to remove for every block size n, and where the model is quiet.
 
     Models of more than 40 layers show sizes 1 to 32 and a thinning of the larger ones; a line below says so.
-
-    Args:
-        findings: What the table of angular distances says.
-        title: Above the table, nothing if empty.
     """
     best = findings.best
     sizes = len(best)
@@ -37,7 +27,7 @@ def angular_table(findings: AngularFindings, title: str = "Best block to remove"
         ]
     left = sizes - len(shown)
     caption = f"{left} of {sizes} block sizes are not shown; angular.csv has all." if left else ""
-    table = empty_table(title, caption, narrow=False)
+    table = empty_table(titled(model, "best block of each size to remove"), caption, narrow=False)
     table.add_column("block size n", justify="right")
     table.add_column("best block (layers removed, 0-based)", justify="center", style="bold")
     table.add_column("distance", justify="right")
@@ -46,4 +36,4 @@ def angular_table(findings: AngularFindings, title: str = "Best block to remove"
     for row in shown.itertuples():
         numbers = (f"{row.distance:.{decimals}f}", f"{row.std:.{decimals}f}")
         table.add_row(str(row.n), str(row.removed), *numbers)
-    return table
+    return [table, *findings.sentences]

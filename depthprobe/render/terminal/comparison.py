@@ -1,4 +1,4 @@
-"""Tables of a comparison for the terminal: a row a model, then a row a layer where the depths agree."""
+"""Tables of a comparison for the terminal: a row for each model, then for each layer if the depths agree."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +18,13 @@ from depthprobe.findings.drops import STEM as PRUNE_SWEEP
 from depthprobe.findings.gradnorm import STEM as GRADNORM
 from depthprobe.findings.gradnorm import WHOLE
 from depthprobe.findings.layer_rows import LayerRows
-from depthprobe.findings.thirds import Thirds, thirds
+from depthprobe.findings.thirds import thirds
 from depthprobe.findings.variance import STEM as VARIANCE
 from depthprobe.findings.variance import STREAM
 from depthprobe.findings.words import aligned, significant, spans, spoken
-from depthprobe.render.terminal.columns import empty_table, left_out, shown_layers
+from depthprobe.render.terminal.columns import empty_table, left_out, shown_layers, table_of_columns
 
-# Beyond so many models a row a layer with all differences is wider than a terminal.
+# With more models a row of values and differences is wider than a terminal.
 _MOST_WITH_DIFFERENCES = 4
 _NAME_WIDTH, _NARROW_NAME, _HEAD_WIDTH = 26, 16, 14
 # A head, and the cells of all models.
@@ -37,12 +38,12 @@ _BY_LAYER = {
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """Return tables with a row a model, then with a row a layer where the depths agree."""
+    """Return tables with a row for each model, then for each layer if the depths agree."""
     return [*summary_tables(comparison), *layer_tables(comparison)]
 
 
 def summary_tables(comparison: Comparison) -> list[Table]:
-    """Return tables with a row a model: layers, and what every probe says of its shallow and its deep third.
+    """Return tables with a row for each model: its layers, and what every probe says of its ends.
 
     One for the profiles and one for the measured drops.
     """
@@ -50,9 +51,8 @@ def summary_tables(comparison: Comparison) -> list[Table]:
     for stem, models in comparison.models.items():
         if stem != PRUNE_SWEEP:
             profiles += _SUMMARIES.get(stem, _layer_rows)(models)
-    found = [("Side by side", profiles)]
-    found.append(("Side by side: measured drop without a layer", _drops(comparison)))
-    return [_summary(title, comparison, columns) for title, columns in found if columns]
+    found = {"Side by side": profiles, "Side by side: measured drop without a layer": _drops(comparison)}
+    return [_summary(title, comparison, columns) for title, columns in found.items() if columns]
 
 
 def _summary(title: str, comparison: Comparison, columns: Sequence[_Cells]) -> Table:
@@ -71,7 +71,7 @@ def _summary(title: str, comparison: Comparison, columns: Sequence[_Cells]) -> T
 def _angular(models: Sequence[Compared]) -> list[_Cells]:
     stretches = [one.found.quiet for one in models]
     quiet = ["-" if found is None else spans(range(found.first, found.last + 1)) for found in stretches]
-    return [*_two("turn", [thirds(one.found.turns) for one in models]), ("quiet\nstretch", quiet)]
+    return [*_thirds("turn", [one.found.turns for one in models]), ("quiet\nstretch", quiet)]
 
 
 def _variance(models: Sequence[Compared]) -> list[_Cells]:
@@ -81,15 +81,14 @@ def _variance(models: Sequence[Compared]) -> list[_Cells]:
 
 
 def _gradnorm(models: Sequence[Compared]) -> list[_Cells]:
-    return _two("grad", [thirds(one.found.norm) for one in models])
+    return _thirds("grad", [one.found.norm for one in models])
 
 
 def _layer_rows(models: Sequence[Compared]) -> list[_Cells]:
     """Of a probe without a summary of its own the quantity, where its table has one row a layer."""
     if not _one_row_a_layer(models):
         return []
-    lines = [next(iter(one.found.lines.values())) for one in models]
-    return _two(_short(models[0].found.words), [thirds(line) for line in lines])
+    return _thirds(_short(models[0].found.words), [next(iter(one.found.lines.values())) for one in models])
 
 
 def _one_row_a_layer(models: Sequence[Compared]) -> bool:
@@ -99,11 +98,9 @@ def _one_row_a_layer(models: Sequence[Compared]) -> bool:
 def _drops(comparison: Comparison) -> list[_Cells]:
     columns: list[_Cells] = []
     for task, found in comparison.drops.items():
-        means = [thirds(each.rows["drop"].to_numpy(dtype="float64")) for each in found]
-        shallow = ["-" if pair is None else spoken(pair.shallow, 3, signed=True) for pair in means]
-        deep = ["-" if pair is None else spoken(pair.deep, 3, signed=True) for pair in means]
         name = "loss" if task == CALIBRATION else _short(task)
-        columns += [(f"{name}\nshallow", shallow), (f"{name}\ndeep", deep)]
+        values = [each.rows["drop"].to_numpy(dtype="float64") for each in found]
+        columns += _thirds(name, values, lambda means: [_signed_or_dash(mean) for mean in means])
     return columns[:6]  # three tasks; more are in the tables below
 
 
@@ -114,10 +111,20 @@ _SUMMARIES: dict[str, Callable[[Sequence[Compared]], list[_Cells]]] = {
 }
 
 
-def _two(what: str, means: Sequence[Thirds | None]) -> list[tuple[str, list[str]]]:
-    shallow = aligned([None if pair is None else pair.shallow for pair in means])
-    deep = aligned([None if pair is None else pair.deep for pair in means])
-    return [(f"{what}\nshallow", shallow), (f"{what}\ndeep", deep)]
+def _thirds(
+    what: str,
+    values: Sequence[ArrayLike],
+    written: Callable[[list[float | None]], list[str]] = aligned,
+) -> list[_Cells]:
+    """The means over the shallow and over the deep third, a column each."""
+    found = [thirds(each) for each in values]
+    shallow = [None if means is None else means.shallow for means in found]
+    deep = [None if means is None else means.deep for means in found]
+    return [(f"{what}\nshallow", written(shallow)), (f"{what}\ndeep", written(deep))]
+
+
+def _signed_or_dash(value: float | None) -> str:
+    return "-" if value is None else spoken(value, 3, signed=True)
 
 
 def _short(name: str) -> str:
@@ -125,7 +132,7 @@ def _short(name: str) -> str:
 
 
 def layer_tables(comparison: Comparison) -> list[Table]:
-    """Return tables with a row a layer: every model's value and its difference to the first.
+    """Return tables with a row for each layer: every model's value and its difference to the first.
 
     None if depths differ. Up to four models stand with their differences, more with their values alone.
     """
@@ -158,7 +165,7 @@ def _layer_table(
             columns.append(("difference", _signed(each["difference"].to_numpy(dtype="float64")[shown])))
     head = "boundary" if stem == VARIANCE else "layer"
     left = left_out(len(layers), shown, PREFIX + stem)
-    return _table(title, [f"difference: to {labels[0]}", *left], head, layers[shown], columns)
+    return _by_layer(title, [f"difference: to {labels[0]}", *left], head, layers[shown], columns)
 
 
 def _drop_table(task: str, labels: Sequence[str], found: Sequence[Drops]) -> Table:
@@ -172,7 +179,7 @@ def _drop_table(task: str, labels: Sequence[str], found: Sequence[Drops]) -> Tab
     notes = [f"difference: to {labels[0]}; *: p < {ALPHA} (Holm over {len(layers)})."]
     if any((drops.rows["pairing"] == "independent").any() for drops in found[1:]):
         notes.append("Intervals are combined as if independent where no common items were kept.")
-    return _table(
+    return _by_layer(
         f"{task}: {first.change} of {first.words} without each layer", notes, "layer", layers, columns
     )
 
@@ -197,21 +204,13 @@ def _signed(values: np.ndarray) -> list[str]:
     ]
 
 
-def _table(
-    title: str,
-    notes: Sequence[str],
-    head: str,
-    layers: np.ndarray,
-    columns: Sequence[tuple[str, Sequence[str]]],
+def _by_layer(
+    title: str, notes: Sequence[str], head: str, layers: np.ndarray, columns: Sequence[_Cells]
 ) -> Table:
-    table = empty_table(title, " ".join(notes))
-    table.add_column(f"{head}\n(0-based)", justify="right", style="bold", no_wrap=True)
-    for name, cells in columns:
-        lines = _broken(name, max([_HEAD_WIDTH, *map(len, cells)]))
-        table.add_column(Text(lines), justify="right", no_wrap=True)
-    for index, layer in enumerate(layers):
-        table.add_row(str(layer), *(cells[index] for _, cells in columns))
-    return table
+    rows = (f"{head}\n(0-based)", [str(layer) for layer in layers])
+    stripped = [(name, [cell.strip() for cell in cells]) for name, cells in columns]
+    broken = [(_broken(name, max([_HEAD_WIDTH, *map(len, cells)])), cells) for name, cells in stripped]
+    return table_of_columns(title, " ".join(notes), [rows, *broken])
 
 
 def _broken(name: str, width: int) -> str:

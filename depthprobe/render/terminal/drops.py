@@ -1,4 +1,4 @@
-"""The drops of every layer as a table for the terminal, a table a task."""
+"""The drops of every layer as tables for the terminal, one for each task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from depthprobe.render.terminal.columns import empty_table
 
 
 def listing(findings: SweepFindings, model: str = "") -> list[Table | str]:
-    """Return what a terminal shows of a sweep: of each task the drops, and what they say."""
+    """Return of each task the drops as a table, and what they say."""
     return [line for drops in findings.tasks for line in (drop_table(drops, model), drops.reading)]
 
 
@@ -18,18 +18,13 @@ def drop_table(drops: Drops, model: str = "") -> Table:
     """Return a table with the drop of every layer on one task: interval, adjusted p, flips, what is noise.
 
     All layers are shown, however many: each row cost an evaluation.
-
-    Args:
-        drops: Of the task.
-        model: What the title begins with, nothing if empty.
     """
     removed = "a layer" if drops.block == 1 else f"{drops.block} layers"
     change, worse = ("drop", "lower") if drops.higher_is_better else ("increase", "higher")
     whole = f"whole model {spoken(drops.baseline, max(3, drops.decimals - 1))}"
     chance = "" if drops.chance is None else f", chance {drops.chance:.3g}"
-    head = f"{model}, " if model else ""
     table = empty_table(
-        f"{head}{drops.task}: {drops.words} without {removed} ({whole}{chance})",
+        f"{f'{model}, ' if model else ''}{drops.task}: {drops.words} without {removed} ({whole}{chance})",
         f"{worse} is worse; detectable: p < {ALPHA} (Holm over {len(drops.rows)}); "
         f"{int(drops.rows['docs'].max()):,} items",
     )
@@ -40,16 +35,14 @@ def drop_table(drops: Drops, model: str = "") -> Table:
     table.add_column("flips", justify="right")
     table.add_column("detectable", justify="center")
     flips = drops.flips
-    for index, (row, found, harm) in enumerate(
-        zip(drops.rows.itertuples(), drops.detected, drops.harm, strict=True)
-    ):
+    for row, found, harm in zip(drops.rows.itertuples(), drops.detected, drops.harm, strict=True):
         low, high = (spoken(end, drops.decimals, signed=True) for end in (row.ci_low, row.ci_high))
         table.add_row(
             drops.removed(int(row.layer)),
             spoken(row.drop, drops.decimals, signed=True),
             f"{low} to {high}",
             p_text(row.p_adjusted),
-            "-" if flips is None else f"{flips[index]:,}",
+            "-" if flips is None else f"{flips[row.Index]:,}",
             "no" if not found else "better" if harm < 0 else "worse",
             style=None if found else "dim",
         )

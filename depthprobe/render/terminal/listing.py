@@ -8,7 +8,7 @@ from depthprobe.catalogue import PROBES
 from depthprobe.declaring import loaded_function
 from depthprobe.findings.captions import model_title
 from depthprobe.findings.of_runs import findings_of
-from depthprobe.render.terminal import layer_rows
+from depthprobe.render.terminal.profiles import list_layer_rows
 from depthprobe.results.runs import Run
 
 
@@ -19,6 +19,6 @@ def lines_of(run: Run) -> list[Table | str]:
         RunError: if a table cannot be used.
     """
     findings, place = findings_of(run), PROBES[str(run.manifest["probe"])].listing
-    listing = layer_rows.listing if place is None else loaded_function(place)
+    listing = list_layer_rows if place is None else loaded_function(place)
     fresh = (run.manifest.get("model") or {}).get("initial_seed") is not None
     return list(listing(findings, f"{model_title(run)}{', freshly initialised' if fresh else ''}"))

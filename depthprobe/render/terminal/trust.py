@@ -17,23 +17,17 @@ _DECIMALS = 2
 _WORDS_WIDTH = 29
 
 
-def trust_table(frame: pd.DataFrame, title: str = "Rank correlation with the measured drop") -> Table:
-    """Return a table with the rank correlation of every proxy with the measured drop, a section a task.
-
-    Args:
-        frame: The correlations of :class:`depthprobe.findings.trust.Trust`.
-        title: Above the table; empty for none.
-    """
+def trust_table(frame: pd.DataFrame) -> Table:
+    """Return a table of the correlations of a ``Trust``, with a section for each task."""
     table = empty_table(
-        title,
+        "Rank correlation with the measured drop",
         "1: orders the layers as the measured harm does; 0: says nothing; -1: the wrong way round. "
-        f"In brackets 95% over {RESAMPLES:,} resamples of the layers, which are no independent draws.",
+        f"In brackets 95% over {RESAMPLES:,} resamples of the layers, which are not independent draws.",
     )
     # Text, not markup: a task's name may hold square brackets.
     table.add_column("task: measurement", style="bold", max_width=_WORDS_WIDTH, overflow="fold")
-    for head in ("Spearman", "Kendall"):
+    for head in ("Spearman", "Kendall", "layers"):
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("layers", justify="right", no_wrap=True)
     for task, rows in frame.groupby("task", sort=False):
         table.add_section()
         table.add_row(Text(f"{task} ({rows['metric'].iloc[0]}):"), "", "", "")

@@ -442,7 +442,7 @@ def test_the_reading_of_an_ordinary_task():
             sweep("t", [-0.02, 0.05], p=[0.3, 0.01], half=0.03),
             {},
             "t (accuracy): 1 of 2 layers can be removed, one at a time, with no detectable drop (0; "
-            "0-based, Holm-adjusted p >= 0.05). Their 95% intervals reach to a drop of 0.050. "
+            "0-based, Holm-adjusted p >= 0.05). Their 95% intervals reach as far as a drop of 0.050. "
             "Detectably better without layer 1. The largest drop is layer 0: -0.020 "
             "(95% interval -0.050 to +0.010), not detectable.",
         ),
@@ -465,10 +465,10 @@ def test_the_reading_of_an_ordinary_task():
             sweep("t", [-0.05, 0.01], p=[0.01, 1], base=0.24),
             {"chance": {"t/acc/none": 0.25}, "block": 4},
             "t (accuracy): 1 of 2 blocks of 4 layers can be removed, one at a time, with no detectable drop "
-            "(beginning at 1; 0-based, Holm-adjusted p >= 0.05). Their 95% intervals reach to a drop of "
-            "0.000. The largest drop is layers 0-3: -0.050 (95% interval -0.060 to -0.040). The whole model "
-            "(0.240) is not above chance (0.25): drops say little here, and chance-corrected relevance is "
-            "undefined.",
+            "(beginning at 1; 0-based, Holm-adjusted p >= 0.05). Their 95% intervals reach as far as a drop "
+            "of 0.000. The largest drop is layers 0-3: -0.050 (95% interval -0.060 to -0.040). The whole "
+            "model (0.240) is not above chance (0.25): drops say little here, and chance-corrected "
+            "relevance is undefined.",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from support.readings import angular_findings
 
 
 def angular_table(frame, *title):
-    return angular.angular_table(angular_findings(frame), *title)
+    return angular.listing(angular_findings(frame), *title)[0]
 
 
 def printed(table, width=80, encoding="utf-8"):

@@ -2,19 +2,18 @@ import numpy as np
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.render.terminal import gradnorm as gradnorms
-from depthprobe.render.terminal import variance as variances
+from depthprobe.render.terminal.profiles import list_gradnorm, list_variance
 from support.legibility import printed
 from support.profile_frames import falling, gradnorm, influence, rising, variance
 from support.readings import gradnorm_findings, variance_findings
 
 
 def gradnorm_table(frame, model="", options=None):
-    return gradnorms.gradnorm_table(gradnorm_findings(frame, options), model)
+    return list_gradnorm(gradnorm_findings(frame, options), model)[0]
 
 
 def variance_table(frame, model="", influence=None):
-    return variances.variance_table(variance_findings(frame, influence), model)
+    return list_variance(variance_findings(frame, influence), model)[0]
 
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.09, "predicted_tokens": 32640, "per_batch": None}

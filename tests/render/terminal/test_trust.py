@@ -25,7 +25,7 @@ def test_every_correlation_stands_in_the_section_of_its_task_with_its_interval(f
         for value in (row.spearman, row.spearman_low, row.spearman_high, row.kendall_high):
             assert f"{value:.2f}" in line
         assert line.endswith(f" {row.layers}")
-    assert "no independent draws" in " ".join(lines)
+    assert "not independent draws" in " ".join(lines)
 
 
 def test_names_of_outside_tasks_are_no_markup_and_long_ones_fold(frame):
