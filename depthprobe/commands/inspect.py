@@ -13,7 +13,7 @@ from depthprobe.commands import options as shared
 from depthprobe.commands.arguments import Asked, OptionGroup
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.show import Watch, importing, result_console
-from depthprobe.declaring import Option
+from depthprobe.declaring import Option, Probe
 from depthprobe.errors import AnatomyError, DepthprobeError, LoadError, OptionError
 from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions
 from depthprobe.models.loading.options import LoadOptions
@@ -140,14 +140,8 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     footprints = memory.footprints(weights, widths, dtype, room)
     reasons = {}
     for needed in footprints:
-        reason = unloadable or refusal
         probe = PROBES[needed.command]
-        if issubclass(probe.options, TaskOptions):
-            reason = reason or _why_no_tasks(checkpoint)
-        elif probe.needs_loss and blueprint is not None and not blueprint.head_path:
-            reason = (
-                reason or f"{name} has no language-model head, so there is no loss to take a gradient of."
-            )
+        reason = unloadable or refusal or _why_no_numbers(probe, name, checkpoint, blueprint)
         if needed.verdict == memory.TOO_LARGE and loaded is None:
             reason = reason or memory.why_not(name, needed, dtype, room)
         if reason:
@@ -177,6 +171,15 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
             sentences.append(f"Found in a forward pass without values. {HINT}")
     followed = anatomy is not None or (blueprint is not None and blueprint.not_run is None)
     return _Found(rows, blueprint, footprints, reasons, sentences, followed)
+
+
+def _why_no_numbers(probe: Probe, name: str, checkpoint: Checkpoint, blueprint: Blueprint | None) -> str:
+    """Return why a model that loads has no such numbers; nothing if it has."""
+    if issubclass(probe.options, TaskOptions):
+        return _why_no_tasks(checkpoint)
+    if probe.needs_loss and blueprint is not None and not blueprint.head_path:
+        return f"{name} has no language-model head, so there is no loss to take a gradient of."
+    return ""
 
 
 def _why_no_tasks(checkpoint: Checkpoint) -> str:
