@@ -83,11 +83,15 @@ def _once(words: Iterable[str]) -> list[str]:
 
 def data_caption(run: Run) -> str:
     """On what and how a run was measured, in a few words; empty if its manifest does not say."""
-    data = run.manifest.get("data", {})
+    return measured_on(run.manifest.get("data", {}), run.manifest.get("model") or {})
+
+
+def measured_on(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """The same from what a manifest says of the data and the model."""
     words = [data_name(data)] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    return ", ".join([*words, *precision(run.manifest.get("model") or {})])
+    return ", ".join([*words, *precision(model)])
 
 
 def data_name(data: Mapping[str, Any]) -> str:

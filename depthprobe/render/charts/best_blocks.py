@@ -1,8 +1,8 @@
 """The best block of every size: how far removing it turns the stream, and which layers it takes.
 
-Above, the smallest distance at each size n beside that of the median block; below, the layers of the best
-block. Where the two curves are far apart it matters which layers go; where the blocks lie upon each other
-they grow from one place.
+Above, the smallest distance at each size n with that of the median block; below, the layers of the best
+block. Where the two curves are far apart, it matters which layers go; where one block holds the next smaller
+one, they grow from one place.
 
 Source: Gromov et al. 2403.17887, eq. 7 and 8, for the best block; the median and the layers below are ours.
 """
@@ -44,12 +44,7 @@ _FEWEST_WITH_SHARES = 6
 def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str = "") -> Figure:
     """Return the best block of each size n as a figure of two panels; nothing is written.
 
-    The whole model is not among the blocks, unless it is all there is.
-
-    Args:
-        findings: What the run says.
-        title: Above the figure, such as the model's id.
-        caption: Below the title in small type.
+    The whole model counts as a block only if it has a single layer.
     """
     best, layers = findings.best, findings.layers
     best = best[(best["n"] < layers) | (len(best) == 1)].reset_index(drop=True)
@@ -68,7 +63,7 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
     with style():
         page = Page(width, left, title=title, caption=caption, keys=KEYS)
         top = page.head + _SHARES_IN * (layers >= _FEWEST_WITH_SHARES)
-        # Where a page is low, such as a slide, so are the panels.
+        # On a low page, such as a slide, the panels are low too.
         room = (current_size().height - top - _PANEL_GAP - BOTTOM) / 2
         height = max(_LOWEST_IN, min(_HIGHEST_IN, room))
         page.open(top + 2 * height + _PANEL_GAP + BOTTOM)
@@ -88,7 +83,7 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
 
 
 def _draw_layers(axes: Axes, best: pd.DataFrame, layers: int, block_in: float, most_labels: int) -> None:
-    """Draw for each size the layers that its best block takes, layer 0 lowest."""
+    """Draw the layers of the best block of each size, layer 0 lowest."""
     axes.bar(
         best["n"],
         best["n"],
@@ -108,7 +103,7 @@ def _draw_shares(axes: Axes, layers: int, last: int) -> None:
     """Draw a second axis above: what share of the model a block is."""
     above = axes.secondary_xaxis("top")
     shares = [share for share in (0.25, 0.5, 0.75) if 1 <= share * layers <= last]
-    # Of a handful of layers everybody sees the share.
+    # With a handful of layers the share is plain to see.
     shares = shares if layers >= _FEWEST_WITH_SHARES else []
     above.set_xticks([share * layers for share in shares], labels=[f"{share:.0%}" for share in shares])
     above.set_xlabel(SHARES_LABEL if shares else "")

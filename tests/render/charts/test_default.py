@@ -213,7 +213,7 @@ def test_an_option_of_the_figure_is_the_charts_and_names_the_file(known, tmp_pat
     assert drawn == ["log", "even"]
     with pytest.raises(OptionError, match="--scale must be even or log, got 'cubic'"):
         figure_of(run, scale="cubic")
-    with pytest.raises(OptionError, match="--normalize is 'row', and own is only drawn as measured"):
+    with pytest.raises(OptionError, match="--normalize has no effect: own is drawn as measured"):
         figure_of(run, normalize="row")
 
 

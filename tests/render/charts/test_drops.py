@@ -296,7 +296,7 @@ def test_never_more_than_eight_panels_and_the_caption_says_so():
     tasks = [f"task{number}" for number in range(57)]
     figure = draw_drops(ordinary(2, tasks), caption="5-shot", options={"tasks": tasks})
     assert len(figure.axes) == MOST_PANELS
-    assert "5-shot; 50 more tasks in prune_sweep.csv" in written(figure)
+    assert "5-shot; 50 more tasks in the CSV" in written(figure)
     assert "calibration" in written(figure)
 
 
@@ -517,7 +517,7 @@ def test_drops_are_not_rescaled(saved):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(), normalize="row")
     assert str(caught.value) == (
-        "--normalize is 'row', and prune-sweep is only drawn as measured. Leave --normalize out."
+        "--normalize has no effect: prune-sweep is drawn as measured. Leave --normalize out."
     )
 
 

@@ -1,8 +1,9 @@
-"""Colours, dashes and marks: the same thing looks alike in every figure, and can be told apart in grey."""
+"""Colours, dashes and marks: one thing looks the same in every figure, and can be told apart in grey."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.cm import ScalarMappable
@@ -11,7 +12,7 @@ from matplotlib.colors import Normalize
 
 @dataclass(frozen=True)
 class Look:
-    """How a curve is drawn: told from others by its dashes and marks, in grey as well."""
+    """How a curve is drawn; dashes and marks set it apart in grey as well."""
 
     color: str
     width: float
@@ -20,8 +21,13 @@ class Look:
     filled: bool = False
     level: int = 3
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """Colour and dashes as matplotlib takes them."""
+        return {"color": self.color, "linestyle": (0, self.dashes) if self.dashes else "-"}
 
-# Hues that colour-blind readers can tell apart, of different lightness; dashes and marks tell more in grey.
+
+# Hues that colour-blind readers can tell apart, of different lightness.
 MAIN = Look("#0b3c5d", 1.3, marker="o", filled=True, level=5)
 SECOND = Look("#dd8500", 0.9, (4.0, 1.6), "^")
 BRANCH_LOOKS = {
@@ -40,5 +46,5 @@ _LIGHTEST = 0.85
 
 
 def depth_colours(last: float) -> ScalarMappable:
-    """Return what turns 0 to ``last`` into colours, 0 darkest."""
+    """Return a colour map of 0 to ``last``, 0 darkest."""
     return ScalarMappable(Normalize(0, max(last, 1) / _LIGHTEST), _COLOURS)
