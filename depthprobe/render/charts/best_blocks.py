@@ -10,7 +10,6 @@ Source: Gromov et al. 2403.17887, eq. 7 and 8, for the best block; the median an
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -18,7 +17,6 @@ from matplotlib.patches import Patch
 from depthprobe.findings.angular import AngularFindings
 from depthprobe.render.charts.drops import BESIDE_BARS, WIDEST_BAR_IN
 from depthprobe.render.charts.kit.lines import Curve, draw_curve
-from depthprobe.render.charts.kit.looks import BAR, BAR_EDGE, MAIN, SECOND
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     LAYER_IN,
@@ -30,7 +28,7 @@ from depthprobe.render.charts.kit.page import (
 )
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
 from depthprobe.render.charts.kit.scales import TICK_LABEL_IN, scale_of
-from depthprobe.render.charts.kit.style import style
+from depthprobe.render.charts.kit.style import BAR, BAR_EDGE, MAIN, SECOND, style
 from depthprobe.render.charts.kit.ticks import sparser, ticks
 
 KEYS = ("best block of $n$ layers", "median block of $n$ layers", "layers of the best block")
@@ -61,7 +59,9 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
     width = page_width(span * LAYER_IN + left + RIGHT)
     inside = width - left - RIGHT
     with style():
-        page = Page(width, left, title=title, caption=caption, keys=KEYS)
+        signs = [MAIN.sign, SECOND.sign, Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6)]
+        keys = dict(zip(KEYS, signs, strict=True))
+        page = Page(width, left, title=title, caption=caption, keys=keys)
         top = page.head + _SHARES_IN * (layers >= _FEWEST_WITH_SHARES)
         # On a low page, such as a slide, the panels are low too.
         room = (current_size().height - top - _PANEL_GAP - BOTTOM) / 2
@@ -75,10 +75,10 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
         label_vertical(lower, "Layer index $l$", left)
         most_labels = int(height / TICK_LABEL_IN)
         scale.with_labels(most_labels).set(upper)
-        signs: list[Artist] = [draw_curve(upper, curve, inside * 72 / span) for curve in curves]
+        for curve in curves:
+            draw_curve(upper, curve, inside * 72 / span)
         _draw_layers(lower, best, layers, inside / span, most_labels)
         _draw_shares(upper, layers, last)
-        page.write_key([*signs, Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6)])
     return page.figure
 
 

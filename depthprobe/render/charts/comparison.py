@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -31,8 +30,7 @@ from depthprobe.render.charts.angular import (
     mark_look,
 )
 from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
-from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve, with_more
-from depthprobe.render.charts.kit.looks import Look
+from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve, signs_of, with_more
 from depthprobe.render.charts.kit.page import (
     NAMED_RIGHT,
     RIGHT,
@@ -42,7 +40,7 @@ from depthprobe.render.charts.kit.page import (
     room_beside,
 )
 from depthprobe.render.charts.kit.scales import scale_of, spans_a_decade
-from depthprobe.render.charts.kit.style import style
+from depthprobe.render.charts.kit.style import Look, style
 from depthprobe.render.charts.kit.ticks import ticks
 from depthprobe.results.runs import Run
 
@@ -76,7 +74,7 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
             margins=_MAP,
             title=title,
             caption=data_caption(sides),
-            keys=[MARK_LABEL.replace("\n", " ")],
+            keys={MARK_LABEL.replace("\n", " "): Line2D([], [], **mark_look(8.0))},
             sign_in=SPOT_SIGN,
         )
         for index, (side, matrix) in enumerate(zip(sides, matrices, strict=True)):
@@ -87,7 +85,6 @@ def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
             if index < grid.columns:
                 last_of_row = axes
         add_distance_bar(grid, last_of_row, mesh, normalize)
-        grid.write_key([Line2D([], [], **mark_look(8.0))])
     return grid.figure
 
 
@@ -139,7 +136,6 @@ def draw_profiles(
     scale = scale_of(values, logarithmic=logarithmic)
     margins = Margins(room_beside(scale.labels, 1 + y_label.count("\n")), RIGHT, _BETWEEN, _BELOW)
     last = max(len(curves[0].x) for curves in panels) - 1
-    keys = list(dict.fromkeys(curve.key for curve in everything if curve.key))
     with style():
         grid = Grid(
             [PanelGroup("", [PanelText(side.label) for side in sides])],
@@ -148,22 +144,19 @@ def draw_profiles(
             margins=margins,
             title=title,
             caption=with_more(data_caption(sides), hidden, "line"),
-            keys=[*keys, FIRST_KEY],
+            keys=signs_of(everything) | {FIRST_KEY: FIRST.sign},
         )
         layer_pt = grid.panel_in * 72 / (last + 2 * BESIDE)
-        signs: dict[str, Artist] = {}
         for index, curves in enumerate(panels):
             axes = grid.add_panel(0, index)
             axes.set_xlim(*((-0.02, 1.02) if relative else (-BESIDE, last + BESIDE)))
             scale.set(axes)
             for curve in curves:
-                signs[curve.key] = draw_curve(axes, curve, layer_pt)
+                draw_curve(axes, curve, layer_pt)
             if index:
                 draw_curve(axes, replace(panels[0][0], key=FIRST_KEY, look=FIRST), layer_pt)
             if _set_edges(axes, grid.edges(0, index), relative, last, x_label):
                 label_vertical(axes, y_label, margins.left)
-        signs[FIRST_KEY] = Line2D([], [], color=FIRST.color, linewidth=FIRST.width)
-        grid.write_key([signs[key] for key in (*keys, FIRST_KEY)])
     return grid.figure
 
 
@@ -198,7 +191,7 @@ def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
             margins=margins,
             title=title,
             caption=with_more(data_caption(sides), len(every) - len(tasks), "task"),
-            keys=drops.KEYS,
+            keys=drops.keys(),
             sign_in=SPOT_SIGN,
         )
         for group, panels in enumerate(rows):
@@ -209,7 +202,6 @@ def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
                 drops.draw_panel(axes, panel, layer_in, side.layers if relative else None)
                 if _set_edges(axes, grid.edges(group, index), relative, last, "Layer index $l$"):
                     drops.label_panel(axes, panel, left)
-        grid.write_key(drops.key_signs())
     return grid.figure
 
 

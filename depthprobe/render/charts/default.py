@@ -18,7 +18,6 @@ from depthprobe.findings.words import capital
 from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.lines import HEIGHT as LINES_HEIGHT
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, with_more, with_zeros
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN, Look
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     PANEL_GAP,
@@ -30,7 +29,17 @@ from depthprobe.render.charts.kit.page import (
 )
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
 from depthprobe.render.charts.kit.scales import TICK_LABEL_IN, spans_a_decade
-from depthprobe.render.charts.kit.style import LABEL_PT, NOTE_PT, TICK_PT, fit, style, text_height
+from depthprobe.render.charts.kit.style import (
+    BRANCH_LOOKS,
+    LABEL_PT,
+    MAIN,
+    NOTE_PT,
+    TICK_PT,
+    Look,
+    fit,
+    style,
+    text_height,
+)
 from depthprobe.render.charts.kit.ticks import sparser
 
 # More lines could not be told apart, and more maps would not fit a page.

@@ -23,9 +23,8 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from depthprobe.findings.drops import Drops, SweepFindings
-from depthprobe.findings.words import spoken
+from depthprobe.findings.words import capital, spoken
 from depthprobe.render.charts.kit.lines import joined, with_more
-from depthprobe.render.charts.kit.looks import BAR, BAR_EDGE
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     LAYER_IN,
@@ -41,6 +40,8 @@ from depthprobe.render.charts.kit.page import (
 from depthprobe.render.charts.kit.page_sizes import page_width
 from depthprobe.render.charts.kit.scales import Scale, cut_rows, scale_of
 from depthprobe.render.charts.kit.style import (
+    BAR,
+    BAR_EDGE,
     FAINT,
     INK,
     LABEL_PT,
@@ -49,7 +50,6 @@ from depthprobe.render.charts.kit.style import (
     fewest_lines,
     fit,
     style,
-    width_in,
 )
 from depthprobe.render.charts.kit.ticks import MINUS
 
@@ -121,21 +121,17 @@ class Panel:
 
 def _axis_label(drops: Drops, room: float) -> tuple[float, list[str]]:
     """Return the size in points and the lines of an axis label: as few as possible, then as large."""
-    words = drops.words
-    phrases = ["Performance drop \N{GREEK CAPITAL LETTER DELTA}P", f"({words})"]
+    phrases, harm = ["Performance drop \N{GREEK CAPITAL LETTER DELTA}P", f"({drops.words})"], []
     if not drops.higher_is_better:
         unit = ["(nats/token)"] if drops.metric == "loss" else []
-        phrases = [f"{words[:1].upper()}{words[1:]} increase", *unit, "downward = worse"]
+        phrases, harm = [f"{capital(drops.words)} increase", *unit], ["downward = worse"]
 
-    def pack(size_pt: float) -> list[str]:
-        lines: list[str] = []
-        for phrase in phrases:
-            longer = f"{lines[-1]} {phrase}" if lines else phrase
-            apart = not lines or phrase.startswith("downward") or width_in(longer, size_pt) > room
-            lines = [*lines, *fit(phrase, size_pt, room)] if apart else [*lines[:-1], longer]
-        return lines
+    def lines(size_pt: float) -> list[str]:
+        together = len(fit(" ".join(phrases), size_pt, room)) == 1
+        texts = [" ".join(phrases), *harm] if together else [*phrases, *harm]
+        return [line for text in texts for line in fit(text, size_pt, room)]
 
-    return fewest_lines((size_pt, pack(size_pt)) for size_pt in (LABEL_PT, 7.5, TICK_PT))
+    return fewest_lines((size_pt, lines(size_pt)) for size_pt in (LABEL_PT, 7.5, TICK_PT))
 
 
 def plan_panel(drops: Drops, height: float) -> Panel:
@@ -190,11 +186,10 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
     width = page_width((last + 1) * LAYER_IN + left + right)
     inside = width - left - right
     with style():
-        page = Page(width, left, title=title, caption=caption, keys=KEYS, sign_in=SPOT_SIGN)
+        page = Page(width, left, title=title, caption=caption, keys=keys(), sign_in=SPOT_SIGN)
         texts = [(PanelText(panel.task, panel.note), height) for panel in panels]
         tops, end = page.stack(texts, left, page.room, _PANEL_GAP)
         page.open(end + BOTTOM)
-        page.write_key(key_signs())
         for panel, top in zip(panels, tops, strict=True):
             axes = page.add_axes(left, top, inside, height)
             draw_panel(axes, panel, inside / (last + 2 * BESIDE_BARS))
@@ -207,13 +202,9 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
 
 
 def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = None) -> None:
-    """Draw bars, intervals and zero line of one task; downward is harm.
+    """Draw bars, intervals and zero line of one task, with layers ``layer_in`` inches wide; downward is harm.
 
-    Args:
-        axes: The axes.
-        panel: The task.
-        layer_in: The width of a layer in inches.
-        layers: How many the model has, to draw over relative depth; None draws over the layer index.
+    With the number of ``layers`` it is drawn over the relative depth, else over the layer index.
     """
     drops = panel.drops
     x, drop = drops.rows["layer"].to_numpy(), drops.rows["drop"].to_numpy(dtype="float64")
@@ -274,10 +265,10 @@ def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def key_signs() -> list[Artist]:
-    """Return a sign for each of KEYS."""
-    return [
-        Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
-        Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
-        Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
-    ]
+def keys() -> dict[str, Artist]:
+    """Return the words and signs of the key."""
+    return {
+        KEYS[0]: Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
+        KEYS[1]: Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
+        KEYS[2]: Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
+    }

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from depthprobe.findings.gradnorm import PARTS, GradNorms
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, joined, with_zeros
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN
 from depthprobe.render.charts.kit.scales import spans_a_decade
+from depthprobe.render.charts.kit.style import BRANCH_LOOKS, MAIN
 
 BAND_KEY = "\N{PLUS-MINUS SIGN} 1 std over batches"
 LABEL = r"Gradient norm $\|\nabla_{\!\theta_l}\mathcal{L}\|_2$"

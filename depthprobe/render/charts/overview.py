@@ -83,11 +83,9 @@ def draw_overview(findings: Findings, *, title: str = "", caption: str = "") -> 
     keys = _keys(tracks, quiet)
     last = findings.layers - 1
     with style():
-        plan = _plan(tracks, last, list(keys), title, caption)
+        plan = _plan(tracks, last, keys, title, caption)
         page, inside = plan.page, plan.panel_in
         page.open(plan.height)
-        if keys:
-            page.write_key(list(keys.values()))
         for left, column in plan.columns:
             for track, top in column:
                 axes = page.add_axes(left, top, inside, track.height)
@@ -135,7 +133,7 @@ def _keys(tracks: Sequence[_Track], quiet: QuietStretch | None) -> dict[str, Art
         found[f"quiet stretch ({which})"] = Patch(facecolor=QUIET, linewidth=0)
         found[MEDIAN_KEY] = Line2D([], [], **_MEDIAN)
     if any(isinstance(track.shown, drops.Panel) for track in tracks):
-        found |= dict(zip(drops.KEYS, drops.key_signs(), strict=True))
+        found |= drops.keys()
     return found
 
 
@@ -166,7 +164,7 @@ class _Plan:
     columns: list[tuple[float, list[tuple[_Track, float]]]]
 
 
-def _plan(tracks: Sequence[_Track], last: int, keys: list[str], title: str, caption: str) -> _Plan:
+def _plan(tracks: Sequence[_Track], last: int, keys: dict[str, Artist], title: str, caption: str) -> _Plan:
     """Return a page with the panels in one column, or in more where one would be too high for the page."""
     # No axis has a label: the names above the panels say what they are.
     left = room_beside([label for track in tracks for label in track.shown.scale.labels], 0)

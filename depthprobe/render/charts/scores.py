@@ -15,8 +15,8 @@ from depthprobe.findings.scores import words_of
 from depthprobe.findings.words import capital, significant
 from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
 from depthprobe.render.charts.kit.lines import Curve
-from depthprobe.render.charts.kit.looks import MAIN
 from depthprobe.render.charts.kit.scales import Scale, cut_rows, scale_of, spans_a_decade
+from depthprobe.render.charts.kit.style import MAIN
 
 # The score is the logarithm of the growth; an axis shows the factor, on a logarithmic scale.
 GROWTH = "variance_growth"

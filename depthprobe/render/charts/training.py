@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from depthprobe.findings.checks import check_table
 from depthprobe.render.charts import gradnorm
 from depthprobe.render.charts.kit.lines import BESIDE
-from depthprobe.render.charts.kit.looks import MAIN, SECOND, depth_colours
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     GAP,
@@ -30,7 +29,7 @@ from depthprobe.render.charts.kit.page import (
 )
 from depthprobe.render.charts.kit.page_sizes import broad_width
 from depthprobe.render.charts.kit.scales import scale_of
-from depthprobe.render.charts.kit.style import NOTE_PT, style, text_height
+from depthprobe.render.charts.kit.style import MAIN, NOTE_PT, SECOND, depth_colours, style, text_height
 from depthprobe.render.charts.kit.ticks import even_ticks
 
 STEM, LOSS_STEM, WHAT = "training", "loss", "a training log"

@@ -27,11 +27,10 @@ from depthprobe.findings.words import counted, spoken
 from depthprobe.render.charts import drops
 from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
 from depthprobe.render.charts.kit.lines import joined
-from depthprobe.render.charts.kit.looks import depth_colours
 from depthprobe.render.charts.kit.page import SPOT_SIGN, PanelText
 from depthprobe.render.charts.kit.page_sizes import current_size
 from depthprobe.render.charts.kit.point_names import Name, place_names
-from depthprobe.render.charts.kit.style import FAINT, INK, TICK_PT, style, width_in
+from depthprobe.render.charts.kit.style import FAINT, INK, TICK_PT, depth_colours, style, width_in
 from depthprobe.render.charts.kit.ticks import MINUS
 from depthprobe.render.charts.scores import ShownScore, shown_score
 
@@ -111,7 +110,7 @@ def _drawn(
         margins=margins,
         title=title,
         caption=joined(caption, f"{drop.task}: {panel.note}", numbers),
-        keys=drops.KEYS,
+        keys=dict(zip(drops.KEYS, _signs(), strict=True)),
         sign_in=SPOT_SIGN,
     )
     colours = depth_colours(findings.layers - 1)
@@ -123,7 +122,6 @@ def _drawn(
         else:
             axes.set_yticklabels([])
     grid.add_depth_bar(axes, colours, findings.layers - 1)
-    grid.write_key(_signs())
     return grid.figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from depthprobe.findings.variance import BRANCHES, Variances
 from depthprobe.render.charts.kit.lines import Curve, draw_lines, joined, with_zeros
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN, Look
+from depthprobe.render.charts.kit.style import BRANCH_LOOKS, MAIN, Look
 
 EXPONENTIAL_FIT = Look("#9a9a9a", 0.9, (7.0, 2.5), level=2)
 LINEAR_FIT = Look("#9a9a9a", 0.9, (1.0, 1.6), level=2)

@@ -14,9 +14,8 @@ from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.render.charts import drops as drops_chart
 from depthprobe.render.charts.drops import MOST_PANELS
 from depthprobe.render.charts.figures import draw_run
-from depthprobe.render.charts.kit.looks import BAR
 from depthprobe.render.charts.kit.scales import CUT_GAP, cut_rows
-from depthprobe.render.charts.kit.style import INK
+from depthprobe.render.charts.kit.style import BAR, INK
 from depthprobe.render.terminal import drops as tables
 from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run, reserve, save

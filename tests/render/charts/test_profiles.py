@@ -11,7 +11,7 @@ from depthprobe.findings.growth import growth_of
 from depthprobe.render.charts import gradnorm as gradnorm_chart
 from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN
+from depthprobe.render.charts.kit.style import BRANCH_LOOKS, MAIN
 from support.legibility import boxes, check_text
 from support.profile_frames import falling, gradnorm, rising, variance
 from support.readings import gradnorm_findings, variance_findings

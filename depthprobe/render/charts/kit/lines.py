@@ -10,12 +10,10 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from depthprobe.findings.words import layers_named
-from depthprobe.render.charts.kit.looks import Look
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     LAYER_IN,
@@ -27,7 +25,7 @@ from depthprobe.render.charts.kit.page import (
 )
 from depthprobe.render.charts.kit.page_sizes import page_width
 from depthprobe.render.charts.kit.scales import scale_of
-from depthprobe.render.charts.kit.style import style
+from depthprobe.render.charts.kit.style import Look, style
 
 # Of the axes, in inches.
 HEIGHT = 1.75
@@ -89,44 +87,37 @@ def draw_lines(
     layers = last + 2 * BESIDE
     width = page_width(layers * LAYER_IN + left + RIGHT)
     inside = width - left - RIGHT
-    # A single curve is named by its axis.
-    keys = [curve.key for curve in curves if curve.key] + ([band.key] if band else [])
     with style():
+        keys = signs_of(curves)
+        if band:
+            keys[band.key] = Patch(facecolor=band.color, linewidth=0)
         page = Page(width, left, title=title, caption=caption, keys=keys)
         figure = page.open(page.head + HEIGHT + BOTTOM)
         axes = page.add_axes(left, page.head, inside, HEIGHT)
         set_layers(axes, 0, last, BESIDE, x_label)
         scale.set(axes)
         label_vertical(axes, y_label, left)
-        signs: list[Artist] = [draw_curve(axes, curve, inside * 72 / layers) for curve in curves]
-        signs = [sign for sign, curve in zip(signs, curves, strict=True) if curve.key]
+        for curve in curves:
+            draw_curve(axes, curve, inside * 72 / layers)
         if band:
             low = np.maximum(band.low, scale.low)
             axes.fill_between(band.x, low, band.high, color=band.color, linewidth=0, zorder=1)
-            signs.append(Patch(facecolor=band.color, linewidth=0))
-        if keys:
-            page.write_key(signs)
     return figure
 
 
-def draw_curve(axes: Axes, curve: Curve, layer_pt: float) -> Line2D:
-    """Draw a curve on the axes; return its sign in the key."""
-    look = curve.look
-    main = look.filled
+def signs_of(curves: Iterable[Curve]) -> dict[str, Artist]:
+    """Return the words and signs of a key; a single curve has no words, since its axis names it."""
+    return {curve.key: curve.look.sign for curve in curves if curve.key}
+
+
+def draw_curve(axes: Axes, curve: Curve, layer_pt: float) -> None:
+    """Draw a curve on axes where a layer is ``layer_pt`` points wide."""
+    main = curve.look.filled
     size = float(np.clip(layer_pt * (0.5 if main else 0.4), 1.4, 3.6 if main else 2.8))
     y = np.where(curve.y > 0, curve.y, np.nan) if axes.get_yscale() == "log" else curve.y
-    drawn = {
-        **look.line,
-        "linewidth": look.width,
-        "marker": look.marker or None,
-        "markerfacecolor": look.color if look.filled else "white",
-        "markeredgewidth": 0.0 if look.filled else 0.6,
-        "zorder": look.level,
-    }
-    (line,) = axes.plot(curve.x, y, markersize=size, **drawn)
-    if look.marker and not main and layer_pt < _CLEAR_PT:
+    (line,) = axes.plot(curve.x, y, markersize=size, **curve.look.drawn)
+    if curve.look.marker and not main and layer_pt < _CLEAR_PT:
         line.set_markevery(_marked(y, math.ceil(_APART_PT / layer_pt)))
-    return Line2D([], [], markersize=3.2 if main else 2.8, **drawn)
 
 
 def with_zeros(caption: str, zeros: Iterable[tuple[str, NDArray[np.bool_]]]) -> str:

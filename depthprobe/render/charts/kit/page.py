@@ -5,7 +5,7 @@ All places are in inches, as in print, from the left and upper edges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,7 @@ class Page:
         left: Where its text and most often its axes begin, in inches.
         title: At the top, such as the model's id.
         caption: Below it in small type.
-        keys: The words of the key; :meth:`write_key` takes their signs once they are drawn.
+        keys: The words of the key, each with its sign.
         sign_in: The width of a sign in the key in inches.
         room: The width for title, caption and key; by default up to the edge of the page.
     """
@@ -89,14 +89,14 @@ class Page:
         *,
         title: str = "",
         caption: str = "",
-        keys: Sequence[str] = (),
+        keys: Mapping[str, Artist] | None = None,
         sign_in: float = LINE_SIGN,
         room: float | None = None,
     ) -> None:
         self.width, self.left, self.height = width, left, 0.0
         self.room = (width - left - RIGHT if room is None else room) * _HINTED
         self._texts: list[tuple[float, float, str, dict[str, Any]]] = []
-        self._keys, self._sign_in = list(keys), sign_in
+        self._keys, self._sign_in = dict(keys or {}), sign_in
         rows, self._key_columns = self._key_grid()
         title_pt, title_lines = fit_title(title, self.room)
         end = self.write(left, TOP, title_lines, title_pt, weight="bold")
@@ -117,12 +117,14 @@ class Page:
         return len(widths), 1
 
     def open(self, height: float) -> Figure:
-        """Return a new figure of this height in inches, with what was written on it."""
+        """Return a new figure of this height in inches, with its key and what was written on it."""
         self.height = height
         self.figure = Figure(figsize=(self.width, height), facecolor="white")
         FigureCanvasAgg(self.figure)
         for left, top, line, look in self._texts:
             self.figure.text(left / self.width, 1 - top / height, line, parse_math=False, **look)
+        if self._keys:
+            self._write_key()
         return self.figure
 
     def write(
@@ -172,11 +174,10 @@ class Page:
             end = tops[-1] + height
         return tops, end
 
-    def write_key(self, signs: Sequence[Artist]) -> None:
-        """Write the key, with a sign for each of its words."""
+    def _write_key(self) -> None:
         self.figure.legend(
-            handles=list(signs),
-            labels=self._keys,
+            handles=list(self._keys.values()),
+            labels=list(self._keys),
             loc="upper left",
             bbox_to_anchor=(self.left / self.width, 1 - self._key_top / self.height),
             ncols=self._key_columns,
@@ -218,15 +219,9 @@ def room_beside(tick_labels: Sequence[str], label_lines: int = 1, label_pt: floa
 
 
 def label_vertical(axes: Axes, label: str, room: float, **look: Any) -> None:
-    """Write the label of a vertical axis.
+    """Write the label of a vertical axis at the left end of the room in inches beside the axes.
 
-    Labels of axes below each other line up, as far left as the longest tick label makes them.
-
-    Args:
-        axes: The axes.
-        label: The text.
-        room: The inches left of the axes.
-        look: How the text is set.
+    Labels of axes below each other so line up, as far left as the longest tick label makes them.
     """
     inside = axes.get_position().width * axes.get_figure().get_figwidth()
     set_as = {"rotation_mode": "anchor", "verticalalignment": "top", "linespacing": LINE_SPACING}
@@ -237,15 +232,7 @@ def label_vertical(axes: Axes, label: str, room: float, **look: Any) -> None:
 def set_layers(
     axes: Axes, first: int, last: int, beside: float, label: str = "", *, labelled: bool = True
 ) -> None:
-    """Let the horizontal axis run over layers, or over blocks.
-
-    Args:
-        axes: The axes.
-        first, last: The first and last layer.
-        beside: Room on both sides, in layers.
-        label: What stands below the axis.
-        labelled: Whether its ticks have numbers.
-    """
+    """Let the horizontal axis run over layers or blocks, with room for ``beside`` layers on both sides."""
     axes.set_xlim(first - beside, last + beside)
     axes.set_xticks(ticks(first, last), labels=None if labelled else [])
     axes.set_xlabel(label)

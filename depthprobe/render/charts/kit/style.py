@@ -1,4 +1,7 @@
-"""How figures look: one style for all of them, and text that fits where it is put."""
+"""How figures look: one style for all, the looks of curves, and text that fits where it is put.
+
+One thing looks the same in every figure, and dashes and marks set it apart in grey as well.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import matplotlib
 import matplotlib.style
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 # A font that comes with matplotlib, so that a figure is the same on every machine.
@@ -63,6 +71,63 @@ def style() -> Iterator[None]:
     """Draw in the house style, whatever the user's own settings are, which come back afterwards."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve is drawn."""
+
+    color: str
+    width: float
+    dashes: tuple[float, ...] = ()
+    marker: str = ""
+    filled: bool = False
+    level: int = 3
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Colour and dashes as matplotlib takes them."""
+        return {"color": self.color, "linestyle": (0, self.dashes) if self.dashes else "-"}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Everything but the size of the marks, as matplotlib takes it."""
+        return {
+            **self.line,
+            "linewidth": self.width,
+            "marker": self.marker or None,
+            "markerfacecolor": self.color if self.filled else "white",
+            "markeredgewidth": 0.0 if self.filled else 0.6,
+            "zorder": self.level,
+        }
+
+    @property
+    def sign(self) -> Line2D:
+        """What stands for the curve in a key."""
+        return Line2D([], [], markersize=3.2 if self.filled else 2.8, **self.drawn)
+
+
+# Hues that colour-blind readers can tell apart, of different lightness.
+MAIN = Look("#0b3c5d", 1.3, marker="o", filled=True, level=5)
+SECOND = Look("#dd8500", 0.9, (4.0, 1.6), "^")
+BRANCH_LOOKS = {
+    "attention": SECOND,
+    "feedforward": Look("#007f5f", 0.9, (5.0, 1.4, 1.0, 1.4), "s"),
+    "norm": Look("#8e5ea2", 0.9, (1.2, 1.2), "D"),
+    "other": Look("#7a7a7a", 0.9, (2.4, 1.2), "v"),
+}
+# Bars in a middle tone: interval lines show on it, and hollow bars differ from it, in grey as well.
+BAR = "#5b9bd0"
+BAR_EDGE = "#2b6496"
+
+# The light end of the map is left out: on white it is hardly seen.
+_COLOURS = matplotlib.colormaps["viridis"].resampled(256)
+_LIGHTEST = 0.85
+
+
+def depth_colours(last: float) -> ScalarMappable:
+    """Return a colour map of 0 to ``last``, 0 darkest."""
+    return ScalarMappable(Normalize(0, max(last, 1) / _LIGHTEST), _COLOURS)
 
 
 @cache
