@@ -1,4 +1,4 @@
-"""Figures of a comparison: a panel a model, on a common scale.
+"""Figures of a comparison: one panel per model, on a common scale.
 
 Maps of angular distances share their colours, profiles and drops their vertical axis. Where the models have
 equally many layers a panel runs over the layers, else over the relative depth l/L, from 0 to 1. Maps always

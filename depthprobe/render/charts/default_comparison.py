@@ -1,4 +1,4 @@
-"""The figure of a comparison by a probe that has none of its own: a panel a model, on one scale."""
+"""The figure of a comparison by a probe that has none of its own: one panel per model, on one scale."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BELOW = 0.36
 
 
 def draw(table: TableOf, run: Run, *, title: str = "") -> Figure:
-    """Return the figure of a compared table: lines over the layers, or maps, a panel a model.
+    """Return the figure of a compared table: lines over the layers, or maps, one panel per model.
 
     Args:
         table: As the probe declares it.

@@ -4,7 +4,7 @@ Across: the layer that was removed. The zero line is the whole model, and downwa
 the axis of a loss or a perplexity is inverted. A filled bar is a detectable difference, a hollow one is not;
 thin lines are 95% intervals.
 
-Source: the layout follows the performance-drop figure of "The Curse of Depth" 2502.05795, one bar a layer;
+Source: the layout follows the performance-drop figure of "The Curse of Depth" 2502.05795, one bar per layer;
 intervals and the mark for noise are ours.
 """
 

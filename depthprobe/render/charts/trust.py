@@ -1,4 +1,4 @@
-"""The scores that order the layers of a model best and worst, each against the measured drop: a dot a layer.
+"""The scores that order the layers best and worst, each against the measured drop: one dot per layer.
 
 Downward is harm, as in the figure of drops, so the dots of a good score fall to the right: layers with large
 values cost much to remove. Colour is depth; a hollow dot is a drop that is not detectable.
@@ -35,7 +35,7 @@ from depthprobe.render.charts.kit.ticks import MINUS
 from depthprobe.render.charts.scores import ShownScore, shown_score
 
 _HEIGHT_IN, _LOWEST_IN = 2.1, 1.1
-# The colour bar stands right of the panels; between them the names of dots may stick out.
+# The colour bar stands right of the panels; dots may reach a little over their edges.
 _RIGHT, _BETWEEN, _BELOW = 0.58, 0.24, 0.38
 _NAME_PT, _NAME_HIGH, _LABEL_GAP_IN = 6.0, 0.95, 0.14
 # Dots are smaller where there are many; one beyond the axis is drawn near its end, as a share of the axis.
@@ -60,7 +60,7 @@ class _Scatter:
 
 
 def draw_trust_scatter(findings: Findings, task: str, *, title: str = "", caption: str = "") -> Figure:
-    """Return the best and the worst score of a task, a panel each, as a figure; nothing is written.
+    """Return the best and the worst score of a task, one panel each, as a figure; nothing is written.
 
     Across: the score, logarithmic where it spans more than a decade; downward: the measured harm with its 95%
     interval. Numbers are layers, 0-based; where not all have room, those that the score ranks most wrongly.
@@ -96,7 +96,7 @@ def _drawn(
     numbers = "numbers: layers"
     if any(name is None for scatter in scatters for name in scatter.names):
         numbers = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
-    # None is called best that orders wrongly.
+    # A score that orders the layers wrongly is not called best.
     none_rightly = findings.trust.orders_none_rightly(drop.task)
     ends = ("Highest correlation: ", "Lowest: ") if none_rightly else ("Best: ", "Worst: ")
     names = [scatters[0].score.words]

@@ -184,7 +184,7 @@ def test_a_sweep_of_blocks_says_which_layers_go():
     assert "axis cut: layers 0-3 at −0.50 (−0.50 to −0.50)" in written(cut)
 
 
-def test_a_bar_that_would_flatten_the_others_is_cut_marked_and_told():
+def test_a_bar_that_would_flatten_the_others_is_cut_and_marked_with_its_value_in_words():
     rise = [60.0, *[0.05] * 11]
     figure = draw_drops(sweep("calibration", rise, metric="loss", base=2.3, half=0.004))
     (axes,) = figure.axes
@@ -277,7 +277,7 @@ def names(*tasks):
         (["mmlu_law", "mmlu", "calibration"], {"tasks": ["mmlu"]}, ["mmlu", "calibration"]),
         (["mmlu_law", "mmlu_stem", "mmlu", "calibration"], {}, ["mmlu", "calibration"]),
         (["mmlu_law", "mmlu"], {"tasks": ["mmlu_law", "mmlu"]}, ["mmlu_law", "mmlu"]),
-        # A tag is no task itself.
+        # A tag is not itself a task.
         (
             ["arc_easy", "arc_hard", "calibration"],
             {"tasks": ["arcs"]},
@@ -530,7 +530,7 @@ def test_drops_are_not_rescaled(saved):
         (lambda frame: frame.assign(layer=0), "has mmlu, acc, layer 0 twice"),
     ],
 )
-def test_what_is_no_table_of_drops_is_refused(change, sentence):
+def test_a_table_that_is_not_of_drops_is_refused(change, sentence):
     with pytest.raises(RunError, match=sentence):
         sweep_findings(change(ordinary(3)))
 

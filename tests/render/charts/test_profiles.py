@@ -325,7 +325,7 @@ def test_drawing_leaves_the_users_style_alone_and_ignores_it(draw):
         assert dict(matplotlib.rcParams) == before
 
 
-# What is no such table.
+# Tables that cannot be used.
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_drawing_leaves_the_users_style_alone_and_ignores_it(draw):
         ),
     ],
 )
-def test_what_is_no_table_of_gradient_norms_is_refused(change, sentence):
+def test_a_table_that_is_not_of_gradient_norms_is_refused(change, sentence):
     with pytest.raises(RunError, match=sentence):
         draw_gradnorm(change(falling(3)))
 
@@ -369,6 +369,6 @@ def test_what_is_no_table_of_gradient_norms_is_refused(change, sentence):
         ),
     ],
 )
-def test_what_is_no_table_of_variances_is_refused(change, sentence):
+def test_a_table_that_is_not_of_variances_is_refused(change, sentence):
     with pytest.raises(RunError, match=sentence):
         draw_variance(change(rising(3)))

@@ -20,7 +20,7 @@ _MOST_COLUMNS = 3
 
 @dataclass(frozen=True)
 class PanelGroup:
-    """Panels that belong together, such as those of one task: a heading and a panel a model."""
+    """Panels that belong together, such as those of one task: a heading and one panel per model."""
 
     heading: str
     panels: Sequence[PanelText]

@@ -219,9 +219,9 @@ def room_beside(tick_labels: Sequence[str], label_lines: int = 1, label_pt: floa
 
 
 def label_vertical(axes: Axes, label: str, room: float, **look: Any) -> None:
-    """Write the label of a vertical axis at the left end of the room in inches beside the axes.
+    """Write the label of a vertical axis at the left end of the ``room`` in inches beside the axes.
 
-    Labels of axes below each other so line up, as far left as the longest tick label makes them.
+    The labels of axes below each other line up, as far left as the longest tick label makes them.
     """
     inside = axes.get_position().width * axes.get_figure().get_figwidth()
     set_as = {"rotation_mode": "anchor", "verticalalignment": "top", "linespacing": LINE_SPACING}
