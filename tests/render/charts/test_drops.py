@@ -181,7 +181,7 @@ def test_a_sweep_of_blocks_says_which_layers_go():
     assert axes.get_xlabel() == "Layers $l$ to $l+3$ removed; first layer $l$"
     assert axes.get_xlim()[1] < 9
     cut = draw_drops(sweep("mmlu", [-0.5, *[-0.001] * 11], half=0.0), options={"block": 4})
-    assert "axis cut: layers 0-3 at −0.50 (−0.50 to −0.50)" in written(cut)
+    assert "axis cut: layers 0-3 at −0.50 (−0.50 to −0.50)" in " ".join(written(cut))
 
 
 def test_a_bar_that_would_flatten_the_others_is_cut_and_marked_with_its_value_in_words():
@@ -189,7 +189,7 @@ def test_a_bar_that_would_flatten_the_others_is_cut_and_marked_with_its_value_in
     figure = draw_drops(sweep("calibration", rise, metric="loss", base=2.3, half=0.004))
     (axes,) = figure.axes
     assert max(axes.get_ylim()) < 0.2
-    assert "axis cut: layer 0 at +60.00 (+60.00 to +60.00)" in written(figure)
+    assert "axis cut: layer 0 at +60.00 (+60.00 to +60.00)" in " ".join(written(figure))
     assert len(axes.lines) == 4  # the zero line, a white gap and its two edges
     # An interval alone can run off the axis, at both of its ends.
     wide = draw_drops(sweep("mmlu", [-0.01] * 12, half=[0.9, *[0.01] * 11]))
