@@ -110,15 +110,9 @@ def draw_map(
     limits: tuple[float, float],
     cell_pt: float,
 ) -> PolyCollection:
-    """Draw a map with its best blocks; return its cells, for a colour bar.
+    """Draw a map with its best blocks and cells of ``cell_pt`` points; return its cells, for a colour bar.
 
-    Args:
-        axes: The axes.
-        findings: What the distances say.
-        matrix: The distances, from :func:`distance_matrix`.
-        normalize: As for :func:`draw`.
-        limits: The ends of the colour scale for distances as measured.
-        cell_pt: The size of a cell in points.
+    ``limits`` are the ends of the colour scale for distances as measured.
     """
     count = len(matrix)
     shown = matrix

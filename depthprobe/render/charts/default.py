@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -77,7 +78,7 @@ def _shortened(text: str, size_pt: float, room: float) -> str:
     return _escaped(lines[0] if len(lines) == 1 else f"{lines[0]}\N{HORIZONTAL ELLIPSIS}") if lines else ""
 
 
-def by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the name and the rows of every combination of keys, in the order in which they first come."""
     if not keys:
         yield "", frame
@@ -88,7 +89,7 @@ def by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.D
 
 def curves_of(table: TableOf, frame: pd.DataFrame, layers: int) -> tuple[list[Curve], int]:
     """Return a curve over the layers for every key, and how many more keys there are."""
-    groups = list(by_key(frame, table.keys))
+    groups = list(_by_key(frame, table.keys))
     x = np.arange(layers, dtype="float64")
     curves = [
         Curve(_shortened(key, NOTE_PT, _LONGEST_KEY), x, _by_layer(rows, table.quantity, layers), look)
@@ -132,31 +133,27 @@ def _by_layer(rows: pd.DataFrame, column: str, layers: int) -> np.ndarray:
 def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption: str) -> Figure:
     """Return a map over layers and the key that spans it, for each combination of the other keys."""
     across = str(table.across)
-    groups = list(by_key(frame, [key for key in table.keys if key != across]))
-    shown = groups[:MOST_MAPS]
-    order, names = row_order(frame[across])
-    matrices = [matrix_of(table, mine, order, layers) for _, mine in shown]
+    names, maps = maps_of(table, frame, layers)
+    matrices = list(maps.values())[:MOST_MAPS]
     # Broken as for the lowest map: the height of maps is known only once the head is laid out.
     bar_label = axis_label(table, _LOWEST)
     left, right = room_beside(names), BAR_ROOM_IN + text_height(bar_label[1:], LABEL_PT)
     width = page_width(layers * _CELL + left + right)
     inside = width - left - right
-    caption = with_more(caption, len(groups) - len(shown), "map")
+    caption = with_more(caption, len(maps) - len(matrices), "map")
     with style():
         page = Page(width, left, title=title, caption=caption)
-        texts = [PanelText(name) for name, _ in shown]
+        texts = [PanelText(key) for key in maps][:MOST_MAPS]
         above = page.head + sum(text.height(inside) for text in texts)
         # Square cells if there is room for them, and for the names of rows that are not numbers.
-        room = (current_size().height - above - BOTTOM) / len(shown) - PANEL_GAP
-        named = 0 if pd.api.types.is_numeric_dtype(frame[across]) else len(order) * TICK_LABEL_IN
-        height = max(_LOWEST, min(max(inside * len(order) / layers, named), HIGHEST_MAP_IN, room))
+        room = (current_size().height - above - BOTTOM) / len(texts) - PANEL_GAP
+        named = 0 if pd.api.types.is_numeric_dtype(frame[across]) else len(names) * TICK_LABEL_IN
+        height = max(_LOWEST, min(max(inside * len(names) / layers, named), HIGHEST_MAP_IN, room))
         tops, end = page.stack([(text, height) for text in texts], left, inside)
         page.open(end + BOTTOM)
         for matrix, top in zip(matrices, tops, strict=True):
             axes = page.add_axes(left, top, inside, height)
-            cell_pt = min(inside / layers, height / len(order)) * 72
-            cells = draw_cells(axes, matrix, *colours_of(matrices), cell_pt)
-            label_rows(axes, names, height)
+            cells = draw_map(axes, matrix, names, colours_of(matrices), (inside, height))
             label_vertical(axes, _shortened(across.replace("_", " ").capitalize(), LABEL_PT, height), left)
             lowest = top == tops[-1]
             set_layers(axes, 0, layers - 1, 0.5, "Layer index $l$" if lowest else "", labelled=lowest)
@@ -164,7 +161,7 @@ def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption:
     return page.figure
 
 
-def row_order(rows: pd.Series) -> tuple[list[Any], list[str]]:
+def _row_order(rows: pd.Series) -> tuple[list[Any], list[str]]:
     """Return the rows of a map from below, and their names: numbers in order, names from the top down."""
     there = rows.drop_duplicates()
     numeric = pd.api.types.is_numeric_dtype(there)
@@ -173,16 +170,35 @@ def row_order(rows: pd.Series) -> tuple[list[Any], list[str]]:
     return order, [_shortened(row, TICK_PT, _LONGEST_NAME) for row in said]
 
 
-def matrix_of(table: TableOf, frame: pd.DataFrame, order: Sequence[Any], layers: int) -> np.ma.MaskedArray:
-    """Return ``[row, layer]`` the values of a map, masked where there is none."""
-    values = frame.pivot(index=table.across, columns="layer", values=table.quantity)
-    return np.ma.masked_invalid(values.reindex(index=order, columns=range(layers)).to_numpy(dtype="float64"))
+def maps_of(
+    table: TableOf, frame: pd.DataFrame, layers: int
+) -> tuple[list[str], dict[str, np.ma.MaskedArray]]:
+    """Return the names of the rows of maps from below, and the maps by the keys that do not span them.
+
+    A map is ``[row, layer]``, masked where there is no value.
+    """
+    order, names = _row_order(frame[table.across])
+    maps = {}
+    for key, rows in _by_key(frame, [key for key in table.keys if key != table.across]):
+        values = rows.pivot(index=table.across, columns="layer", values=table.quantity)
+        values = values.reindex(index=order, columns=range(layers))
+        maps[key] = np.ma.masked_invalid(values.to_numpy(dtype="float64"))
+    return names, maps
 
 
-def label_rows(axes: Axes, names: Sequence[str], height: float) -> None:
-    """Write as many names of a map's rows beside it as its height has room for."""
-    kept = sparser([float(number) for number in range(len(names))], int(height / TICK_LABEL_IN))
+def draw_map(
+    axes: Axes,
+    matrix: np.ma.MaskedArray,
+    names: Sequence[str],
+    colours: tuple[tuple[float, float], str],
+    size: tuple[float, float],
+) -> PolyCollection:
+    """Draw a map on axes of this size in inches, with the names of rows that have room; return its cells."""
+    (width, height), (rows, layers) = size, matrix.shape
+    kept = sparser([float(number) for number in range(rows)], int(height / TICK_LABEL_IN))
+    cells = draw_cells(axes, matrix, *colours, min(width / layers, height / rows) * 72)
     axes.set_yticks([number + 1 for number in kept], labels=[names[number] for number in kept])
+    return cells
 
 
 def sparse_ticks(bar: Colorbar, height: float) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 from matplotlib.figure import Figure
 
 from depthprobe.declaring import TableOf
@@ -14,15 +12,12 @@ from depthprobe.render.charts.default import (
     HIGHEST_MAP_IN,
     MOST_MAPS,
     axis_label,
-    by_key,
     colours_of,
     curves_of,
-    label_rows,
-    matrix_of,
-    row_order,
+    draw_map,
+    maps_of,
     sparse_ticks,
 )
-from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
 from depthprobe.render.charts.kit.lines import with_more
 from depthprobe.render.charts.kit.page import PanelText, room_beside, set_layers
@@ -56,23 +51,13 @@ def draw(table: TableOf, run: Run, *, title: str = "") -> Figure:
 def _maps(table: TableOf, sides: list[Compared], title: str) -> Figure:
     """Return a map for each model and each combination of the keys that do not span it."""
     across = str(table.across)
-    frames = [side.found.rows for side in sides]
-    other_keys = [key for key in table.keys if key != across]
-    by_model = [dict(by_key(frame, other_keys)) for frame in frames]
-    shared = [key for key in by_model[0] if all(key in groups for groups in by_model)]
+    found = [maps_of(table, side.found.rows, side.layers) for side in sides]
+    shared = [key for key in found[0][1] if all(key in maps for _, maps in found)]
     shown = shared[:MOST_MAPS]
-    orders = [row_order(frame[across]) for frame in frames]
-    rows = [
-        [
-            matrix_of(table, groups[key], order, side.layers)
-            for groups, (order, _), side in zip(by_model, orders, sides, strict=True)
-        ]
-        for key in shown
-    ]
-    limits, colour_map = colours_of(list(chain.from_iterable(rows)))
-    left, label_in = room_beside([name for _, names in orders for name in names]), text_height([""], LABEL_PT)
+    colours = colours_of([maps[key] for key in shown for _, maps in found])
+    left, label_in = room_beside([name for names, _ in found for name in names]), text_height([""], LABEL_PT)
     most = max(side.layers for side in sides)
-    square = max(len(order) for order, _ in orders) / most
+    square = max(len(names) for names, _ in found) / most
     with style():
         grid = Grid(
             [PanelGroup(key, [PanelText(side.label) for side in sides]) for key in shown],
@@ -82,18 +67,16 @@ def _maps(table: TableOf, sides: list[Compared], title: str) -> Figure:
             title=title,
             caption=with_more(data_caption(sides), len(shared) - len(shown), "map"),
         )
-        width, height = grid.panel_in, grid.panel_height
-        for group, matrices in enumerate(rows):
-            for index, (matrix, side, (_, names)) in enumerate(zip(matrices, sides, orders, strict=True)):
+        size = grid.panel_in, grid.panel_height
+        for group, key in enumerate(shown):
+            for index, (side, (names, maps)) in enumerate(zip(sides, found, strict=True)):
                 axes = grid.add_panel(group, index)
-                cell_pt = min(width / side.layers, height / len(matrix)) * 72
-                cells = draw_cells(axes, matrix, limits, colour_map, cell_pt)
-                label_rows(axes, names, height)
+                cells = draw_map(axes, maps[key], names, colours, size)
                 set_layers(axes, 0, side.layers - 1, 0.5, "Layer index $l$")
                 if index % grid.columns == 0:
                     axes.set_ylabel(across.replace("_", " ").capitalize())
                 if index < grid.columns:
                     last_of_row = axes
-            bar = grid.add_colour_bar(last_of_row, cells, label="\n".join(axis_label(table, height)))
-            sparse_ticks(bar, height)
+            bar = grid.add_colour_bar(last_of_row, cells, label="\n".join(axis_label(table, size[1])))
+            sparse_ticks(bar, size[1])
     return grid.figure
