@@ -1,17 +1,17 @@
 """depthprobe: how much does each layer of a language model really do?
 
-The package is a path, one folder a stage:
+The package is a path, one folder for each stage:
 
     MODEL, options -> loaded model -> anatomy of its blocks -> measurement -> run on disk -> findings -> chart
 
 ``catalogue`` declares every probe once; commands, Python functions, charts, tables, report, comparison and
-documentation are loops over it. ``commands`` parse and show; ``pipeline`` is the way from a request to a
-saved run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``models`` loads a
-model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks for many variants of one
-model; ``results`` keeps runs on disk, ``findings`` says what they hold, and ``render`` shows it;
-``comparing`` puts models side by side;
-``api`` holds the same as Python functions. ``lab`` trains the small models that ``builtin`` ships;
-``registration`` makes transformers know their model type when one is loaded. Importing depthprobe changes
+documentation are loops over it. ``commands`` parse and show; ``pipeline`` leads from a request to a saved
+run; ``probes`` ask the questions, one file each, with the formulas of ``metrics``; ``texts`` reads what they
+measure on; ``models`` loads a model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks
+for many variants of one model; ``machine`` knows batches, processes and versions; ``results`` keeps runs on
+disk, ``findings`` says what they hold, and ``render`` shows it; ``comparing`` puts models side by side;
+``api`` holds the same as Python functions. ``training`` trains small models such as those in ``builtin``;
+transformers learns of their model type (``models.own``) when one is loaded. Importing depthprobe changes
 nothing elsewhere.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream

@@ -10,7 +10,7 @@ from types import TracebackType
 def main() -> None:
     """Run the command line."""
     sys.excepthook = _redacted_traceback
-    # Starting leaves no garbage to speak of; the command itself has it collected again.
+    # Starting leaves hardly any garbage; the command itself turns the collector on again.
     gc.disable()
     try:
         from depthprobe.commands.app import run
@@ -20,15 +20,15 @@ def main() -> None:
         sys.exit(130)
     finally:
         if "torch" not in sys.modules:
-            # A last look for garbage among all that was imported would take longer than the short commands.
+            # A last look for garbage among all that was imported would take longer than a short command.
             gc.freeze()
-        # Under `python -m`, an interrupt that met code run by exec() (imports do that) is remembered by the
-        # interpreter and kills the process at its end, handled or not; the next exec() forgets it.
+        # Under `python -m`, the interpreter remembers an interrupt of code run by exec() (as imports are) and
+        # kills the process with it at the end, handled or not; the next exec() makes it forget.
         exec("")
 
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show a bug of ours with its traceback, but without tokens and credentials."""
+    """Print the traceback of one of our bugs, without tokens and credentials."""
     import traceback
 
     from depthprobe.redaction import redact

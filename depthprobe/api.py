@@ -1,7 +1,7 @@
 """The probes as Python functions: measure a model by name or in memory, get a frame, save the run, draw it.
 
-There is a function for every probe of the catalogue, ``depthprobe.angular`` and so on; each takes what its
-command takes, and the same defaults.
+There is a function for every probe in the catalogue, ``depthprobe.angular`` and so on; each takes the options
+of its command, with the same defaults.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 
 _MEASURE = """
 Args:
-    model: A name as the command takes it, what ``load_model`` gave, or an ``nn.Module`` in memory.
-    tokenizer: Of an ``nn.Module``; not needed where ``token_ids`` are given and no tasks are asked.
-    token_ids: What to measure on instead of a text: sequences of ids, one a sample.
-    output: The directory of the runs, to save this one; None leaves nothing on the disk.
-    name: That of the run's directory.
-    batch_size: Samples a batch; None fits the device.
-    options: Those below; of a model by name also those of its loading (``dtype``, ``device``, ...).
+    model: A name as the command takes it, what ``load_model`` returned, or an ``nn.Module`` in memory.
+    tokenizer: That of an ``nn.Module``; not needed with ``token_ids`` unless there are tasks.
+    token_ids: What to measure on instead of a text: sequences of ids, one for each sample.
+    output: The directory of runs to save this one in; None leaves nothing on disk.
+    name: The name of the run's directory.
+    batch_size: Samples in a batch; None fits the device.
+    options: Those below; for a model given by name also how to load it (``dtype``, ``device``, ...).
 
 Returns:
-    A Measurement, or the saved Run where ``output`` is given; ``.frame`` is its table.
+    A Measurement, or the saved Run if ``output`` is given; ``.frame`` is its table. Under torchrun, the first
+    process gets the Run, the others None.
 
 Raises:
     OptionError: if an option is unknown or has a value that cannot be used.
@@ -58,15 +59,15 @@ def measure(
     batch_size: int | None = None,
     **options: Any,
 ) -> Measurement | Run:
-    """Return what a probe finds in a model; saved where an ``output`` is named.
+    """Return what a probe finds in a model, saved if an ``output`` is named.
 
-    See :func:`function_of` for what it takes.
+    For the arguments see the probe's own function, such as ``depthprobe.angular``.
     """
     from depthprobe.pipeline import run as way
     from depthprobe.pipeline.request import Request
 
     if probe not in PROBES:
-        raise OptionError(f"There is no probe {probe!r}.", f"There are {', '.join(PROBES)}.")
+        raise OptionError(f"There is no probe {probe!r}.", f"The probes are {', '.join(PROBES)}.")
     kind = PROBES[probe]
     own = {field.name for field in fields_of(kind.options)}
     asked = kind.options(**{key: options.pop(key) for key in own & options.keys()})
@@ -84,13 +85,11 @@ def measure(
         _refuse_unknown(probe, request, options)
         if output is None:
             return way.measure(request, session=session)
-        found = way.run(request, session=session)
-    assert found is not None, "one process saves what it measures"
-    return found
+        return way.run(request, session=session)  # type: ignore[return-value]  # only the first of several processes has it
 
 
 def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
-    """Return the Python function of a probe: :func:`measure` with the options that its command has."""
+    """Return the Python function of a probe: :func:`measure` with the options of its command."""
 
     def function(model: str | LoadedModel | nn.Module, **options: Any) -> Measurement | Run:
         return measure(probe.name, model, **options)
@@ -112,7 +111,7 @@ def _told(probe: Probe) -> Iterator[Any]:
 
 
 def _text_of(probe: Probe, options: Options, model: str, token_ids: Any, given: dict[str, Any]) -> Any:
-    """Take the text's options out of those given; return the text, None where the probe goes without."""
+    """Take the text's options out of those given; return the text, None if the probe goes without."""
     from depthprobe.pipeline.request import text_for
     from depthprobe.texts.options import TextOptions
     from depthprobe.texts.samples import TokenText
@@ -126,7 +125,9 @@ def _text_of(probe: Probe, options: Options, model: str, token_ids: Any, given: 
         count = 0
     if token_ids is not None:
         if fields or count is not None:
-            raise OptionError("A text is described, and token_ids are given in its place.", "Leave one out.")
+            raise OptionError(
+                "token_ids cannot be combined with options of a text.", "Leave one of them out."
+            )
         return TokenText.of(token_ids)
     return text_for(probe, options, embedded=model.startswith("builtin:"), count=count, **fields)
 
@@ -136,7 +137,7 @@ def _refuse_unknown(probe: str, request: Request, options: dict[str, Any]) -> No
         known = [field.name for field in fields_of(type(request.asked))]
         raise OptionError(
             f"{probe} does not take {', '.join(sorted(options))}.",
-            f"Its own: {', '.join(known) or 'none'}; see help(depthprobe.{probe.replace('-', '_')}).",
+            f"Its own options: {', '.join(known) or 'none'}; see help(depthprobe.{probe.replace('-', '_')}).",
         )
 
 
@@ -144,9 +145,9 @@ def _refuse_unknown(probe: str, request: Request, options: dict[str, Any]) -> No
 def _session_of(
     model: Any, tokenizer: Any, options: dict[str, Any], saved: bool
 ) -> Iterator[tuple[Session, str, Any]]:
-    """Give a session in which the model is there, its name, and how it is loaded.
+    """Yield a session that has the model, the model's name, and how it is loaded.
 
-    An ``nn.Module`` is put into evaluation mode meanwhile, so that nothing is dropped out.
+    A model in memory is in evaluation mode meanwhile, so that nothing is dropped out.
     """
     from depthprobe.models.loading.options import LoadOptions
     from depthprobe.pipeline.session import Session
@@ -170,18 +171,18 @@ def _session_of(
 
 
 def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -> Figure:
-    """Return the figure of a measurement or of a saved run, the one that ``depthprobe plot`` writes.
+    """Return the figure of a measurement or of a saved run, as ``depthprobe plot`` writes it.
 
     Args:
-        what: What a probe or ``read_run`` gave.
-        title: Above the figure, nothing if empty. By default a run's model; a measurement does not know its
+        what: What a probe or ``read_run`` returned.
+        title: Title of the figure, empty for none. By default a run's model; a measurement does not know its
             model.
-        options: Those of the figure, such as ``normalize="row"`` for the map of angular distances.
+        options: Options of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
     from depthprobe.render.charts.figures import figure_of
     from depthprobe.render.charts.kit.encoding import render_bytes
 
     figure = figure_of(what, title=title, **options)
-    # Figures made without pyplot have no display of their own; notebooks ask for this one.
+    # Figures made without pyplot do not display themselves; notebooks call this.
     figure._repr_png_ = partial(render_bytes, figure, "png")
     return figure

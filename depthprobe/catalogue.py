@@ -1,6 +1,6 @@
-"""Every probe there is, once, as data: a new one is a file in ``probes`` and an entry here.
+"""Every probe, once, as data: a new one is a file in ``probes`` and an entry here.
 
-See ``docs/extending.md``. A leaf without torch; what the words of a declaration mean stands in ``declaring``.
+See ``docs/extending.md``. A leaf without torch; ``declaring`` says what the parts of a declaration mean.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from depthprobe.errors import OptionError
 from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.measurement import Column
 
-# 4,096 tokens: enough to rank layers, and on real models, whose heads are large, less than the tasks cost.
-# SLEB chooses by about 9,000.
+# 4,096 tokens: enough to rank layers, and cheaper than the tasks even on real models, whose heads are large.
+# SLEB uses about 9,000.
 CALIBRATION_SAMPLES = 16
 
 
@@ -32,7 +32,7 @@ class AngularOptions(Options):
         Literal["none", "row"],
         Option(
             "Colours: none shows distances as measured, row rescales each row as the papers do. "
-            "The CSV always holds what was measured.",
+            "The CSV always holds the distances as measured.",
             role="figure",
             panel="Output",
         ),
@@ -53,7 +53,7 @@ ANGULAR = Probe(
             "angular",
             (
                 Column("layer", "", "0-based index l of the first block spanned"),
-                Column("n", "blocks", "how many blocks are spanned: l .. l+n-1"),
+                Column("n", "blocks", "number of blocks spanned: l .. l+n-1"),
                 Column(
                     "distance",
                     "angle / pi",
@@ -62,7 +62,7 @@ ANGULAR = Probe(
                 Column(
                     "std",
                     "angle / pi",
-                    "standard deviation over what was averaged (divisor count - 1; 0 for a single one)",
+                    "standard deviation over the vectors averaged (divisor count - 1; 0 for a single one)",
                 ),
                 Column("samples", "count", "vectors averaged: samples, or tokens with --tokens all"),
             ),
@@ -87,7 +87,7 @@ class GradnormOptions(Options):
     per_batch: Annotated[
         int | None,
         Option(
-            "Mean and standard deviation of the norm over batches of so many samples, as training logs "
+            "Mean and standard deviation of the norm over batches of this many samples, as training logs "
             "show it.",
             at_least=1,
             default="all samples as one batch",
@@ -97,8 +97,8 @@ class GradnormOptions(Options):
     memory: Annotated[
         str | int,
         Option(
-            "auto, whole (all gradients at once), or how many blocks' gradients are held at a time, one pass "
-            "each. The numbers stay the same.",
+            "auto, whole (all gradients at once), or how many blocks' gradients to hold at a time, with a "
+            "pass for each group. Does not change the numbers.",
             role="means",
             panel="Gradients",
             parse=lambda text: int(text) if text.isdecimal() else text,
@@ -140,7 +140,7 @@ GRADNORM = Probe(
                 Column(
                     "parameters",
                     "count",
-                    "how many parameters that are; packed ones have no gradient and do not count",
+                    "number of parameters; packed ones have no gradient and are not counted",
                 ),
                 Column("grad_rms", "nats", "grad_norm / sqrt(parameters)"),
                 Column(
@@ -236,28 +236,28 @@ PRUNE_SWEEP = Probe(
     "Remove every layer in turn, run lm-eval's tasks, report the drop with paired significance."
     "\n\n"
     "One model, one list of requests: what the variants share is computed once, so a sweep of all layers "
-    "costs a few evaluations instead of one each. Numbers are lm-eval's own on a model whose layer is "
-    "deleted. A sweep that was interrupted continues when the same command is started again. Beside the "
-    "tasks, the loss on calibration text is measured for every variant.",
+    "costs a few evaluations instead of one for each layer. The numbers are those of lm-eval on a model "
+    "whose layer is deleted. An interrupted sweep continues when the same command is started again. Besides "
+    "the tasks, the loss on calibration text is measured for every variant.",
     (
         TableOf(
             "prune_sweep",
             (
                 Column("task", "", "task or group of lm-eval; calibration for the loss on calibration text"),
-                Column("metric", "", "lm-eval's name of the metric; loss of the calibration text"),
-                Column("filter", "", "lm-eval's filter of the answers; none where there is none"),
+                Column("metric", "", "lm-eval's name for the metric; loss for the calibration text"),
+                Column("filter", "", "lm-eval's filter of the answers; none if there is none"),
                 Column("layer", "", "0-based index of the first layer removed"),
-                Column("baseline", "metric's own; nats a token for loss", "number of the whole model"),
-                Column("pruned", "as baseline", "number without the layers"),
+                Column("baseline", "metric's own; nats a token for loss", "score of the whole model"),
+                Column("pruned", "as baseline", "score without the layers"),
                 Column("drop", "as baseline", "pruned - baseline; negative is harm where more is better"),
                 Column("ci_low", "as baseline", "lower end of the paired 95% interval of drop"),
                 Column("ci_high", "as baseline", "upper end"),
                 Column("p_value", "", "two-sided, paired: exact McNemar for 0/1 scores, else t or bootstrap"),
-                Column("p_adjusted", "", "p_value adjusted over the layers of this number (Holm)"),
+                Column("p_adjusted", "", "p_value adjusted over the layers of this metric (Holm)"),
                 Column(
                     "flips",
                     "items",
-                    "items whose correctness changed; whose score changed where it is no 0/1",
+                    "items whose correctness changed; items whose score changed, where scores are not 0/1",
                 ),
                 Column("docs", "items", "items compared"),
             ),
@@ -268,7 +268,7 @@ PRUNE_SWEEP = Probe(
     ),
     options=SweepOptions,
     text=Text(
-        "the calibration text that prune-sweep measures beside the tasks",
+        "the calibration text that prune-sweep measures in addition to the tasks",
         samples=CALIBRATION_SAMPLES,
         count="calibration_samples",
         optional="no_calibration",
@@ -276,7 +276,7 @@ PRUNE_SWEEP = Probe(
     findings="depthprobe.findings.drops:read",
     chart="depthprobe.render.charts.drops:draw",
     listing="depthprobe.render.terminal.drops:listing",
-    batch="Prompts generated at once; scoring fits its own batches. auto is 8.",
+    batch="Prompts generated at once; scoring chooses its own batches. auto means 8.",
     working=Working(boundaries=True, logits=True),
     resumes=True,
     needs_loss=True,

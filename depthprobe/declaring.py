@@ -1,4 +1,4 @@
-"""How a probe is declared: its options, its tables, what of them scores a layer, what memory it needs.
+"""How a probe is declared: its options, its tables, which columns score a layer, what memory it needs.
 
 A leaf without torch, pandas or typer: ``catalogue`` holds the declarations themselves, and commands,
 Python functions, checks, manifests, charts, tables, report and documentation are loops over them.
@@ -20,13 +20,13 @@ from depthprobe.measurement import Column, Measurement, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-# What an option does: it decides the numbers, leaves them as they are, or shapes the figure.
+# What an option does: decide the numbers, only how they are computed, or the figure.
 Role = Literal["numbers", "means", "figure"]
 
 
 @dataclass(frozen=True)
 class Option:
-    """What there is to say of one field of a dataclass of options, beside its type and default.
+    """The description of one field of a dataclass of options, beyond its type and default.
 
     Args:
         help: One or two sentences.
@@ -34,11 +34,11 @@ class Option:
         at_least: The smallest number allowed.
         flags: How it is written on the command line; by default ``--name-of-field``.
         metavar: What stands for the value in the help.
-        default: What the help shows in place of a default of None.
-        panel: The heading that it stands under in the help.
-        parse: Turns the text of the command line into the value, raising an OptionError; by the type where
-            None.
-        positional: Whether it is named by its place on the command line.
+        default: What the help shows instead of a default of None.
+        panel: Its heading in the help.
+        parse: Turns the text of the command line into the value, or raises an OptionError; None goes by the
+            type.
+        positional: Whether it is a positional argument on the command line.
     """
 
     help: str
@@ -71,11 +71,11 @@ class Field:
 
     @property
     def choices(self) -> tuple[str, ...] | None:
-        """The words it may be, where it is one of some."""
+        """The words that are allowed, if the type lists them."""
         return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else None
 
     def check(self, value: Any) -> None:
-        """Raise an OptionError unless the value is one that the field takes."""
+        """Raise an OptionError unless the field takes the value."""
         name, limit = self.flags[0], self.option.at_least
         if value is None and self.default is None:
             return
@@ -107,7 +107,7 @@ def _fields_of(options: type) -> tuple[Field, ...]:
         kind, *told = typing.get_args(hints[each.name]) or (None,)
         option = next((one for one in told if isinstance(one, Option)), None)
         if option is None:
-            continue  # not for users
+            continue  # not an option for users
         if typing.get_origin(kind) in (typing.Union, types.UnionType):
             parts = [part for part in typing.get_args(kind) if part is not type(None)]
             kind = parts[0] if len(parts) == 1 else Any
@@ -117,10 +117,10 @@ def _fields_of(options: type) -> tuple[Field, ...]:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a probe; each of its own is a frozen dataclass derived from this one.
+    """The options of a probe, which derives a frozen dataclass from this one.
 
     Raises:
-        OptionError: if a value is not one that its field takes.
+        OptionError: if a field does not take its value.
     """
 
     def __post_init__(self) -> None:
@@ -128,28 +128,28 @@ class Options:
             each.check(getattr(self, each.name))
 
     def of_role(self, role: Role) -> dict[str, Any]:
-        """Return the values of the options that do this, by name."""
+        """Return the values of the options with this role, by name."""
         each_of = fields_of(type(self))
         return {each.name: getattr(self, each.name) for each in each_of if each.option.role == role}
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the numbers beside model and text, in JSON values."""
+        """Return what decides the numbers besides model and text, as JSON values."""
         return self.of_role("numbers")
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a manifest says of them under ``options``."""
+        """Return what a manifest records of them under ``options``."""
         return self.of_role("numbers")
 
     def ending(self) -> str:
-        """Return what is put behind the probe's name for the run's directory; nothing for most."""
+        """Return what follows the probe's name in the run's directory name; usually nothing."""
         return ""
 
     def files(self) -> Sequence[str]:
-        """Return the files and directories that they name, whose contents decide the numbers."""
+        """Return the files and directories they name whose contents decide the numbers."""
         return ()
 
     def text_seed(self) -> int | None:
-        """Return the seed of the text where these options decide it, else None."""
+        """Return the seed of the text if these options decide it, else None."""
         return None
 
 
@@ -158,14 +158,14 @@ class TableOf:
     """A table that a probe writes.
 
     Args:
-        stem: Names the file: ``angular`` for ``angular.csv``.
-        columns: All its columns, in their order.
+        stem: The file's stem: ``angular`` for ``angular.csv``.
+        columns: All its columns, in order.
         quantity: The column that charts draw and ``compare`` takes differences of.
-        keys: The columns that name a row beside ``layer``.
-        across: The one of them that spans a map with ``layer``; None for a table with one row a layer.
-        varying: The one of them whose values not every model has, such as a branch.
-        outside: Values of ``varying`` that stand for no layer.
-        compared: Whether ``compare`` puts it side by side.
+        keys: The columns that identify a row together with ``layer``.
+        across: The key that spans a map with ``layer``; None for a table with one row for each layer.
+        varying: The key whose values not every model has, such as a branch.
+        outside: Values of ``varying`` that do not stand for a layer.
+        compared: Whether ``compare`` shows it side by side.
     """
 
     stem: str
@@ -184,16 +184,16 @@ class TableOf:
 
 @dataclass(frozen=True)
 class Score:
-    """A number that scores each layer, cheap enough to be taken for its importance.
+    """A number that scores each layer: a cheap stand-in for the layer's importance.
 
     Args:
-        name: Of its column in the table with one row a layer, such as ``angular_distance``.
+        name: Its column in the table with one row for each layer, such as ``angular_distance``.
         words: What it is called in figures and tables.
         table: The stem of the table that holds it.
         column: The column of that table.
-        where: Which rows of it, one a layer: values by column.
-        reading: ``module:function`` that computes it where it is no column: given the table, it returns
-            values by layer as a Series.
+        where: Which rows of it, one for each layer: values by column.
+        reading: ``module:function`` that computes it if it is not a column: takes the table, returns values
+            by layer as a Series.
         spared: Which layers it says can be spared: those with ``small`` or with ``large`` values.
     """
 
@@ -212,9 +212,9 @@ class Text:
 
     Args:
         role: What it is, as in ``the text that angular is measured on``.
-        samples: How many by default; None for as many as the papers take.
+        samples: How many by default; None for as many as in the papers.
         count: The option that says how many.
-        optional: Whether a run may go without it, and how that is asked for.
+        optional: The option by which a run goes without it; None if it cannot.
     """
 
     role: str
@@ -228,7 +228,7 @@ class Working:
     """What a probe keeps in memory beside the weights and one batch inside one block.
 
     Args:
-        vectors: Vectors a token of the stream's width, in float32.
+        vectors: Vectors of the stream's width for each token, in float32.
         boundaries: Whether it keeps the stream of a batch at every boundary.
         logits: Whether it reads the head's outputs, a part at a time.
         gradients: Whether it keeps the gradients of a block, and a batch to be run again.
@@ -251,30 +251,30 @@ class Probe:
     """One probe.
 
     ``module`` has ``measure(model, anatomy, samples, *, batch_size, processes, advance, **options)``, which
-    returns a Measurement. One that ``resumes`` takes a ``journal`` of finished work as well; one that needs
-    more has ``prepare`` (see ``pipeline.run``).
+    returns a Measurement. One that ``resumes`` also takes a ``journal`` of finished work; one that needs more
+    has ``prepare`` (see ``probes.preparation``).
 
     Args:
         name: As users type it.
-        module: Where it is measured.
+        module: The module that measures it.
         question: The question that it answers, in one line.
-        help: What the command's help says behind the question's short answer; paragraphs.
+        help: The help of its command: a short answer to the question, then paragraphs.
         options: The dataclass of its options.
-        tables: What it writes; the first is named like the probe.
-        scores: What of it is taken for the importance of a layer.
+        tables: What it writes; the first has the probe's name.
+        scores: Which of its numbers stand in for the importance of a layer.
         text: What it is measured on.
-        batch: What ``--batch-size`` says of itself.
+        batch: The help of ``--batch-size``.
         working: What it keeps in memory.
-        resumes: Whether an interrupted run goes on where it was.
+        resumes: Whether an interrupted run continues where it was.
         initial: Whether freshly initialised weights may be measured (``--initial``).
         needs_loss: Whether it needs a language-model head.
         reported: Whether ``report MODEL`` measures it.
         version: Raised when its numbers change.
-        chart: ``module:function`` that draws its run; by default a line a quantity, or a map.
-        findings: ``module:function`` that reads what its tables say: given the tables by stem, the facts and
-            the number of layers, it returns a frozen value with ``sentences``; by default the extremes.
-        listing: ``module:function`` that shows these findings in a terminal: given them and the model's name,
-            it returns tables and sentences; by default a table of the quantity.
+        chart: ``module:function`` that draws its run; by default a line for each quantity, or a map.
+        findings: ``module:function`` that reads what its tables say: takes the tables by stem, the facts and
+            the number of layers, returns a frozen value with ``sentences``; by default the extremes.
+        listing: ``module:function`` that shows these findings in a terminal: takes them and the model's name,
+            returns tables and sentences; by default a table of the quantity.
     """
 
     name: str
@@ -285,7 +285,7 @@ class Probe:
     options: type[Options] = Options
     scores: tuple[Score, ...] = ()
     text: Text | None = None
-    batch: str = "Samples a batch, or auto: as many tokens as fit the device. The numbers stay the same."
+    batch: str = "Samples in a batch, or auto: as many as fit the device. Does not change the numbers."
     working: Working = Working()
     resumes: bool = False
     initial: bool = False
@@ -298,7 +298,7 @@ class Probe:
 
     @property
     def stem(self) -> str:
-        """How its main table and its figure are called: ``prune_sweep``."""
+        """The name of its main table and its figure, such as ``prune_sweep``."""
         return self.tables[0].stem
 
     def columns(self, stem: str) -> tuple[Column, ...]:
@@ -319,7 +319,7 @@ class Probe:
             files: Other files of the run by name.
 
         Raises:
-            MeasureError: if a table has other columns, or holds NaN or infinity.
+            MeasureError: if a table has the wrong columns, or holds NaN or infinity.
         """
         tables = tuple(
             Table(table.stem, frames[table.stem], table.columns)

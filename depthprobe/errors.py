@@ -1,6 +1,6 @@
 """Errors as sentences to a person: what is wrong with the values, then what to do.
 
-One base class and one subclass a stage. The command line prints ``problem`` and ``hint`` without a
+One base class and one subclass for each stage. The command line prints ``problem`` and ``hint`` without a
 traceback; anything that is not a :class:`DepthprobeError` is a bug of ours and keeps its traceback.
 """
 
@@ -10,14 +10,14 @@ from depthprobe.redaction import redact
 
 
 class DepthprobeError(Exception):
-    """A failure the user can act on.
+    """A failure that the user can act on.
 
     Args:
         problem: What is wrong, with the offending values, as one sentence.
-        hint: What to do next, as one sentence; empty when there is nothing to advise.
+        hint: What to do next, as one sentence; empty if there is nothing to advise.
 
-    ``exit_status`` is what the command line ends with: 2 when the request was wrong, 1 when the
-    machine failed (disk, memory, network).
+    ``exit_status`` is that of the command line: 2 if the request was wrong, 1 if the machine failed (disk,
+    memory, network).
     """
 
     exit_status = 2
@@ -33,7 +33,7 @@ class OptionError(DepthprobeError):
 
 
 class LoadError(DepthprobeError):
-    """A model cannot be found, may not be read, or does not load."""
+    """A model cannot be found, read or loaded."""
 
 
 class AnatomyError(DepthprobeError):
@@ -59,12 +59,12 @@ class MachineError(DepthprobeError):
 
 
 def first_line(error: BaseException, *, kind: bool = True) -> str:
-    """The first telling line of a foreign message, without secrets and without a full stop.
+    """Return the first meaningful line of a foreign message, without secrets and without a full stop.
 
     Args:
         error: What a library raised.
-        kind: Whether the exception's name goes before it: foreign messages often make no sense without it.
-            An error of importing speaks for itself.
+        kind: Whether to put the exception's name first: foreign messages often make no sense without it.
+            Import errors do.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     text = f"{lines[0]} {lines[1]}" if len(lines) > 1 and lines[0].endswith(":") else lines[0]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what a person is told about what is on disk, known where the work is done."""
+"""Ctrl-C and SIGTERM: a sentence about what is on disk, from where the work is done."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ NOTHING = "Interrupted before anything was measured; nothing is kept."
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which batch systems send before they kill: to be ended by as by Ctrl-C."""
+    """SIGTERM, which batch systems send before they kill; handled like Ctrl-C."""
 
 
 def exit_status(interrupt: KeyboardInterrupt) -> int:
-    """Return what shells expect of a process that a signal ended: 128 and its number."""
+    """Return what shells expect from a process that a signal ended: 128 plus its number."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 def sentence(interrupt: KeyboardInterrupt) -> str:
-    """Return what was said of an interrupt where it came, or the one word that is always true."""
+    """Return what was said about an interrupt where it came, or the one word that is always true."""
     return next(iter(getattr(interrupt, "__notes__", ())), "Interrupted.")
 
 
 @contextmanager
 def told(what: str | Callable[[], str]) -> Iterator[None]:
-    """Say of an interrupt of the body what is on disk then; who stands nearer to the work has said it better.
+    """Attach to an interrupt of the body what is on disk, unless a sentence from nearer to the work is there.
 
     Args:
-        what: A sentence that begins with Interrupted, or what makes it when the interrupt has come.
+        what: A sentence that begins with Interrupted, or a function that makes it when the interrupt comes.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def told(what: str | Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def several_told(finished: Sequence[Path]) -> Iterator[None]:
-    """Add to what is said of an interrupt of one measurement which of several before it are on disk."""
+    """Add to the sentence about an interrupt which runs of earlier measurements are on disk."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -57,9 +57,9 @@ def several_told(finished: Sequence[Path]) -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt the body as Ctrl-C does, so that what is begun is put in order."""
+    """Let SIGTERM interrupt the body as Ctrl-C does, so that unfinished work is cleaned up."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
+        yield  # only the main thread receives signals
         return
 
     def terminate(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a probe gives and a run holds: tidy frames whose columns say what they mean and in which unit."""
+"""What a probe returns and a run holds: tidy frames whose columns say what they mean and in which unit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its name in the CSV, its unit (``""`` for labels) and what it holds."""
+    """One column of a table: its name in the CSV, its unit (``""`` for labels) and its meaning."""
 
     name: str
     unit: str
@@ -22,7 +22,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One tidy frame, one row a measurement; ``stem`` names the CSV (``angular`` -> ``angular.csv``).
+    """One tidy frame, one row for each measurement; ``stem`` names the CSV (``angular`` -> ``angular.csv``).
 
     Raises:
         MeasureError: if the frame's columns are not the declared ones, or a number is NaN or infinite.
@@ -44,9 +44,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one probe found: its tables, and facts about the measuring that belong into the manifest.
+    """What one probe found: its tables, and facts about measuring that belong in the manifest.
 
-    ``facts`` holds JSON values only: numbers found beside the tables, batches, notes. ``files`` are other
+    ``facts`` holds only JSON values: numbers found beside the tables, batches, notes. ``files`` are other
     files of the run, name -> content.
     """
 
@@ -57,5 +57,5 @@ class Measurement:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The frame of the first table, which is the one named like the probe."""
+        """The frame of the first table, which has the probe's name."""
         return self.tables[0].frame

@@ -1,6 +1,6 @@
-"""What depthprobe uses of other libraries beyond what they promise to keep, each name once.
+"""What depthprobe uses of other libraries beyond their public interface, each name once.
 
-tests/test_private_names.py holds every entry against the installed versions. Imports nothing heavy.
+tests/test_private_names.py checks every entry against the installed versions. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Names of a class that ours override, which is how transformers and lm-eval are told. If one is gone, ours is
-# never asked: weights would be drawn as Llama draws them, models split inside a block, hidden states not
-# recorded, lm-eval would run the model itself. -> (module, class, name)
+# Names of a class that ours override, because transformers and lm-eval look there. If one is gone, ours is
+# never called: weights would be drawn as Llama draws them, models split inside a block, hidden states not
+# recorded, and lm-eval would run the model itself. -> (module, class, name)
 OVERRIDDEN = (
     ("transformers.models.llama.modeling_llama", "LlamaForCausalLM", "_init_weights"),
     ("transformers.models.llama.modeling_llama", "LlamaForCausalLM", "_no_split_modules"),
@@ -23,9 +23,9 @@ OVERRIDDEN = (
     ("lm_eval.models.huggingface", "HFLM", "_loglikelihood_tokens"),
 )
 
-# Public names of modules in whose place we put a function of our own for a while. One that is gone is an
-# AttributeError. One that is no longer called: templates compile slowly, bars are drawn, an error in data is
-# not told in our words, the fonts in a PDF are larger. -> (module, name, what calls it, in which module)
+# Public names of modules that we replace by a function of our own for a while. If one is gone: an
+# AttributeError. If one is no longer called: templates compile slowly, bars are drawn, an error in data is
+# not reported in our words, the fonts in a PDF are larger. -> (module, name, caller's module, caller)
 REPLACED = (
     ("lm_eval.utils", "env.from_string", "lm_eval.utils", "apply_template"),
     ("lm_eval.api.task", "tqdm", "lm_eval.api.task", "Task.build_all_requests"),
@@ -35,26 +35,26 @@ REPLACED = (
 
 
 def attention_kernel(config: Any) -> str | None:
-    """The attention implementation that transformers chose for a configuration.
+    """Return the attention implementation that transformers chose for a configuration.
 
-    transformers has no public way to read it. If the name is gone: None, and manifests do not say it.
+    transformers has no public way to read it. If the name is gone: None, and manifests lack it.
     """
     return getattr(config, "_attn_implementation", None)
 
 
 def use_one_gpu(arguments: Any) -> None:
-    """Have a Trainer with these arguments leave all but one GPU of this process alone.
+    """Make a Trainer with these arguments use only one GPU of this process.
 
-    transformers counts what CUDA shows and has no argument for it. If the name is gone: steps of several
-    micro-batches where one process sees several GPUs, which the training record would not show.
+    transformers counts what CUDA shows and has no argument for it. If the name is gone: larger steps where
+    one process sees several GPUs, which the training record would not show.
     """
     arguments._n_gpu = 1
 
 
 def input_device(module: nn.Module) -> torch.device:
-    """Where a module takes its input: its weights' device, or the one accelerate brings offloaded weights to.
+    """Return where a module takes its input: its weights' device, or where accelerate puts offloaded ones.
 
-    If accelerate's hook has another name: an error about the meta device in models that are offloaded.
+    If the name is gone: an error about the meta device in models that are offloaded.
     """
     import torch
 
@@ -63,21 +63,20 @@ def input_device(module: nn.Module) -> torch.device:
 
 
 def unwrapped_forward(model: nn.Module) -> Callable[..., Any] | None:
-    """A model's own forward pass, where accelerate has wrapped it for mixed precision; else None.
+    """Return a model's own forward pass if accelerate has wrapped it for mixed precision, else None.
 
-    Not by accelerate's own way out, which takes transformers' decorators off the forward pass, too. If the
-    name is gone: None, and what is measured of a model in training is measured in half precision, which no
-    error would tell.
+    accelerate's own function for this also strips transformers' decorators. If the name is gone: None, and a
+    model in training is measured in half precision, without any error.
     """
     return model.__dict__.get("_original_forward")
 
 
 @contextmanager
 def lm_answering_with(lm: Any, model: nn.Module | None) -> Iterator[None]:
-    """While the body runs, lm-eval's ``HFLM`` asks another model; None leaves its own.
+    """While the body runs, lm-eval's ``HFLM`` uses another model; None leaves its own.
 
-    HFLM takes a model when it is made only, and reads a tokenizer then. If the name is gone: an
-    AttributeError here, before anything was asked.
+    HFLM takes a model only when it is made, and reads a tokenizer then. If the name is gone: an
+    AttributeError here, before anything has been computed.
     """
     own = lm._model
     try:
@@ -88,18 +87,18 @@ def lm_answering_with(lm: Any, model: nn.Module | None) -> Iterator[None]:
 
 
 def own_parameters(module: nn.Module) -> dict[str, torch.Tensor | None]:
-    """The dictionary in which a module itself keeps its parameters; what is put there is computed with.
+    """Return the dictionary in which a module keeps its own parameters and from which it computes.
 
-    By ``setattr`` torch takes nothing but parameters. If the name is gone: an AttributeError.
+    ``setattr`` accepts only parameters there. If the name is gone: an AttributeError.
     """
     return module._parameters  # type: ignore[return-value]
 
 
 @contextmanager
 def children_replaced(module: nn.Module, children: dict[str, nn.Module | None]) -> Iterator[None]:
-    """While the body runs, a module has other children; then its own, in their own order.
+    """While the body runs, a module has other children; then its own again, in their own order.
 
-    One by one they would go to the end. If the name is gone: an AttributeError.
+    Set one by one, they would move to the end. If the name is gone: an AttributeError.
     """
     own = module._modules
     module._modules = children
@@ -110,12 +109,12 @@ def children_replaced(module: nn.Module, children: dict[str, nn.Module | None]) 
 
 
 def own_children(module: nn.Module) -> dict[str, nn.Module | None]:
-    """A module's children by name, as :func:`children_replaced` takes them."""
+    """Return a module's children by name, as :func:`children_replaced` takes them."""
     return module._modules
 
 
 def share_storage(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors are views of one storage, on the meta device too, where every address is 0.
+    """Return whether two tensors share a storage, on the meta device too, where every address is 0.
 
     If the name is gone: an AttributeError.
     """

@@ -1,4 +1,4 @@
-"""Text without secrets: what every string passes through before it reaches a file or a log."""
+"""Text without secrets: every string passes through here before it reaches a file or a log."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 
 _HIDDEN = "***"
 
-# In the environment a token need not start with hf_ (a private hub issues its own).
+# In the environment, a token need not start with hf_ (a private hub issues its own).
 _ENVIRONMENT = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
-# A shorter value is no token, and hiding it would tear holes into ordinary words.
+# A shorter value is not a token, and hiding it would tear holes in ordinary words.
 _SHORTEST_VALUE = 4
 
 _SECRET_KEY = r"[\w.-]*(?:token|api[_-]?key|secret|password|passwd|signature|credential|sig)"
@@ -22,7 +22,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"\b(bearer)\s+[^\s\"',;]+", re.I), rf"\1 {_HIDDEN}"),
     # Up to the last @ before the path, for passwords that hold an unescaped @.
-    # One slash will do: paths made of a URL have lost the other.
+    # One slash will do: paths made from a URL have lost the other.
     (re.compile(r"\b([a-z][a-z0-9+.-]*:/{1,2})[^\s/?#\"']*@", re.I), rf"\1{_HIDDEN}@"),
     (re.compile(rf"([?&;]{_SECRET_KEY}=)[^\s&;#\"']+", re.I), rf"\1{_HIDDEN}"),
     # Outside a URL only names that are surely secrets: `--tokens=all` and `pad_token=...` must survive.
@@ -38,9 +38,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redact(text: str) -> str:
-    """The same text with tokens and credentials replaced by ``***``.
+    """Return the text with tokens and credentials replaced by ``***``.
 
-    Hidden are Hugging Face tokens (``hf_...`` and the values of the token variables of the
+    Hidden are Hugging Face tokens (``hf_...`` and the values of the token variables in the
     environment), ``Authorization`` headers and ``Bearer`` values, the user and password of a URL,
     and the secret parameters of its query. Redacting twice changes nothing more.
     """

@@ -79,15 +79,15 @@ def test_token_ids_are_measured_as_the_text_that_they_come_from(place, asked, tm
 
 def test_what_cannot_be_is_one_sentence(place, asked):
     model = str(place / "model")
-    with pytest.raises(OptionError, match="angular does not take nosuch, tokns. Its own: tokens"):
+    with pytest.raises(OptionError, match="angular does not take nosuch, tokns. Its own options: tokens"):
         depthprobe.angular(model, tokns="all", nosuch=1, **asked["angular"])
     with pytest.raises(OptionError, match="--tokens must be last or all, got 'some'"):
         depthprobe.angular(model, tokens="some", **asked["angular"])
     with pytest.raises(OptionError, match="There is no probe 'nosuch'"):
         depthprobe.measure("nosuch", model)
-    with pytest.raises(OptionError, match="A text is described, and token_ids are given"):
+    with pytest.raises(OptionError, match="token_ids cannot be combined with options of a text"):
         depthprobe.variance(model, token_ids=[[1, 2]], samples=3)
-    with pytest.raises(TextError, match="at least 2 token ids, got one of 1"):
+    with pytest.raises(TextError, match="at least 2 token ids, got one with 1"):
         depthprobe.variance(model, token_ids=[np.array([1])])
 
 

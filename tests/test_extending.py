@@ -67,6 +67,10 @@ def test_one_file_and_one_entry_make_a_probe(place):
     help_text = command(place, "step-length", "--help").stdout
     assert "--power" in help_text and "Length of the step that each layer takes" in help_text
     assert "step-length" in command(place, "inspect", "one").stdout
+    assert "how far does each layer move" in command(place, "docs").stdout
+    page = command(place, "docs", "step-length").stdout
+    assert "| `--power` | Power of the norm. | `2` |" in page
+    assert r"| `step_length` | activation | mean over tokens of \|x^{l+1} - x^l\| |" in page
 
     done = command(place, "step-length", "one", "--dataset", "text.jsonl", "--format", "png")
     folder = place / "reports" / "one" / "step-length"

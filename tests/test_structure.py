@@ -14,11 +14,12 @@ PACKAGE = Path(depthprobe.__file__).parent
 # What every room may use: it imports nothing but leaves itself. The catalogue alone reads the options of
 # lm-eval's tasks, a module without weight.
 LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue"}
-LEAVES |= {"private_names", "docs", ""}
+LEAVES |= {"private_names", ""}
 
 # room -> the rooms of depthprobe it may import from, beside its own and the leaves. In the order of the path:
 # commands -> pipeline -> probes -> evaluation, models; machine, texts, metrics, results stand beside them.
 MAY_IMPORT = {
+    "docs": set(),
     "machine": set(),
     "metrics": set(),
     "results": set(),
@@ -84,6 +85,7 @@ MAY_IMPORT = {
         "models/own",
         "models/saving",
         "models/sizing",
+        "docs",
         "comparing",
         "findings",
         "render/charts",

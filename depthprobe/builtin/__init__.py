@@ -1,7 +1,7 @@
-"""What depthprobe brings along: embedded weights and text from the user's own Python.
+"""What comes with depthprobe: embedded weights, and text from the user's own Python.
 
-``corpus`` finds text in the Python standard library of the running interpreter; the folders beside it
-(``pre-ln``, ...) hold the embedded models as :mod:`depthprobe.lab` trained and saved them.
+``corpus`` finds text in the standard library of the running interpreter; the directories beside it
+(``pre-ln``, ...) hold the embedded models as :mod:`depthprobe.training` made them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Text that every Python has on disk: the sources of its standard library.
 
 The embedded models are trained on one part of it and measured on the other, so a first run needs no
-download. The held-out part is a fixed list of modules; it never changes with the Python version, though
-the text of those modules does, which is why runs record a hash of the tokens they used.
+download. The held-out part is a fixed list of modules. The list is the same for every Python version, but
+the text of the modules is not, which is why runs record a hash of the tokens they used.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ HELD_OUT = frozenset(
     """.split()
 )
 
-# Neither trained on nor measured: tests and fixtures (absent from many distributions), generated
-# tables (character maps, build settings) and what pip or the distribution adds.
+# Used for neither: tests and fixtures (absent from many distributions), generated tables (character
+# maps, build settings) and what pip or the distribution adds.
 IGNORED = frozenset(
     """
     test tests idlelib idle_test lib2to3 site-packages dist-packages __pycache__ ensurepip turtledemo
@@ -67,7 +67,7 @@ def documents(part: CorpusSplit, root: Path | None = None) -> list[Document]:
         The documents of at least :data:`SMALLEST_DOCUMENT` characters that are valid UTF-8.
 
     Raises:
-        TextError: if no source is there (frozen or stripped Pythons ship none).
+        TextError: if there are no sources (frozen or stripped Pythons ship none).
     """
     root = root or standard_library()
     found = []

@@ -1,1 +1,1 @@
-"""The command line: one thin file a subcommand. Parse, call, show; heavy imports happen inside."""
+"""The command line: one thin file for each subcommand. Parse, call, show; heavy imports happen inside."""

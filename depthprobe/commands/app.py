@@ -17,8 +17,8 @@ from depthprobe.commands import arguments, measuring
 from depthprobe.commands.help import HELP, Command, Group, asked_of, show
 
 # Beside the probes: those whose options are declared, and those that are plain functions for typer.
-_DECLARED = ("compare", "report", "inspect")
-_PLAIN = ("convert", "plot", "pretrain", "docs")
+_DECLARED = ("compare", "report", "inspect", "pretrain")
+_PLAIN = ("convert", "plot", "docs")
 
 
 def _version(wanted: bool) -> None:
@@ -29,18 +29,18 @@ def _version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def program(only: str | None = None, names: bool = False) -> typer.Typer:
-    """Return the program, as much of it as is asked for: building all takes a while.
+    """Return the program, or the part of it that is needed: building all of it takes a while.
 
     Args:
         only: The one command that is needed; None for all.
-        names: Whether their names and help will do, without their options.
+        names: Whether names and help of the commands are enough, without their options.
     """
     app = typer.Typer(
         name="depthprobe",
@@ -76,7 +76,7 @@ def _add(app: typer.Typer, name: str, bare: bool) -> None:
 
 
 def _paragraphs(command: Callable[..., Any]) -> str:
-    """Docstrings are wrapped for the source; the terminal wraps each paragraph for itself."""
+    """Return a command's docstring with every paragraph on one line: the terminal wraps them itself."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
@@ -88,7 +88,7 @@ def run(words: Sequence[str]) -> None:
     if not asked_of(words) or not (known or first in HELP):
         program(first if known else None)(list(words))
         return
-    # Without reading the line: for that typer imports pydantic.
+    # Without parsing the line, for which typer imports pydantic.
     group: Any = typer.main.get_command(program(first if known else None, names=not known))
     context = typer.Context(group, info_name="depthprobe")
     command = group.commands[first] if known else group

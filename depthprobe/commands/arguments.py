@@ -1,4 +1,4 @@
-"""From declared options to a command of the program, and back from what was typed to their dataclasses."""
+"""From declared options to a command of the program, and from what was typed back to their dataclasses."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MODEL, TEXT, OUTPUT, TERMINAL = "Model", "Calibration text", "Output", "Terminal
 
 @dataclass(frozen=True)
 class OptionGroup:
-    """Some options of a command that come from one dataclass.
+    """Options of a command that come from one dataclass.
 
     Args:
         options: The dataclass, whose fields are declared with ``Option``.
         panel: The heading of those that do not name their own.
         only: Names of the fields that are offered; None for all.
-        other: How fields are offered otherwise than they are declared, by name.
+        other: Descriptions that replace the declared ones, by name of the field.
     """
 
     options: type
@@ -37,7 +37,7 @@ class OptionGroup:
     other: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
     def fields(self) -> Iterable[Field]:
-        """Yield what is offered, in the order of the dataclass."""
+        """Yield the fields that are offered, in the order of the dataclass."""
         for field in fields_of(self.options):
             if self.only is None or field.name in self.only:
                 option = self.other.get(field.name, field.option)
@@ -47,28 +47,28 @@ class OptionGroup:
 
 @dataclass(frozen=True)
 class Asked:
-    """What was typed behind a command: for each group the fields that were named, or have plain defaults."""
+    """What was typed after a command: for each group, the fields that were named or have plain defaults."""
 
     typed: Mapping[type, Mapping[str, Any]]
-    # (option as typed, group, name) of those that were given another value than by default
+    # (option as typed, group, name) of those that differ from their defaults
     given: tuple[tuple[str, type, str], ...]
 
     def values(self, options: type) -> dict[str, Any]:
-        """Return the values of a group by name of the field; a field that was left open is missing."""
+        """Return the values of a group by name of the field, without those that were left open."""
         return dict(self.typed.get(options, {}))
 
     def options(self, options: type[Kind], **more: Any) -> Kind:
-        """Return a group's dataclass; ``more`` are further fields of it.
+        """Return a group's dataclass; ``more`` sets further fields.
 
         Raises:
-            OptionError: if a value is not one that its field takes.
+            OptionError: if a field does not take its value.
         """
         return options(**(self.values(options) | more))
 
 
 @dataclass(frozen=True)
 class _Parameter:
-    """One parameter of a command: what it is called there, and the field that it sets."""
+    """One parameter of a command: its name there, and the field that it sets."""
 
     name: str
     group: type
@@ -84,14 +84,14 @@ def add_command(
 ) -> None:
     """Add a command whose options follow from dataclasses.
 
-    Where two groups declare the same flag, that of the earlier one is offered alone.
+    Where two groups declare the same flag, only the earlier group's is offered.
 
     Args:
         app: The program.
-        name: Of the command.
+        name: The command's name.
         help: What it does, in paragraphs.
         groups: Its options, in the order in which they are offered.
-        action: Does it.
+        action: Does the work.
     """
     parameters: list[_Parameter] = []
     taken: set[str] = set()
@@ -118,7 +118,7 @@ def add_command(
 
 
 def perform(typed: Any, **_: Any) -> None:
-    """Do what was typed: the result of every command made by :func:`add_command` comes here."""
+    """Do what was typed: what every command made by :func:`add_command` returns comes here."""
     if hasattr(typed, "perform"):
         typed.perform()
 
@@ -147,7 +147,7 @@ def _parsed(field: Field, value: Any) -> Any:
 
 
 def _default(field: Field) -> Any:
-    """What typer takes for left open: None where the help shows words instead, or where there may be many."""
+    """Return typer's default: None where the help shows words instead, or where values may be many."""
     if field.option.default is not None or _is_listed(field):
         return None
     return field.default
@@ -162,7 +162,7 @@ def _is_listed(field: Field) -> bool:
 
 
 def _annotation(field: Field) -> Any:
-    """Return what typer reads of a field: the type of what is typed, and its description."""
+    """Return the annotation that typer reads: the type of what is typed, and its description."""
     option = field.option
     words: dict[str, Any] = {"help": option.help, "metavar": option.metavar, "rich_help_panel": option.panel}
     kind: Any

@@ -1,4 +1,4 @@
-"""Which model is meant where the command line may leave it open."""
+"""Which model is meant when the command line leaves it open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def choose_model(model: str | None = None, named: str | None = None) -> tuple[st
         OptionError: if argument and option name two models, or depthprobe.toml cannot be used.
     """
     if model and named and model != named:
-        raise OptionError(f"Two models are named, {model} and --model {named}.", "Name one.")
+        raise OptionError(f"Two models are given: {model} and --model {named}.", "Give one.")
     if model:
         return model, "as named"
     if named:
@@ -34,9 +34,13 @@ def choose_model(model: str | None = None, named: str | None = None) -> tuple[st
         try:
             set_there = tomllib.loads(SETTINGS.read_text(encoding="utf-8")).get("model")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise OptionError(f"{SETTINGS} cannot be read: {error}.", "Mend it or name a MODEL.") from error
+            raise OptionError(
+                f"{SETTINGS} cannot be read: {error}.", "Correct it, or name a MODEL."
+            ) from error
         if set_there is not None and not (isinstance(set_there, str) and set_there):
-            raise OptionError(f"model in {SETTINGS} is {set_there!r}, not a name.", 'Write model = "ID".')
+            raise OptionError(
+                f"model in {SETTINGS} must be a name, got {set_there!r}.", 'Write model = "ID".'
+            )
         if set_there:
             return set_there, f"from {SETTINGS}"
     return DEFAULT, f"embedded; no MODEL, --model, {VARIABLE} or {SETTINGS} names another"

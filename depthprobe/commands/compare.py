@@ -31,7 +31,7 @@ class CompareOptions:
         tuple[str, ...],
         Option(
             "Two or more: models as for the other commands, runs such as reports/builtin--pre-ln/angular, or "
-            "directories of a model's runs such as reports/builtin--pre-ln.",
+            "directories with a model's runs such as reports/builtin--pre-ln.",
             positional=True,
             metavar="A B ...",
         ),
@@ -39,8 +39,8 @@ class CompareOptions:
     probe: Annotated[
         tuple[str, ...] | None,
         Option(
-            f"What is compared, comma separated or repeated: {', '.join(PROBES)}.",
-            default="angular and variance of models; all that finished runs share",
+            f"What to compare, comma separated or repeated: {', '.join(PROBES)}.",
+            default="angular and variance for models; for finished runs all that they share",
             parse=listed,
         ),
     ] = None
@@ -62,11 +62,11 @@ GROUPS = (
 def command(asked: Asked) -> None:
     """Put models, or finished runs, side by side: same probes, same text, one scale, differences by layer.
 
-    Models are measured as the single commands would, all on the same text; what is measured already is
-    used again. Finished runs need no model; runs of different text or options are refused. Where all have
-    equally many layers, every row has its difference to the first; else every row has its relative depth
-    l/L, over which curves and drops are drawn. Writes compare_PROBE.csv and a figure for each probe, and
-    manifest.json, to OUTPUT/compare-NAMES/.
+    Models are measured as the single commands would, all on the same text; runs that are already there are
+    used again. Finished runs need no model; runs with different text or options are refused. If all have the
+    same number of layers, every row has its difference from the first model; otherwise every row has its
+    relative depth l/L, over which curves and drops are drawn. Writes compare_PROBE.csv and a figure for each
+    probe, and manifest.json, to OUTPUT/compare-NAMES/.
     """
     output = asked.options(shared.OutputOptions)
     formats = shared.formats_of(output.format)
@@ -84,9 +84,7 @@ def command(asked: Asked) -> None:
     if not any(issubclass(probe.options, TaskOptions) for probe in probes):
         for flag, group, name in asked.given:
             if group is TaskOptions and name != "seeds":
-                raise OptionError(
-                    f"{flag} is given, and prune-sweep is not compared.", "Add --probe prune-sweep."
-                )
+                raise OptionError(f"{flag} needs --probe prune-sweep.", "Add it, or leave out the option.")
     if any(subject.is_model for subject in subjects):
         measured = _measured(subjects, probes, asked, watch)
         if measured is None:
@@ -96,7 +94,7 @@ def command(asked: Asked) -> None:
         refuse_measuring(asked)
     with (
         watch.stage("Comparing", None, ""),
-        interruption.told("Interrupted: the runs are as they were; no comparison was written."),
+        interruption.told("Interrupted: the runs are unchanged, and no comparison was written."),
     ):
         names = [probe.name for probe in probes]
         run = compare(subjects, names, output=output.output, name=output.name, say=watch.say)
@@ -133,7 +131,7 @@ def _measured(
     check_asked(requests, watch)
     text = requests[0].text
     assert text is not None, "models are compared on a text"
-    watch.say(f"Text for all: {text.dataset} (--dataset names another).")
+    watch.say(f"All models are measured on {text.dataset}; --dataset chooses another text.")
     length = check_models(subjects, text, load, watch)
     if length is not None:
         requests = [replace(each, text=replace(each.text, seq_len=length)) for each in requests if each.text]

@@ -1,4 +1,4 @@
-"""``depthprobe convert``: any model that loads, written once as a directory that loads at once."""
+"""``depthprobe convert``: any model that loads, written once as a directory that loads fast."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def command(
     dtype: Annotated[
         str,
         typer.Option(
-            help="auto (keeps every number: the checkpoint's own if that holds them all, else float32), or "
-            "float32, bfloat16 or float16, which rounds them.",
+            help="auto (exact: the checkpoint's own if it holds every number, else float32), float32, "
+            "bfloat16 or float16, which may round.",
             rich_help_panel=shared.MODEL,
         ),
     ] = "auto",
@@ -46,10 +46,11 @@ def command(
     quiet: shared.Quiet = False,
     verbose: shared.Verbose = False,
 ) -> None:
-    """Write a model once as an ordinary transformers directory, which every command then loads at once.
+    """Write a model once as an ordinary transformers directory, which every command then loads fast.
 
-    For GGUF files, which are unpacked anew each time, Meta's original layout, and adapters to be merged. The
-    weights are those that would be measured, bit for bit; what was written is read back and compared.
+    For GGUF files, which are otherwise unpacked every time, Meta's original layout, and adapters to be
+    merged. The weights are those that would be measured, bit for bit; what was written is read back and
+    compared.
     """
     watch = Watch(quiet, verbose)
     with interruption.told("Interrupted: nothing was written."), _written_aside(directory) as folder:
@@ -79,16 +80,16 @@ def command(
 
 @contextmanager
 def _written_aside(directory: Path) -> Iterator[Path]:
-    """Yield an empty directory to write into; what it then holds goes to ``directory``, all of it or nothing.
+    """Yield an empty directory to write into; all that it then holds goes to ``directory``, or nothing does.
 
     Raises:
-        OptionError: If there is a file, or a directory that is not empty.
-        MachineError: If it may not be written there.
+        OptionError: If ``directory`` is a file, or not empty.
+        MachineError: If it cannot be written.
     """
     target = directory.absolute()
     missing = [path for path in target.parents if not path.exists()]
     with _told(directory):
-        # An empty directory may be the current one, or where a disk is mounted: it stays and takes the files.
+        # An empty directory may be the current one or a mount point: it stays, and takes the files.
         there = _is_empty(directory)
         temporary = aside(target / "model" if there else target)
         temporary.mkdir(parents=True)
@@ -98,13 +99,13 @@ def _written_aside(directory: Path) -> Iterator[Path]:
             _settle(temporary, directory, there)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        for path in missing:  # those made for a directory that did not come to be
+        for path in missing:  # parents of a directory that was not made in the end
             with contextlib.suppress(OSError):
                 path.rmdir()
 
 
 def _is_empty(directory: Path) -> bool:
-    """Return whether there is an empty directory; False where there is nothing at all."""
+    """Return whether this is an empty directory; False if nothing is there."""
     if directory.is_dir():
         if any(directory.iterdir()):
             raise OptionError(f"{directory} is not empty.", "Name a new directory.")
@@ -119,7 +120,7 @@ def _settle(temporary: Path, directory: Path, there: bool) -> None:
     if not there:
         temporary.rename(directory)
         return
-    # config.json last: without it nobody takes the directory for a model.
+    # config.json last: a directory without it is not taken for a model.
     moved: list[Path] = []
     try:
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):

@@ -9,9 +9,9 @@ from typing import Annotated, Optional
 import typer
 
 from depthprobe.commands.show import guarded, result_console
-from depthprobe.docs import pages, text_of, title_of
+from depthprobe.docs import text_of, titles
 
-# Not for a terminal: comments, which mark what is generated, pictures, and where links to other pages lead.
+# Not for a terminal: comments, which mark generated tables, pictures, and where links to other pages lead.
 _UNSEEN = re.compile(r"<!--.*?-->\n?|^!\[[^\]]*\]\([^)]*\)\n|^<img [^>]*>\n", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)\s]+\)")
 
@@ -20,12 +20,14 @@ _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)\s]+\)")
 def command(
     page: Annotated[
         Optional[str],
-        typer.Argument(metavar="[PAGE]", help="Name of a page. Without it, the pages.", show_default=False),
+        typer.Argument(
+            metavar="[PAGE]", help="Name of a page. Without it, the list of pages.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Read the documentation: a page, or the list of pages.
 
-    On a terminal the page is laid out to its width; into a file or a pipe goes the Markdown it is written in.
+    On a terminal the page is formatted to fit; a file or a pipe gets the Markdown source.
     """
     if page is None:
         _list()
@@ -40,11 +42,11 @@ def command(
 
 
 def _list() -> None:
-    """Print every page with its heading: those of commands first, then the others."""
-    titles = {name: title_of(path) for name, path in pages().items()}
-    of_commands = {name: title for name, title in titles.items() if title.startswith("depthprobe ")}
-    others = {name: title for name, title in titles.items() if name not in of_commands}
-    width = max(map(len, titles))
+    """Print every page with its heading: first those of commands, then the others."""
+    known = titles()
+    of_commands = {name: title for name, title in known.items() if title.startswith("depthprobe ")}
+    others = {name: title for name, title in known.items() if name not in of_commands}
+    width = max(map(len, known))
     console = result_console()
     for group in (of_commands, others):
         for name, title in group.items():

@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 HELP = ("-h", "--help")
 ARGUMENTS, OPTIONS, COMMANDS = "Arguments", "Options", "Commands"
-# What stands for a value in the help, by the name of its type.
+# The placeholder of a value in the help, by the name of its type.
 _KINDS = {"integer": "INTEGER", "int": "INTEGER", "float": "FLOAT", "path": "PATH", "Path": "PATH"}
 
 
@@ -63,7 +63,7 @@ def show(command: TyperCommand | TyperGroup, ctx: Any) -> None:
 
 
 def _row(option: Any) -> tuple[Text, ...]:
-    """The flags of an option, what stands for its value, and what it says of itself."""
+    """Return the flags of an option, the placeholder of its value, and its description."""
     # A flag and its opposite are one option: --[no-]flag.
     names = [f"--[no-]{name[2:]}" for name in option.opts] if option.secondary_opts else option.opts
     return Text(", ".join(names), style="cyan"), Text(_value(option), style="yellow"), _told(option)
@@ -100,6 +100,6 @@ def _panel(heading: str, rows: Sequence[tuple[Text, ...]]) -> Panel:
 
 
 def asked_of(arguments: Sequence[str]) -> bool:
-    """Whether somebody asks for help rather than for a result."""
+    """Return whether somebody asks for help rather than for a result."""
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return any(argument in HELP for argument in before)

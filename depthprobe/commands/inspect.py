@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from depthprobe.models.sizing.blueprint import Blueprint
     from depthprobe.models.sizing.footprint import Footprint
 
-HINT = "--check loads the weights and verifies it."
+HINT = "--check loads the weights and verifies this."
 
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """How closely a model is looked at."""
+    """How thoroughly a model is inspected."""
 
     check: Annotated[bool, Option("Load the weights too, and verify the blocks by a forward pass.")] = False
 
@@ -43,8 +43,8 @@ GROUPS = (*shared.OF_MODEL, OptionGroup(InspectOptions), shared.OF_TERMINAL)
 def command(asked: Asked) -> None:
     """What a model is made of, whether it fits, and which commands will run: without its weights.
 
-    Reads the configuration and the tokenizer, builds the model without values and runs it so. Prints the
-    blocks and their kinds, where the norms stand, the parameters, the memory that each command needs, and
+    Reads the configuration and the tokenizer, builds the model without values and runs it that way. Prints
+    the blocks and their kinds, where the norms are, the parameters, the memory that each command needs, and
     why a command will not run. With --check the weights are loaded and the blocks verified.
     """
     chosen, why = choose_model(**asked.values(shared.ModelOptions))
@@ -59,7 +59,7 @@ def command(asked: Asked) -> None:
 
     load = replace(asked.options(LoadOptions), adapter=None)
     if "adapter" in asked.values(LoadOptions):
-        watch.say("An adapter changes no sizes: --adapter is not looked at.")
+        watch.say("--adapter is ignored: an adapter changes no sizes.")
     loaded: LoadedModel | None = None
     with watch.stage("Reading configuration and tokenizer", None, ""):
         checkpoint = open_checkpoint(chosen, load) if check else open_without_weights(chosen, load)
@@ -86,7 +86,7 @@ def command(asked: Asked) -> None:
 
 @dataclass
 class _Found:
-    """All that is printed: facts, the blueprint, what each command needs, and why one will not run."""
+    """What is printed: facts, the blueprint, what each command needs, and why one will not run."""
 
     rows: list[tuple[str, str]]
     blueprint: Blueprint | None
@@ -106,7 +106,7 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     from depthprobe.models.sizing.blueprint import describe_blueprint, verified
 
     config, name = copy.deepcopy(checkpoint.config), checkpoint.source.name
-    assert config is not None, "told by open_without_weights"
+    assert config is not None, "open_without_weights has checked"
     place = choose_device(load.device)
     wanted = parse_dtype(load.dtype, place)
     model = build_on_meta(name, config, checkpoint.trust_remote_code)
@@ -172,21 +172,21 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     sentences += [f"{command} will not run: {reason}" for command, reason in reasons.items()]
     if blueprint is not None and loaded is None:
         if blueprint.not_run is not None:
-            sentences.append(f"Found by structure; not run, as the model looks at values. {HINT}")
+            sentences.append(f"Found by structure alone: this model cannot run without values. {HINT}")
         elif refusal:
-            sentences.append(f"Seen in a pass without values. {HINT}")
+            sentences.append(f"Found in a forward pass without values. {HINT}")
     followed = anatomy is not None or (blueprint is not None and blueprint.not_run is None)
     return _Found(rows, blueprint, footprints, reasons, sentences, followed)
 
 
 def _why_no_tasks(checkpoint: Checkpoint) -> str:
-    """Return the sentence with which a sweep refuses a model before its weights are read, or nothing."""
+    """Return why a sweep refuses a model before its weights are read; empty if it does not."""
     from depthprobe.probes.preparation import prepare
 
     try:
         prepare("prune-sweep", SweepOptions()).check_checkpoint(checkpoint)
     except OptionError:
-        return ""  # about what is removed, which nobody has said yet
+        return ""  # about what to remove, which nobody has said yet
     except DepthprobeError as error:
         return str(error)
     return ""
@@ -197,11 +197,11 @@ def _has_vocabulary(config: Any) -> bool:
 
 
 def _structure(blueprint: Blueprint | None, anatomy: Anatomy | None) -> Iterator[tuple[str, str]]:
-    """Yield what is known of the blocks and the ends; as the anatomy verified it, if there is one."""
+    """Yield what is known of the blocks and both ends, as verified if there is an anatomy."""
     if blueprint is None:
         return
-    how = "found by structure; not run" if blueprint.not_run else "followed without weights"
-    how = "no plain chain" if blueprint.refusal else how
+    how = "found by structure, not run" if blueprint.not_run else "followed without weights"
+    how = "not a plain chain" if blueprint.refusal else how
     path, layers, norms = blueprint.path, len(blueprint.layers), blueprint.norm_placement
     final, width = blueprint.final_norm_path, blueprint.hidden
     if anatomy is not None:
@@ -237,7 +237,7 @@ def _facts(name: str, found: _Found) -> Table:
 
 
 def _blocks(blueprint: Blueprint) -> Table:
-    """Return one row for each sort of block, with the layers (0-based) that are of it."""
+    """Return a table with one row for each sort of block and its layers (0-based)."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""The command of every probe: from its declared options to a saved run that is printed and drawn."""
+"""The command of every probe: from its declared options to a saved run, printed and drawn."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _groups_of_text(probe: Probe) -> list[OptionGroup]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request as it was typed, with all that concerns showing it."""
+    """A request as it was typed, and how its run is to be shown."""
 
     request: Request
     watch: Watch
@@ -75,7 +75,7 @@ class Wanted:
 
 
 def measure(probe: Probe, asked: Asked) -> None:
-    """Measure what a probe's command asks for, unless it is there already, and show it."""
+    """Measure what a probe's command asks for, unless the run is there already, and show it."""
     wanted = wanted_of(probe, asked)
     from depthprobe.pipeline.again import Again
     from depthprobe.pipeline.request import before_measuring
@@ -95,7 +95,7 @@ def measure(probe: Probe, asked: Asked) -> None:
 
 
 def wanted_of(probe: Probe, asked: Asked) -> Wanted:
-    """Return the request that was typed, everything about it checked that shows without looking further."""
+    """Return the request that was typed, checked as far as the values alone allow."""
     output = asked.options(shared.OutputOptions)
     formats = shared.formats_of(output.format)
     options = asked.options(probe.options)
@@ -122,14 +122,14 @@ def wanted_of(probe: Probe, asked: Asked) -> Wanted:
 
 
 def options_for(probe: Probe, asked: Asked) -> Options:
-    """Return a probe's options where several are measured: its defaults, and the tasks that were typed."""
+    """Return a probe's options when several are measured: its defaults, with the tasks that were typed."""
     if not issubclass(probe.options, TaskOptions):
         return probe.options()
     return probe.options(**asked.values(TaskOptions))
 
 
 def requests_for(model: str, probes: Sequence[Probe], asked: Asked, output: Path) -> list[Request]:
-    """Return what is asked of one model when several probes measure it, each as its own command would."""
+    """Return the requests for one model that several probes measure, each as its own command would."""
     from depthprobe.pipeline.request import Request, text_for
 
     load = asked.options(LoadOptions)
@@ -146,10 +146,10 @@ def requests_for(model: str, probes: Sequence[Probe], asked: Asked, output: Path
 
 
 def text_asked(probe: Probe, options: Options, asked: Asked, embedded: bool) -> TextOptions | None:
-    """Return the text that a probe is measured on, by what was typed; None where it goes without.
+    """Return the text that was asked for; None where the probe goes without.
 
     Raises:
-        OptionError: if a text is described that is not wanted.
+        OptionError: if the text is both described and left out.
     """
     from depthprobe.pipeline.request import text_for
 
@@ -188,8 +188,8 @@ def show(
     Args:
         run: The saved run.
         lines: Tables and sentences.
-        formats: Of the figure.
-        again: What was asked; None where it is not to be remembered.
+        formats: The figure's formats.
+        again: What was asked; None where nothing is to be remembered.
         figure: Options of the figure.
     """
     console = result_console()
@@ -203,7 +203,7 @@ def show(
 
 
 def shown_again(again: Again, watch: Watch) -> bool:
-    """Print a run that is already there as it was printed before; return whether there is one."""
+    """Print a run that is already there as before; return whether there is one."""
     found = again.find()
     if found is None:
         return False
@@ -216,7 +216,7 @@ def shown_again(again: Again, watch: Watch) -> bool:
 
 
 def drawn(run: Run, formats: tuple[str, ...], **figure: Any) -> list[Path]:
-    """Return the files of a saved run's figure, drawn now: a full disk or Ctrl-C cost the picture only."""
+    """Draw a saved run's figure and return its files: a full disk or Ctrl-C now costs only the picture."""
     saved = f"the run is saved, and depthprobe plot {run.directory} draws it"
     with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
         from depthprobe.render.charts.figures import draw_run

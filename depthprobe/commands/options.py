@@ -1,4 +1,4 @@
-"""The options that subcommands share beside those that models, texts and probes declare themselves."""
+"""The options that subcommands share, beyond those that models, texts and probes declare themselves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class InitialOptions:
-    """Whether the weights are freshly initialised."""
+    """Whether freshly initialised weights are measured."""
 
     initial: Annotated[
         bool,
@@ -47,9 +47,9 @@ class InitialOptions:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How work is cut."""
+    """How the work is divided."""
 
-    batch_size: Annotated[str, Option("Samples a batch, or auto.", role="means")] = "auto"
+    batch_size: Annotated[str, Option("Samples in a batch, or auto.", role="means")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def formats_of(text: str) -> tuple[str, ...]:
         dict.fromkeys(part.strip().lower().lstrip(".") for part in text.split(",") if part.strip())
     )
     if not formats or set(formats) - set(FORMATS):
-        raise OptionError(f"--format must be some of {', '.join(FORMATS)}, got {text}.")
+        raise OptionError(f"--format must be one or more of {', '.join(FORMATS)}, got {text}.")
     return formats
 
 
@@ -78,7 +78,7 @@ def style_of(text: str) -> str:
 
 _FORMAT = "Figure formats, comma separated: png, pdf, svg."
 _STYLE = (
-    "For what the figures are made: auto (as wide as the layers need), paper-single (3.25 in), "
+    "What the figures are for: auto (as wide as the layers need), paper-single (3.25 in), "
     "paper-double (6.75 in), slides (13.33 x 7.5 in at most, large type)."
 )
 _QUIET = "No progress and no news, only the result."
@@ -90,7 +90,7 @@ class OutputOptions:
     """Where a run and its figure go."""
 
     output: Annotated[
-        Path, Option("Directory of the runs: OUTPUT/MODEL/PROBE/.", flags=("--output", "-o"))
+        Path, Option("Where runs are saved: OUTPUT/MODEL/PROBE/.", flags=("--output", "-o"))
     ] = Path("reports")
     name: Annotated[str | None, Option("Name of the run's directory.", default="the probe's name")] = None
     format: Annotated[str, Option(_FORMAT)] = "png,pdf"
@@ -98,14 +98,14 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class StyleOptions:
-    """For what figures are made."""
+    """What figures are for."""
 
     style: Annotated[str, Option(_STYLE)] = "auto"
 
 
 @dataclass(frozen=True)
 class TerminalOptions:
-    """What is told while a command runs."""
+    """What is printed while a command runs."""
 
     quiet: Annotated[bool, Option(_QUIET, flags=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Option(_VERBOSE, flags=("--verbose", "-v"))] = False
@@ -122,15 +122,13 @@ def _declared(options: type, name: str) -> dict[str, Any]:
     return {"help": option.help, "show_default": option.default or True}
 
 
-# For the commands that are plain functions.
+# For commands that are plain functions.
 Revision = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "revision"))]
-Device = Annotated[str, typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "device"))]
 TrustRemoteCode = Annotated[
     bool,
     typer.Option("--trust-remote-code", rich_help_panel=MODEL, **_declared(LoadOptions, "trust_remote_code")),
 ]
 Adapter = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "adapter"))]
-Column = Annotated[Optional[str], typer.Option(rich_help_panel=TEXT, **_declared(TextOptions, "column"))]
 Format = Annotated[str, typer.Option("--format", help=_FORMAT, rich_help_panel=OUTPUT)]
 Style = Annotated[str, typer.Option(help=_STYLE, rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=_QUIET, rich_help_panel=TERMINAL)]

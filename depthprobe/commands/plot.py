@@ -28,7 +28,7 @@ def command(
     ] = None,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", help="Directory of the figures.", show_default="the run itself"),
+        typer.Option("--output", "-o", help="Directory for the figures.", show_default="the run's own"),
     ] = None,
     format: shared.Format = "png,pdf",
     style: shared.Style = "auto",
@@ -39,7 +39,7 @@ def command(
     from depthprobe.results.store import read_run
 
     formats = shared.formats_of(format)
-    with interruption.told("Interrupted: the run is as it was, and no figure is half-written."):
+    with interruption.told("Interrupted: the run is unchanged, and no figure is half-written."):
         figures = draw_run(
             read_run(run_directory),
             formats=formats,

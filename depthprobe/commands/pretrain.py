@@ -2,235 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from depthprobe import interruption
 from depthprobe.commands import options as shared
-from depthprobe.commands.show import Watch, guarded, importing
+from depthprobe.commands.arguments import Asked, OptionGroup
+from depthprobe.commands.show import Watch, importing
+from depthprobe.declaring import Option
 from depthprobe.errors import OptionError, RunError
+from depthprobe.models.loading.options import LoadOptions
 from depthprobe.models.own.placements import INITIALISATIONS, NORMS
-
-if TYPE_CHECKING:
-    from depthprobe.training.recipe import Recipe
-
-MODEL, TEXT, TRAINING = "Model", "Training text", "Training"
+from depthprobe.training.recipe import PRESETS, Recipe
 
 
-class Precision(StrEnum):
-    """What the forward and backward pass compute in; weights and optimiser are float32."""
+@dataclass(frozen=True)
+class PretrainOptions:
+    """How a recipe is run."""
 
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-@guarded
-def command(
-    output: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--output",
-            "-o",
-            help="Directory of the model, its log and its checkpoints.",
-            show_default="runs/NORM, such as runs/pre-ln",
-        ),
-    ] = None,
-    norm: Annotated[
-        str, typer.Option(help=f"Where the norms stand: {', '.join(NORMS)}.", rich_help_panel=MODEL)
-    ] = "pre",
-    init: Annotated[
-        str,
-        typer.Option(
-            help="normal, or scaled: output projections drawn smaller by sqrt(2 x layers).",
-            rich_help_panel=MODEL,
-        ),
-    ] = "normal",
     preset: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Shape and hyperparameters of the papers' models: 9m, 35m, 60m, 130m or 250m, on C4. "
-            "Other options change it.",
-            rich_help_panel=MODEL,
-            show_default="the recipe of the embedded models",
+        str | None,
+        Option(
+            "Shape and hyperparameters of the papers' models: 9m, 35m, 60m, 130m or 250m, on C4. Other "
+            "options override it.",
+            default="the recipe of the embedded models",
+            panel="Model",
         ),
-    ] = None,
-    layers: Annotated[
-        Optional[int], typer.Option(min=1, help="Blocks.", rich_help_panel=MODEL, show_default="12")
-    ] = None,
-    hidden: Annotated[
-        Optional[int],
-        typer.Option(
-            min=8,
-            help="Width of the residual stream, a multiple of 8; the feed-forward part gets 8/3 of it.",
-            rich_help_panel=MODEL,
-            show_default="128",
-        ),
-    ] = None,
-    heads: Annotated[
-        Optional[int],
-        typer.Option(
-            min=1,
-            help="Attention heads.",
-            rich_help_panel=MODEL,
-            show_default="4, or one a 64 from a width of 512 on",
-        ),
-    ] = None,
-    dataset: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Hub data set id (streamed), local file, or builtin (this Python's standard library).",
-            rich_help_panel=TEXT,
-            show_default="builtin",
-        ),
-    ] = None,
-    dataset_config: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Configuration of a hub data set.", rich_help_panel=TEXT, show_default="en for allenai/c4"
-        ),
-    ] = None,
-    split: Annotated[
-        Optional[str],
-        typer.Option(help="Split to train on.", rich_help_panel=TEXT, show_default="train"),
-    ] = None,
-    column: shared.Column = None,
-    tokenizer: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Model whose tokenizer is used, hub id or directory.",
-            rich_help_panel=TEXT,
-            show_default="one is trained on the text",
-        ),
-    ] = None,
-    vocab: Annotated[
-        Optional[int],
-        typer.Option(
-            min=258,
-            help="Entries of the tokenizer that is trained.",
-            rich_help_panel=TEXT,
-            show_default="4096",
-        ),
-    ] = None,
-    seq_len: Annotated[
-        Optional[int],
-        typer.Option(min=2, help="Tokens a sequence.", rich_help_panel=TEXT, show_default="256"),
-    ] = None,
-    steps: Annotated[
-        Optional[int],
-        typer.Option(min=1, help="Optimiser steps.", rich_help_panel=TRAINING, show_default="2000"),
-    ] = None,
-    batch: Annotated[
-        Optional[int],
-        typer.Option(
-            min=1,
-            help="Sequences a step, of all processes together.",
-            rich_help_panel=TRAINING,
-            show_default="16",
-        ),
-    ] = None,
+    ] = None
     micro_batch: Annotated[
-        Optional[int],
-        typer.Option(
-            min=1,
-            help="Sequences a process takes at once, at most; the rest of a step is accumulated.",
-            rich_help_panel=TRAINING,
-            show_default="16 on a CPU, else 64",
+        int | None,
+        Option(
+            "Most sequences that a process takes at once; gradients are accumulated over a step.",
+            at_least=1,
+            default="16 on a CPU, else 64",
         ),
-    ] = None,
-    lr: Annotated[
-        Optional[float],
-        typer.Option(min=0.0, help="Peak learning rate.", rich_help_panel=TRAINING, show_default="0.002"),
-    ] = None,
-    warmup: Annotated[
-        Optional[int],
-        typer.Option(
-            min=0, help="Steps up to it.", rich_help_panel=TRAINING, show_default="a fifth; presets a tenth"
-        ),
-    ] = None,
-    precision: Annotated[
-        Optional[Precision],
-        typer.Option(
-            help="What the passes compute in; the weights are trained in float32.",
-            rich_help_panel=TRAINING,
-            show_default="bfloat16",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(help="Seed of the initial weights and of the data's order.", rich_help_panel=TRAINING),
-    ] = 0,
+    ] = None
     log_every: Annotated[
         int,
-        typer.Option(
-            min=1, help="Steps between two logged ones; early ones come on top.", rich_help_panel=TRAINING
+        Option(
+            "Steps from one log of the layers to the next; a few early steps are logged as well.", at_least=1
         ),
-    ] = 100,
-    save_every: Annotated[
-        int, typer.Option(min=1, help="Steps between two checkpoints.", rich_help_panel=TRAINING)
-    ] = 250,
+    ] = 100
+    save_every: Annotated[int, Option("Steps from one checkpoint to the next.", at_least=1)] = 250
     report_to: Annotated[
         str,
-        typer.Option(
-            help="Where else the log goes: tensorboard, wandb or what else transformers' Trainer knows.",
-            rich_help_panel=TRAINING,
+        Option("Where else to log: tensorboard, wandb or another reporter of transformers' Trainer."),
+    ] = "none"
+    output: Annotated[
+        Path | None,
+        Option(
+            "Directory for the model, its log and its checkpoints.",
+            flags=("--output", "-o"),
+            default="runs/NORM, for example runs/pre-ln",
+            panel="Output",
         ),
-    ] = "none",
-    device: shared.Device = "auto",
-    quiet: shared.Quiet = False,
-    verbose: shared.Verbose = False,
-) -> None:
-    """Train a small Llama with the norms where one of the papers has them, and log every layer.
+    ] = None
 
-    The norms: pre, post, deepnorm, mix (Post-LN in the first quarter of the blocks), lns (LayerNorm Scaling)
-    or sandwich; pre and lns are saved as plain Llamas. The defaults are the recipe of the embedded models, on
-    the standard library's sources. An interrupted run continues from its last checkpoint when started
-    again with the same options. OUTPUT/training holds the log: loss, held-out loss, and the output variance
-    and gradient norm of each layer, which depthprobe plot draws.
+
+GROUPS = (
+    OptionGroup(PretrainOptions, only=("preset",)),
+    OptionGroup(Recipe),
+    OptionGroup(PretrainOptions, "Training", only=("micro_batch", "log_every", "save_every", "report_to")),
+    OptionGroup(LoadOptions, "Training", only=("device",)),
+    OptionGroup(PretrainOptions, only=("output",)),
+    shared.OF_TERMINAL,
+)
+
+
+def command(asked: Asked) -> None:
+    """Train a small Llama with its norms where one of the papers puts them, and log every layer.
+
+    Norms are placed as pre, post, deepnorm, mix (Post-LN in the first quarter of the blocks), lns (LayerNorm
+    Scaling) or sandwich; pre and lns are saved as plain Llamas. The defaults are the recipe of the embedded
+    models, on the standard library's sources. An interrupted run continues from its last checkpoint when
+    started again with the same options. OUTPUT/training holds the log: loss, held-out loss, and the output
+    variance and gradient norm of each layer, which depthprobe plot draws.
     """
+    given, wanted = asked.values(Recipe), asked.options(PretrainOptions)
+    norm, init = given["norm"], given["initialisation"]
     if norm not in NORMS:
-        raise OptionError(f"--norm {norm} is no norm placement.", f"Choose {', '.join(NORMS)}.")
-    if init not in INITIALISATIONS or (norm == "deepnorm" and init == "scaled"):
+        raise OptionError(f"--norm must be one of {', '.join(NORMS)}, got {norm}.")
+    if init not in INITIALISATIONS:
+        raise OptionError(f"--init must be {' or '.join(INITIALISATIONS)}, got {init}.")
+    if norm == "deepnorm" and init == "scaled":
         raise OptionError(
-            f"--init {init} cannot be had with --norm {norm}.",
-            "Choose normal or scaled; DeepNorm scales its initial weights itself.",
+            "--init scaled cannot be used with --norm deepnorm.",
+            "DeepNorm scales its initial weights itself: leave --init out.",
         )
-    from depthprobe.training.recipe import PRESETS, Recipe
-
-    if preset is not None and preset not in PRESETS:
-        raise OptionError(f"--preset {preset} is not known.", f"Choose {', '.join(PRESETS)}.")
-    asked = {
-        "norm": norm,
-        "initialisation": init,
-        "layers": layers,
-        "hidden": hidden,
-        "heads": heads,
-        "dataset": dataset,
-        "config": dataset_config,
-        "split": split,
-        "column": column,
-        "tokenizer": tokenizer,
-        "vocab_size": vocab,
-        "context_tokens": seq_len,
-        "steps": steps,
-        "batch_samples": batch,
-        "learning_rate": lr,
-        "warmup_steps": warmup,
-        "precision": None if precision is None else precision.value,
-        "seed": seed,
-    }
-    recipe = recipe_of(Recipe() if preset is None else PRESETS[preset], asked)
-    output = output or Path("runs") / (f"{norm}-ln" if norm in ("pre", "post", "mix") else norm)
-    watch = Watch(quiet, verbose)
+    if wanted.preset is not None and wanted.preset not in PRESETS:
+        raise OptionError(f"--preset must be one of {', '.join(PRESETS)}, got {wanted.preset}.")
+    recipe = recipe_of(Recipe() if wanted.preset is None else PRESETS[wanted.preset], given)
+    output = wanted.output or Path("runs") / (f"{norm}-ln" if norm in ("pre", "post", "mix") else norm)
+    watch = Watch(**asked.values(shared.TerminalOptions))
 
     with importing():
         from depthprobe.models.loading.placement import choose_device
         from depthprobe.training.pretraining import kept, pretrain, sample
 
-    kind = choose_device(device).type
+    kind = choose_device(asked.values(LoadOptions)["device"]).type
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -240,25 +112,25 @@ def command(
             recipe,
             output,
             device=kind,
-            checkpoint_steps=save_every,
-            log_steps=log_every,
-            micro_batch=micro_batch,
-            report_to=report_to,
+            checkpoint_steps=wanted.save_every,
+            log_steps=wanted.log_every,
+            micro_batch=wanted.micro_batch,
+            report_to=wanted.report_to,
             say=watch.say,
         )
-    if record:  # of several processes the first one has it
+    if record:  # only the first of several processes has it
         typer.echo(sample(output, "def parse(" if recipe.dataset == "builtin" else "The"))
 
 
 def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
-    """Return a recipe changed by what was asked for (None: nothing), and by what follows from that.
+    """Return a recipe changed by what was asked for (None: unchanged), and by what follows from that.
 
     Raises:
-        OptionError: if the width does not divide into heads, or the warm-up does not end.
+        OptionError: if the width cannot be divided into heads, or the warm-up is longer than the training.
     """
     given = {name: value for name, value in asked.items() if value is not None}
     if given.get("dataset", base.dataset) != base.dataset:
-        # Parts of another data set mean nothing for this one.
+        # The parts of one data set mean nothing for another.
         c4 = "en" if given["dataset"] == "allenai/c4" else None
         given = {"config": c4, "split": None, "column": None} | given
     if "hidden" in given and given["hidden"] != base.hidden:
@@ -270,12 +142,12 @@ def recipe_of(base: Recipe, asked: dict[str, Any]) -> Recipe:
     recipe = replace(base, **given)
     if recipe.hidden % (2 * recipe.heads):
         raise OptionError(
-            f"--hidden {recipe.hidden} does not divide into {recipe.heads} heads of an even width.",
+            f"--hidden {recipe.hidden} cannot be divided into {recipe.heads} heads of an even width.",
             "Give another --hidden or --heads.",
         )
     if recipe.warmup_steps > recipe.steps:
         raise OptionError(
-            f"--warmup {recipe.warmup_steps} is longer than the {recipe.steps} steps of the training.",
-            "Give fewer, or more --steps.",
+            f"--warmup must be at most the {recipe.steps} steps of the training, got {recipe.warmup_steps}.",
+            "Give a shorter --warmup, or more --steps.",
         )
     return recipe

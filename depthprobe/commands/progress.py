@@ -1,4 +1,4 @@
-"""How a stage is going: what is done, how fast, how long it still takes; and when a log file is told so."""
+"""How a stage is going: what is done, how fast, how long is left; and when a log gets a line about it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 Clock = Callable[[], float]
 
-# A log is told of a stage that takes this long, and of its end if it took as long as EVERY_S.
+# A stage that takes this long gets a line in a log, and one at its end if it took as long as EVERY_S.
 BEGIN_S = 2.0
 # Then whenever this time has passed and this share is done, whichever is rarer, but after MOST_S at the
 # latest: a stage of three hours has some forty lines, one of a minute two.
 EVERY_S, SHARE, MOST_S = 30.0, 0.05, 300.0
-# The end is told soon enough.
+# So near to the end, no more lines: that of the end comes soon enough.
 NEARLY_S = 15.0
 
-# The pace is that of the last third, since pieces differ, and of a minute at least.
+# The rate is that of the last third, since pieces differ, but of at least a minute.
 LAST_PART, LEAST_S = 1 / 3, 60.0
 
 
@@ -28,7 +28,7 @@ class Pace:
 
     Args:
         total: Units there are to do; None where that is not known.
-        already: Units that an earlier start has done: they count as done, and not for the rate.
+        already: Units that an earlier start has done: they count as done, but not for the rate.
         clock: Gives the time.
     """
 
@@ -38,7 +38,7 @@ class Pace:
         self.started = clock()
         self._clock = clock
         self._marks: deque[tuple[float, float]] = deque([(self.started, self.done)])
-        self._lock = threading.Lock()  # one thread counts, another one tells
+        self._lock = threading.Lock()  # one thread counts, another reports
 
     @property
     def elapsed_s(self) -> float:
@@ -59,7 +59,7 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Units a second, up to when the last ones were done; None before the first."""
+        """Units per second, up to when the last ones were done; None before the first."""
         with self._lock:
             (begun, before), (ended, after) = self._marks[0], self._marks[-1]
         return (after - before) / (ended - begun) if ended > begun and after > before else None
@@ -105,12 +105,12 @@ def _rate(a_second: float, unit: str) -> str:
 
 
 class Log:
-    """Says in lines how a stage is going, seldom enough for a file; nothing of a stage that is over at once.
+    """Says in lines how a stage is going, rarely enough for a file; nothing about a short stage.
 
     Args:
-        what: What is done.
+        what: What is being done.
         unit: What is counted.
-        pace: How far it is.
+        pace: How far it has come.
         say: Takes a line.
     """
 
@@ -131,7 +131,7 @@ class Log:
         since, more = elapsed - self._told[0], self.pace.done - self._told[1]
         if since < EVERY_S or (left is not None and left < NEARLY_S):
             return False
-        # Where no share is known, ever more seldom.
+        # Without a known total, less and less often.
         enough = since >= elapsed * LAST_PART if total is None else more >= SHARE * total
         return enough or since >= MOST_S
 
@@ -144,12 +144,12 @@ class Log:
 
 @contextmanager
 def looking(log: Log, every_s: float, is_innermost: Callable[[], bool]) -> Iterator[None]:
-    """Let a thread look at the clock while the body runs: what hangs or loads counts nothing on.
+    """Let a thread look at the clock while the body runs: what hangs or loads does not count anything.
 
     Args:
-        log: What is told.
-        every_s: How often it is looked at.
-        is_innermost: Whether no other stage runs within this one, which would be told instead.
+        log: Gets the lines.
+        every_s: How often the thread looks.
+        is_innermost: Whether no other stage, which would be reported instead, runs within this one.
     """
     over = threading.Event()
 

@@ -25,8 +25,8 @@ class ReportOptions:
     targets: Annotated[
         tuple[str, ...],
         Option(
-            "A model, as for the other commands: what is missing is measured first. Or the directory of "
-            "a model's runs, or single runs: nothing is measured.",
+            "A model, as for the other commands: missing measurements are made first. Or the directory of a "
+            "model's runs, or single runs: nothing is measured.",
             positional=True,
             metavar="[MODEL | RUN_DIRS...]",
         ),
@@ -40,9 +40,9 @@ class ReportOutput:
     output: Annotated[
         Path | None,
         Option(
-            "Directory of runs and report: OUTPUT/MODEL/report/.",
+            "Where runs and report are saved: OUTPUT/MODEL/report/.",
             flags=("--output", "-o"),
-            default="beside the runs; reports for a MODEL",
+            default="beside the runs; for a MODEL, reports",
         ),
     ] = None
 
@@ -60,12 +60,12 @@ GROUPS = (
 
 
 def command(asked: Asked) -> None:
-    """One report of a model: verdict, figures, tables, how far the cheap measurements can be trusted.
+    """One report on a model: verdict, figures, tables, how far the cheap measurements can be trusted.
 
-    Of a MODEL, whatever of angular, variance, gradnorm and prune-sweep is missing under OUTPUT is measured,
-    with the model loaded once. Of RUN_DIRS, nothing is measured and no model is needed. Writes report.html,
-    which needs no other file, report.md, and folders with every figure (PDF, PNG, SVG, caption), table (CSV,
-    LaTeX) and list.
+    Given a MODEL, the measurements missing under OUTPUT (angular, variance, gradnorm, prune-sweep) are made,
+    with the model loaded once. Given RUN_DIRS, nothing is measured and no model is needed. Writes
+    report.html, which needs no other file, report.md, and directories with every figure (PDF, PNG, SVG,
+    caption), table (CSV, LaTeX) and list.
     """
     from depthprobe.commands.targets import refuse_measuring, runs_named
 
@@ -86,7 +86,7 @@ def command(asked: Asked) -> None:
         directories, failure = [run.directory for run in measured.runs], measured.failure
     else:
         refuse_measuring(asked)
-    # A quarter of the time, which is to be short, would go into looking for garbage.
+    # Looking for garbage would take a quarter of the time.
     with uncollected():
         from depthprobe.findings.study import read_study
         from depthprobe.render.report.write import FIGURES, FOLDER, LISTS, PAGE, TABLES, TEXT, write_report
@@ -97,7 +97,7 @@ def command(asked: Asked) -> None:
         home = study.all_runs[0].directory.parent
         if output is not None:
             home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
-        untouched = f"Interrupted: the runs are as they were, and so is {home / FOLDER}."
+        untouched = f"Interrupted: the runs are unchanged, and so is {home / FOLDER}."
         with interruption.told(untouched):
             report = write_report(study, home / FOLDER, style)
     console = result_console()
@@ -111,4 +111,4 @@ def command(asked: Asked) -> None:
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
         console.print(str(home / FOLDER / name), soft_wrap=True)
     if failure is not None:
-        raise failure  # the report stands, and something of it is missing
+        raise failure  # the report is written, but part of it is missing

@@ -35,9 +35,9 @@ _WIDTH = 120
 
 
 class Watch:
-    """Tells a person how a run is going: bars at a terminal, now and then a line in a log.
+    """Shows a person how a run is going: bars at a terminal, now and then a line in a log.
 
-    Of several processes of one run only the first one speaks.
+    Of several processes of one run, only the first one speaks.
     """
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
@@ -59,9 +59,9 @@ class Watch:
     ) -> Iterator[Callable[[float], None]]:
         """Show what is done, the rate and the time left while the body runs; yield the function that counts.
 
-        At a terminal a bar, or a turning clock without ``total``; while ``bytes`` are fetched the libraries
-        draw bars of their own there, one a file, and nothing is put over them. In a log lines, the first when
-        the stage has taken some seconds.
+        At a terminal this is a bar, or a spinner without ``total``; while ``bytes`` are fetched, the
+        libraries draw bars of their own there, one for each file, and nothing is drawn over them. In a log it
+        is lines, the first when the stage has taken some seconds.
         """
         pace = Pace(total, already)
         if self.quiet or (self.live and unit == "bytes"):
@@ -80,7 +80,7 @@ class Watch:
 
     @contextmanager
     def _bar(self, what: str, unit: str, pace: Pace) -> Iterator[None]:
-        """Show a line that moves; a stage within a stage has a line below its."""
+        """Show a moving line; a stage within a stage gets a line below."""
         if self._bars is None:
             with _bars() as self._bars, _no_other_bars():
                 try:
@@ -98,7 +98,7 @@ class Watch:
 
 
 def _bars() -> Progress:
-    """Return the lines at a terminal: what, how much of it, and all that is known of the pace."""
+    """Return the moving lines at a terminal: what is done, how much of it, and at which pace."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
     from rich.text import Text
@@ -117,7 +117,7 @@ def _bars() -> Progress:
 
 
 def _no_other_bars() -> AbstractContextManager[None]:
-    """Keep the model libraries' own bars from writing over ours, where they are imported at all."""
+    """Keep the model libraries' bars from writing over ours, if the libraries are imported at all."""
     if "transformers" not in sys.modules:
         return nullcontext()
     from depthprobe.models.loading.bars import hidden
@@ -131,20 +131,20 @@ def _is_first() -> bool:
 
 
 def result_console() -> Console:
-    """Return the console of results: stdout, plain text when it is not a terminal."""
+    """Return the console for results: stdout, plain text when it is not a terminal."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
 
 
 def print_lines(console: Console, lines: Sequence[Any]) -> None:
-    """Print tables and sentences; sentences hold outside text, whose brackets are no markup."""
+    """Print tables and sentences; brackets in sentences may come from outside and are not markup."""
     for line in lines:
         console.print(line, markup=False, soft_wrap=isinstance(line, str) and not console.is_terminal)
 
 
 def plain_text(lines: Sequence[Any]) -> str:
-    """Return tables and sentences as they are printed where there is no terminal."""
+    """Return tables and sentences as they are printed without a terminal."""
     from rich.console import Console
 
     console = Console(
@@ -160,7 +160,7 @@ def already_measured(directory: Path) -> str:
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with failures told as one line on stderr and an exit status of 1 or 2.
+    """Return the command with failures reported as one line on stderr and an exit status of 1 or 2.
 
     Only our own errors are caught; anything else is a bug and keeps its traceback. Ctrl-C ends with 130,
     SIGTERM with 143, and a line says what is on disk.
@@ -168,7 +168,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> None:
-        gc.enable()  # was off while the program started
+        gc.enable()  # it was off while the program started
         try:
             with interruption.terminable():
                 command(*args, **options)
@@ -198,9 +198,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait while the body imports, and collect no garbage meanwhile.
+    """Hold back Ctrl-C and SIGTERM, and collect no garbage, while the body imports.
 
-    Interrupted half way, torch's C++ side aborts the process.
+    If an import is interrupted halfway, torch's C++ side aborts the process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is interrupted
@@ -224,10 +224,10 @@ def importing() -> Iterator[None]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage in reference cycles while the body runs.
+    """Do not look for reference cycles while the body runs.
 
-    For what takes a moment and leaves nearly no such garbage, as imports do: looking through all that they
-    bring is a quarter of their time.
+    For short work that leaves hardly any, such as imports: looking through all that they load takes a quarter
+    of their time.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -248,7 +248,7 @@ def _hush_libraries(verbose: bool, bars: bool) -> None:
     import warnings
 
     if not bars:
-        # Read when the libraries are imported, which happens later.
+        # The libraries read these when they are imported, which happens later.
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         os.environ["TQDM_DISABLE"] = "1"
     if verbose:
@@ -259,14 +259,14 @@ def _hush_libraries(verbose: bool, bars: bool) -> None:
         logging.getLogger("fontTools").setLevel(logging.WARNING)
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # What they call an error is told in our words.
+    # What they call an error is reported in our words.
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
 
 
 class _Redacting(logging.Formatter):
-    """Log lines without tokens and credentials: clients log the addresses they ask."""
+    """Log lines without tokens and credentials: clients log the URLs that they request."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))

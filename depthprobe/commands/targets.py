@@ -1,4 +1,4 @@
-"""What the words behind a command mean: runs on the disk, or a model."""
+"""What the words after a command mean: runs on disk, or a model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from depthprobe.evaluation.harness.options import TaskOptions
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
-# What the directory of a model holds, in the layout of transformers, of an adapter, or of Meta.
+# What a model's directory holds, in the layout of transformers, of Meta, or of an adapter.
 _OF_A_MODEL = ("config.json", "params.json", "adapter_config.json")
 _MANIFEST = "manifest.json"
 
 
 def runs_named(targets: Sequence[str]) -> list[Path] | None:
-    """The directories of runs that are named; None where one word names a model, or none is there.
+    """Return the directories of runs that are named; None if one word names a model, or there is no word.
 
     Raises:
-        RunError: if words are mixed, or a directory holds neither runs nor a model.
+        RunError: if runs and models are mixed, or a directory holds neither.
     """
     if not targets:
         return None
@@ -35,10 +35,10 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
         raise RunError(
             f"{strange} {what}.", "Name one model, or directories of finished runs such as reports/MODEL."
         )
-    # What looks like a path into the reports is no model of the hub.
+    # What looks like a path into the reports is not a model of the hub.
     if not strange.exists() and strange.parent != Path() and _holds_models(strange.parent):
         raise RunError(
-            f"{strange} does not exist, and {strange.parent} holds runs.",
+            f"{strange} does not exist, although {strange.parent} holds runs.",
             "Check the name, or name a model.",
         )
     if strange.is_dir() and not _is_model(strange):
@@ -50,21 +50,18 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
 
 
 def refuse_measuring(asked: Asked) -> None:
-    """Raise an OptionError where finished runs come with an option that says how a model is measured.
+    """Refuse options that say how a model is measured where finished runs are named.
 
     Raises:
         OptionError: if there is such an option.
     """
     for flag, group, _ in asked.given:
         if group in (LoadOptions, TaskOptions, TextOptions, BatchOptions):
-            raise OptionError(
-                f"{flag} says how a model is measured; finished runs are not measured.",
-                "Leave it out, or name a model.",
-            )
+            raise OptionError(f"{flag} has no effect on finished runs.", "Leave it out, or name a model.")
 
 
 def _holds_models(path: Path) -> bool:
-    """Whether runs lie in a directory, or in the directories of models in it."""
+    """Whether a directory, or a model's directory in it, holds runs."""
     return any(next(path.glob(f"{deep}[!.]*/{_MANIFEST}"), None) for deep in ("", "[!.]*/"))
 
 
@@ -78,7 +75,7 @@ def _holds_runs(path: Path) -> bool:
     manifests = list(path.glob(f"[!.]*/{_MANIFEST}"))
     if not _is_model(path):
         return bool(manifests)
-    # `pretrain` leaves the log of its training, which no report is made of, inside the model that it made.
+    # `pretrain` leaves a training log, which no report is made from, in the directory of the model it made.
     return any(map(_of_a_probe, manifests))
 
 

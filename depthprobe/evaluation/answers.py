@@ -49,14 +49,14 @@ def answer_all(
     Args:
         engine: Scores the requests.
         anatomy: Of the engine's model.
-        work: Whose generation requests are answered beside ``requests``.
+        work: Its generation requests are answered as well as ``requests``.
         requests: Everything to score.
         variants: Sorted layers to remove, ``()`` for the whole model.
         journal: Where answers go.
         processes: Those among which the pieces are shared out; this one alone by default.
-        advance: Called with the number of answers (requests x variants) just found, each counted by what
-            it costs beside the average one, so that the time left can be told; those that the journal
-            held already are not among them, see :func:`already_answered`.
+        advance: Called with the number of answers (requests x variants) just found, each weighted by its
+            cost relative to the average one, so that the time left can be estimated; those that the journal
+            already held are not among them, see :func:`already_answered`.
     """
     pieces, costs = score_pieces(engine, requests), engine.costs(requests)
     for name in _missing(list(pieces), journal, processes):
@@ -72,7 +72,7 @@ def answer_all(
     texts = generation_pieces(work, variants)
     for name in _missing(list(texts), journal, processes):
         variant, indices = texts[name]
-        # Cached decoding: a block must run and be discarded, since the cache counts on its slot.
+        # Cached decoding: a block must be run and discarded, since the cache relies on its slot.
         with discard_blocks(anatomy, variant) if variant else nullcontext():
             journal.write(name, {"texts": generate(work, indices)})
         advance(len(indices))
@@ -103,7 +103,7 @@ def already_answered(
 
 
 def generate(work: Work, indices: Sequence[int]) -> list[str]:
-    """Return what the model as it stands generates for some requests.
+    """Return what the model in its present state generates for some requests.
 
     Raises:
         OptionError: if transformers refuses the generation settings.
@@ -113,7 +113,7 @@ def generate(work: Work, indices: Sequence[int]) -> list[str]:
 
 
 def try_generating(work: Work) -> None:
-    """Generate one token behind a few, to see whether transformers takes the generation settings.
+    """Generate one token after a few, to see whether transformers accepts the generation settings.
 
     Raises:
         OptionError: if it does not.
@@ -156,7 +156,7 @@ def gather_answers(
 def score_pieces(engine: ScoringEngine, requests: Sequence[ScoreRequest]) -> dict[str, list[int]]:
     """Return the pieces of scoring: name -> request indices; the same in every process and run.
 
-    A name tells which requests are meant: another version may cut the chunks elsewhere.
+    A name says which requests are meant: another version may split the chunks elsewhere.
     """
     return {f"score/{index}/{_digest(chunk)}": chunk for index, chunk in enumerate(engine.plan(requests))}
 

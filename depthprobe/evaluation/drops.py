@@ -25,7 +25,7 @@ class Calibration:
     tokens: np.ndarray
 
     def loss(self, variant: Variant) -> float:
-        """Return the mean loss in nats a predicted token."""
+        """Return the mean loss in nats for each predicted token."""
         return float(self.nats[variant].sum() / self.tokens.sum())
 
     def per_sample(self, variant: Variant) -> np.ndarray:
@@ -34,10 +34,10 @@ class Calibration:
 
 
 def compare(baseline: Outcome, variant: Outcome, key: Key, tests: int = 1) -> PairedDifference | None:
-    """Return how a number of lm-eval's changed, paired item by item; None where it has no items.
+    """Return how one of lm-eval's numbers changed, paired item by item; None where it has no items.
 
     Means over documents, and groups of them with lm-eval's weights, are compared exactly (McNemar) or by a
-    paired t; anything else (perplexities, f1, mcc) by drawing documents, the same ones for both models,
+    paired t; anything else (perplexities, f1, mcc) by resampling documents, the same ones for both models,
     often enough that a p-value can stay below 0.05 when adjusted for ``tests`` layers.
     """
     metric = baseline.metrics.get(key)
@@ -47,7 +47,7 @@ def compare(baseline: Outcome, variant: Outcome, key: Key, tests: int = 1) -> Pa
         leaves = [(leaf, key[1], key[2]) for leaf in metric.members]
         if any(_scores(outcome, leaf) is None for outcome in (baseline, variant) for leaf in leaves):
             return None
-        # Of no leaf they are None: that was looked at above.
+        # None of them is None: that was checked above.
         parts: list[list[Any]] = [[_scores(each, leaf) for leaf in leaves] for each in (baseline, variant)]
         before, after = map(np.concatenate, parts)
         labels = np.concatenate([np.full(len(scores), i) for i, scores in enumerate(parts[0])])
@@ -62,7 +62,7 @@ def compare(baseline: Outcome, variant: Outcome, key: Key, tests: int = 1) -> Pa
 
 
 def _resampled(baseline: Outcome, variant: Outcome, key: Key, resamples: int) -> PairedDifference:
-    """Return the comparison of a corpus metric by drawing documents."""
+    """Return the comparison of a corpus metric by resampling documents."""
     aggregate: Any = baseline.metrics[key].aggregate
     before, after = (outcome.per_doc[key] for outcome in (baseline, variant))
     olds, news = before.values, after.values
@@ -93,16 +93,16 @@ def drop_rows(
     """Return the rows of ``prune_sweep.csv``, and for every number how large a drop could have been missed.
 
     Rows are ordered by task, metric, filter and layer; p-values are adjusted over the layers of each
-    number (Holm). Without ``calibration`` there are rows of the tasks alone. ``docs`` are items compared,
-    ``flips`` those whose correctness (or score, where it is no 0/1) changed.
+    number (Holm). Without ``calibration`` only the tasks have rows. ``docs`` counts the items compared,
+    ``flips`` those whose correctness (or score, where it is not 0/1) changed.
     """
     whole = outcomes[()]
     rows: list[dict[str, Any]] = []
     missed: dict[Key, float] = {}
     for key, number, found in _comparisons(outcomes, calibration, variants):
         adjusted = holm([result.p_value for result in found])
-        # As strict as Holm is with the first of all layers, and never less than an interval reaches. What
-        # could have been missed concerns the layers where nothing was found, if there are any.
+        # As strict as Holm is with the first of all layers, and never less than half an interval's width.
+        # Only layers where nothing was found count, if there are any: there something may have been missed.
         alpha = 0.05 / len(found)
         sizes = [max(detectable_drop(r, alpha), (r.ci_high - r.ci_low) / 2) for r in found]
         unfound = [size for size, p in zip(sizes, adjusted, strict=True) if p >= 0.05]

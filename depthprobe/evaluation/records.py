@@ -1,4 +1,4 @@
-"""What a sweep keeps on disk beside its table: every item's score, and lm-eval's own sample rows."""
+"""What a sweep keeps on disk besides its table: every item's score, and lm-eval's own sample rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from depthprobe.evaluation.scores import Variant
 
 
 def items_of(outcomes: Mapping[Variant, Outcome]) -> bytes:
-    """Return every document's score for every variant, compressed: what the statistics are made of.
+    """Return every document's score for every variant, compressed: the data behind the statistics.
 
     For each number ``task/metric/filter``: ``.docs`` [doc] and ``.scores`` [variant, doc] or
     [variant, doc, part]; ``variants`` are the removed layers, row by row, -1 for none.

@@ -14,10 +14,10 @@ Variant = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """A text whose last ``scored`` tokens are the continuation; it fits the model already.
+    """A text whose last ``scored`` tokens are the continuation; it already fits the model.
 
     Raises:
-        OptionError: if no token is scored, or none stands before the first scored one.
+        OptionError: if no token is scored, or none comes before the first scored one.
     """
 
     tokens: tuple[int, ...]
@@ -26,14 +26,14 @@ class ScoreRequest:
     def __post_init__(self) -> None:
         if not 0 < self.scored < len(self.tokens):
             raise OptionError(
-                f"A request scores {self.scored} of its {len(self.tokens)} tokens.",
-                "At least one token must be scored and one stand before it.",
+                f"A request must score at least 1 and not all of its {len(self.tokens)} tokens, "
+                f"got {self.scored}."
             )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Answers in the order of the requests asked for.
+    """Answers, in the order of the requests.
 
     ``loglikelihood`` float64 ``[request]``, nats summed over the continuation; ``greedy`` bool
     ``[request]``, whether every token of the continuation is the likeliest one.

@@ -1,4 +1,4 @@
-"""Batches by length within a token budget; out of memory halves a batch and goes on."""
+"""Batches by length within a token budget; running out of memory halves a batch and goes on."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# Two cores gain nothing from more at once, and small batches stay in their caches.
+# Two cores gain nothing from more at once, and small batches stay in cache.
 CPU_TOKENS = 2048
 
 LARGEST_BATCH_TOKENS = 65_536
 
 
 def parse_batch_size(text: str) -> int | None:
-    """Return the samples a batch that ``--batch-size`` asks for; None for ``auto``.
+    """Return the samples in a batch that ``--batch-size`` asks for; None for ``auto``.
 
     Raises:
-        OptionError: if it is neither ``auto`` nor a whole number of 1 or more.
+        OptionError: if it is neither ``auto`` nor a whole number of at least 1.
     """
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise OptionError(f"--batch-size must be auto or a number of at least 1, got {text}.")
+        raise OptionError(f"--batch-size must be auto or at least 1, got {text}.")
     return int(text)
 
 
 def token_budget(device: torch.device, bytes_per_token: int, weight_bytes: int) -> int:
     """Return how many tokens one batch may hold on ``device``.
 
-    On a GPU, what half of the memory beside the weights holds, rounded down to a power of two: the
-    total memory counts, not what happens to be free, so that a run repeats batch by batch.
+    On a GPU, as many as fit into half of the memory beside the weights, rounded down to a power of two. Total
+    memory counts, not what happens to be free, so that a repeated run has the same batches.
     """
     import torch
 
@@ -51,23 +51,23 @@ def token_budget(device: torch.device, bytes_per_token: int, weight_bytes: int) 
 def plan_batches(
     lengths: Sequence[int], tokens: int, batch_size: int | None = None, same_length: bool = False
 ) -> list[list[int]]:
-    """Return batches of sample indices, longest samples first, so that little is padded.
+    """Return batches of sample indices, longest samples first, so that there is little padding.
 
     Args:
         lengths: Tokens of each sample.
-        tokens: The most tokens a batch may hold, padding counted; a longer sample goes alone.
-        batch_size: Samples a batch instead of the token budget.
-        same_length: Whether a batch may hold samples of one length only, so that nothing is padded.
+        tokens: The most tokens a batch may hold, padding included; a longer sample goes alone.
+        batch_size: Samples in a batch, instead of the token budget.
+        same_length: Whether all samples of a batch must have one length, so that there is no padding.
 
     Raises:
-        OptionError: if ``batch_size`` is not a number of 1 or more.
+        OptionError: if ``batch_size`` is not a whole number of at least 1.
     """
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise OptionError(f"batch_size must be a number of at least 1, or None; got {batch_size!r}.")
+        raise OptionError(f"batch_size must be at least 1, or None; got {batch_size!r}.")
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
     for index in order:
-        # The first of a batch is its longest.
+        # The first sample of a batch is its longest.
         longest = lengths[batches[-1][0]] if batches else 0
         full = batch_size or max(tokens // max(longest, 1), 1)
         if batches and len(batches[-1]) < full and not (same_length and lengths[index] != longest):
@@ -91,9 +91,9 @@ def pad_batch(samples: Sequence[np.ndarray], pad: int) -> tuple[torch.Tensor, to
 def restarting_smaller(
     batches: Sequence[list[int]], attempt: Callable[[Sequence[list[int]]], Result]
 ) -> Result:
-    """Return ``attempt(batches)``; out of memory starts it again from nothing, with batches half as large.
+    """Return ``attempt(batches)``; if memory runs out, start again from nothing with batches half as large.
 
-    For work that adds up as it goes, so that half a batch cannot be taken back.
+    For work that accumulates as it goes, so that half a batch cannot be undone.
 
     Raises:
         MachineError: if a single sample does not fit.
@@ -116,7 +116,7 @@ def restarting_smaller(
 def run_batches(
     batches: Sequence[list[int]], step: Callable[[list[int]], Result]
 ) -> Iterator[tuple[list[int], Result]]:
-    """Yield ``(batch, step(batch))``; out of memory halves the batch and all later ones.
+    """Yield ``(batch, step(batch))``; if memory runs out, halve this batch and all later ones.
 
     ``step`` must leave nothing behind when it fails, so that it can be called again with half.
 

@@ -1,6 +1,6 @@
-"""Why the hub did not hand something out, whatever was asked of it: one sentence for each reason.
+"""Why the hub did not deliver something: one sentence for each reason.
 
-Foreign messages are not quoted here: those of the hub carry addresses.
+Foreign messages are not quoted here, because the hub's contain URLs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    HTTPError,  # of whichever HTTP library huggingface_hub is built on: every failure of the connection
+    HTTPError,  # from whichever HTTP library huggingface_hub is built on: every failure of the connection
     OfflineModeIsEnabled,
 )
 
@@ -31,16 +31,16 @@ def explain_connection(
     downloading: bool = False,
     refusal: type[DepthprobeError] = LoadError,
 ) -> DepthprobeError:
-    """Our error for what kept the hub from answering: disk, offline mode, token, server, network.
+    """Return our error for what kept the hub from answering: disk, offline mode, token, server, network.
 
     Args:
-        error: What was raised, as it came.
+        error: What was raised.
         name: The hub id that was asked for.
         instead: What can be done without the hub, such as "name a local directory".
         revision: The branch, tag or commit that was asked for.
-        downloading: True once the hub had answered for this repository, so that a failing connection
-            broke in the middle rather than never came about.
-        refusal: The error where the hub refuses the token.
+        downloading: Whether the hub had already answered for this repository, so that the connection broke
+            in the middle.
+        refusal: The error if the hub refuses the token.
     """
     full = explain_full_disk(error, name)
     if full is not None:
@@ -55,14 +55,14 @@ def explain_connection(
     if any(isinstance(reason, OfflineModeIsEnabled) for reason in reasons) or constants.HF_HUB_OFFLINE:
         at = f" at revision {revision}" if revision else ""
         return MachineError(
-            f"{name}{at} is not complete in the local cache, and HF_HUB_OFFLINE forbids to ask the hub.",
+            f"{name}{at} is not complete in the local cache, and HF_HUB_OFFLINE forbids asking the hub.",
             f"Unset HF_HUB_OFFLINE to download it, or {instead}.",
         )
     status = next((r.response.status_code for r in reasons if isinstance(r, HfHubHTTPError)), None)
     if status in (401, 403):
         return refusal(
             f"The hub refuses your token for {name} (HTTP {status}).",
-            f"Make a token that may read it and {LOG_IN}, or unset HF_TOKEN for what is public.",
+            f"Create a token that may read it and {LOG_IN}, or unset HF_TOKEN if it is public.",
         )
     hint = f"Check the network, set HF_HUB_OFFLINE=1 to use cached files only, or {instead}."
     if status is not None:
@@ -70,16 +70,16 @@ def explain_connection(
     if downloading:
         return MachineError(
             f"The connection to the hub at {_hub()} broke while {name} was being downloaded.",
-            "Run the command again: what has arrived is kept.",
+            "Run the command again: what has been downloaded is kept.",
         )
     return MachineError(f"The hub at {_hub()} cannot be reached to look for {name}.", hint)
 
 
 def explain_full_disk(error: BaseException, what: str) -> MachineError | None:
-    """Our error where the disk of the hub's cache is full; None if that was not the reason.
+    """Return our error if the disk of the hub's cache is full; None if that was not the reason.
 
     Args:
-        error: What was raised, as it came.
+        error: What was raised.
         what: What was to be stored.
     """
     if not any(isinstance(reason, OSError) and reason.errno == errno.ENOSPC for reason in _chain(error)):
@@ -98,5 +98,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _hub() -> str:
-    """Return the host of the hub in use: the whole address could carry credentials."""
+    """Return the host of the hub in use: the whole URL could contain credentials."""
     return urlsplit(constants.ENDPOINT).hostname or "the configured address"

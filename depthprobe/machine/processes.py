@@ -1,4 +1,4 @@
-"""Several processes of one run, as torchrun or ``accelerate launch`` start them, and who does which part."""
+"""Several processes of one run, as torchrun or ``accelerate launch`` start them, and each one's share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.distributed
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# The slowest process may need hours more than the fastest; a dead one is the launcher's to notice.
+# The slowest process may need hours more than the fastest; noticing a dead one is the launcher's task.
 PATIENCE = timedelta(days=30)
 
 
@@ -28,26 +28,26 @@ class Processes:
 
     @classmethod
     def here(cls) -> Processes:
-        """Return what the launcher set, joined over gloo; a single process where there is none."""
+        """Return this process as the launcher set it, joined over gloo; a single one without a launcher."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count <= 1 or "RANK" not in os.environ:
             return cls()
         if not torch.distributed.is_initialized():
-            # The model runs in each process by itself: only names, signals and sums are exchanged.
+            # The model runs in each process separately: only names, signals and sums are exchanged.
             torch.distributed.init_process_group("gloo", timeout=PATIENCE)
         return cls(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
 
     @property
     def which(self) -> str:
-        """Which of several processes this is, in words to put behind what it does; empty if it is alone."""
+        """Which of several processes this is, in words to append to a stage's name; empty if alone."""
         return f", process {self.rank + 1} of {self.count}" if self.count > 1 else ""
 
     def mine(self, work: Sequence[Item]) -> list[Item]:
-        """Return the part of some work that is this process's: every ``count``-th piece from ``rank`` on."""
+        """Return this process's share of some work: every ``count``-th piece from ``rank`` on."""
         return list(work[self.rank :: self.count])
 
     def device(self, name: str) -> str:
-        """Return the device of this process: its own GPU where the name leaves that open."""
+        """Return the device of this process: its own GPU if the name leaves that open."""
         own = self.count > 1 and name in ("auto", "cuda") and torch.cuda.is_available()
         return f"cuda:{self.local}" if own else name
 
@@ -59,7 +59,7 @@ class Processes:
         if self.rank == 0:
             try:
                 told[0] = decide()
-            except Exception as error:  # told to all, and raised there and here
+            except Exception as error:  # sent to all, and raised there and here
                 told[1] = error
         torch.distributed.broadcast_object_list(told)
         if told[1] is not None:
@@ -83,7 +83,7 @@ class Processes:
         return summed.to(tensor.device)
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Return when every process has arrived here."""
         if self.count > 1:
             torch.distributed.barrier()
 

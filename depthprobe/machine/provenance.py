@@ -1,4 +1,4 @@
-"""What a manifest says of how a run came about: versions, time and memory."""
+"""What a manifest says about how a run came about: versions, time and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def libraries() -> dict[str, str | None]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of the libraries and of depthprobe, as a manifest tells them."""
+    """Return the versions of the libraries and of depthprobe, as a manifest records them."""
     return {"depthprobe": _version("depthprobe"), **libraries()}
 
 
@@ -31,10 +31,10 @@ def _version(library: str) -> str | None:
 
 
 class Usage:
-    """The time and the memory a run has taken since this was made, at the run's start.
+    """The time and memory that a run takes, from the making of this object at its start.
 
-    The memory the process had held before does not count, only what of it is still held. Of several in one
-    process the latest counts: each begins the system's high-water marks anew.
+    Memory that the process released before then does not count. Of several in one process only the latest is
+    right: each resets the system's high-water marks.
     """
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class Usage:
     def peak_memory_bytes(self) -> dict[str, int]:
         """The most memory held since the start: ``host``, and ``cuda`` summed over GPUs.
 
-        ``host_at_most`` instead of ``host`` where the system only knows the mark of the whole process, and
-        this was set before the start.
+        ``host_at_most`` instead of ``host`` if the system only knows the mark of the whole process, and the
+        mark was set before the start.
         """
         import torch
 
@@ -72,7 +72,7 @@ class Usage:
 
 
 def _begin_host_mark_anew() -> bool:
-    """Set the high-water mark of this process to what it holds now; return whether the system can."""
+    """Reset the high-water mark of this process to what it holds now; return whether the system can."""
     try:
         _CLEAR.write_text("5")  # proc(5): 5 resets the peak resident set size
     except OSError:  # not Linux, a kernel without it, or a sandbox that forbids it
@@ -81,9 +81,9 @@ def _begin_host_mark_anew() -> bool:
 
 
 def _host_mark() -> int | None:
-    """The most bytes this process has held since its mark began; None where the system does not tell."""
+    """Return the most bytes this process has held since its mark was reset; None if the system cannot say."""
     try:
-        # Unlike that of getrusage this one is never that of the process before an exec.
+        # Unlike getrusage's, this mark never includes the process before an exec.
         found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     except OSError:
         found = None

@@ -1,4 +1,4 @@
-"""The paired difference of a metric that is no mean over items: by drawing the items again and again."""
+"""The paired difference of a metric that is not a mean over items, by resampling the items."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def paired_bootstrap(
     vectorised: bool = False,
     confidence: float = 0.95,
 ) -> PairedDifference:
-    """The difference of a corpus metric that is no mean over items, with interval and p-value.
+    """The difference of a corpus metric that is not a mean over items, with interval and p-value.
 
     For perplexities, f1, mcc: items are drawn with replacement, baseline and variant on the same draw.
-    Percentile interval (of no width if all draws agree); the p-value is where that interval would just
-    reach 0, never below 2 / (resamples + 1), nor below 2^(1 - docs), the least docs equal signs can give.
+    Percentile interval (of width zero if all draws agree). The p-value is the level at which that interval
+    would just reach 0; never below 2 / (resamples + 1), nor below 2^(1 - docs), the least that ``docs``
+    equal signs can give.
 
     Args:
         statistic: Variant minus baseline on the items with these indices: [doc] -> number, or with
@@ -40,10 +41,10 @@ def paired_bootstrap(
         confidence: Of the interval, between 0 and 1.
 
     Raises:
-        MeasureError: if there is no item, or the statistic is NaN or infinite on some draw.
+        MeasureError: if there are no items, or the statistic is NaN or infinite on some draw.
     """
     if docs < 1:
-        raise MeasureError("There is no item to compare.")
+        raise MeasureError("There are no items to compare.")
     many = statistic if vectorised else (lambda draws: [statistic(draw) for draw in draws])
     codes, _ = strata(docs, groups, None)
     members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
@@ -56,7 +57,7 @@ def paired_bootstrap(
         values.append(np.asarray(many(np.concatenate(draws, axis=1)), dtype=np.float64))
     (difference,), drawn = values[0], np.concatenate(values[1:])
     if not (np.isfinite(difference) and np.isfinite(drawn).all()):
-        raise MeasureError("The metric is NaN or infinite on some of the items drawn for its interval.")
+        raise MeasureError("The metric is NaN or infinite on some of the draws made for its interval.")
     alpha = 1 - confidence
     low, high = np.quantile(drawn, [alpha / 2, 1 - alpha / 2])
     stderr = float(np.std(drawn, ddof=1))

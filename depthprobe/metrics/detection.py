@@ -22,7 +22,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """
     p = np.asarray(p_values, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():  # NaN fails both
-        raise MeasureError(f"p-values must be between 0 and 1: {p.tolist()}.")
+        raise MeasureError(f"p-values must be between 0 and 1, got {p.tolist()}.")
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
     adjusted = np.empty_like(p)
@@ -31,15 +31,15 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def detectable_drop(result: PairedDifference, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The size of true drop, in the metric's unit, that this comparison would have found.
+    """The size of the true drop, in the metric's unit, that this comparison would have found.
 
-    "Found" is p < ``alpha`` with probability ``power``: a smaller drop could well have been missed.
-    For McNemar it is computed from the exact test: as many items flip as were seen (all in one direction
-    if even that is not enough for the drop); with no flip in 100 items it is 0.079. Otherwise it is
+    "Found" means p < ``alpha`` with probability ``power``: a smaller drop could well have been missed.
+    For McNemar it is computed from the exact test: as many items flip as were seen to (or more, all in one
+    direction, if those are too few for the drop); with no flips in 100 items it is 0.079. Otherwise it is
     the usual (z_alpha/2 + z_power) standard errors.
 
     Args:
-        result: The comparison; what counts is its noise, not its difference.
+        result: The comparison; only its noise counts, not its difference.
         alpha: Of the test. For a row of L layers judged by Holm, 0.05 / L is the worst case.
         power: Between 0 and 1.
 
@@ -54,7 +54,7 @@ def detectable_drop(result: PairedDifference, alpha: float = 0.05, power: float 
         rate = max(seen, drop)
         spread = 8 * math.sqrt(docs * rate * (1 - rate)) + 1
         count = np.arange(max(0, int(docs * rate - spread)), min(docs, int(docs * rate + spread)) + 1)
-        # The most flips for the better with which the exact test still rejects.
+        # The most flips for the better at which the exact test still rejects.
         most = stats.binom.ppf(alpha / 2, count, 0.5)
         most = np.where(stats.binom.cdf(most, count, 0.5) <= alpha / 2, most, most - 1)
         found = stats.binom.cdf(most, count, (rate - drop) / (2 * rate))

@@ -1,4 +1,4 @@
-"""Norms of gradients that may be larger than what float64 copies of them leave room for."""
+"""Norms of gradients, which may be too large for a float64 copy to fit into memory beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-# Numbers squared at once in float64: some megabytes beside a gradient of any size.
+# Numbers squared at once in float64: a few megabytes beside a gradient of any size.
 _AT_ONCE = 1 << 20
 
 

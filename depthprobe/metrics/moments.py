@@ -1,4 +1,4 @@
-"""Running mean and standard deviation that do not depend on how the data are cut into batches."""
+"""Running mean and standard deviation that do not depend on how the data are split into batches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 class Moments:
     """Mean and standard deviation over the first axis of everything added, in float64 with a count.
 
-    Batches are merged by the parallel update of Chan, Golub and LeVeque (1979), so that many batches
-    of nearly equal values lose no digits.
+    Batches are merged by the parallel update of Chan, Golub and LeVeque (1979), so no digits are lost over
+    many batches of nearly equal values.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Moments:
         self._squares: torch.Tensor | None = None
 
     def add(self, values: torch.Tensor) -> None:
-        """Add ``[count, ...]`` values; all calls must agree on the axes behind the first."""
+        """Add ``[count, ...]`` values; all calls must agree on the axes after the first."""
         values = values.detach().to("cpu", torch.float64)
         if len(values) == 0:
             return
@@ -26,7 +26,7 @@ class Moments:
         self._join(len(values), mean, (values - mean).square().sum(dim=0))
 
     def merge(self, other: Moments) -> None:
-        """Add everything that was added to ``other``, as in another process; it may be nothing."""
+        """Add everything that was added to ``other``, for example in another process; it may be empty."""
         if other._mean is not None and other._squares is not None:
             self._join(other.count, other._mean, other._squares)
 

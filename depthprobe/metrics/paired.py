@@ -30,7 +30,7 @@ from depthprobe.errors import MeasureError
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How far a variant is from the baseline on the same items, and how sure that is.
+    """How far a variant is from the baseline on the same items, and how certain that is.
 
     Args:
         difference: Variant minus baseline, in the metric's unit; negative is harm where more is better.
@@ -39,9 +39,9 @@ class PairedDifference:
         p_value: Two-sided, of "no difference".
         flips: Items whose correctness changed; None for scores that are not 0/1.
         docs: Items compared.
-        stderr: Standard error of ``difference``; where nothing varies, that of an interval as wide.
+        stderr: Standard error of ``difference``; where nothing varies, that of an equally wide interval.
         method: Where the p-value comes from. The interval of ``mcnemar`` is Tango's, which is not the
-            inverted exact test: just at the edge it can exclude 0 while the exact p, which is
+            inverse of the exact test: right at the edge it can exclude 0 while the exact p, which is
             conservative, is still above 0.05. The p-value decides.
     """
 
@@ -69,9 +69,9 @@ def paired_difference(
     groups as strata, Welch-Satterthwaite degrees of freedom, interval and p from the same t.
 
     Where nothing varies the interval still has a width, for what was not seen: a change that n items
-    do not show may concern up to 1 - (alpha/2)^(1/n) of all items, each by as much as the scores span.
-    Falls short (95% intervals): very skewed scores at small n (log-normal differences, sigma 1: 91% at
-    64 items, 93% at 500), and non-0/1 scores of which fewer than about five changed.
+    do not show may affect up to 1 - (alpha/2)^(1/n) of all items, each by as much as the scores span.
+    Coverage falls short of 95% for very skewed scores at small n (log-normal differences, sigma 1: 91% at
+    64 items, 93% at 500), and for non-0/1 scores of which fewer than about five changed.
 
     Args:
         baseline: [doc] scores of the whole model; booleans or finite numbers.
@@ -103,24 +103,24 @@ def paired_difference(
     sizes = np.bincount(codes)
     means = np.bincount(codes, change) / sizes
     difference = float(shares @ means)
-    # How many items of equal weight would know as much.
+    # How many items of equal weight would carry as much information.
     alike = 1 / float(np.sum(shares**2 / sizes))
     span = 1.0 if binary else float(max(before.max(), after.max()) - min(before.min(), after.min()))
     alpha = 1 - confidence
 
     squares = np.bincount(codes, (change - means[codes]) ** 2)
-    # A group of one item says nothing about its spread; it gets that of all items.
+    # A group of one item says nothing about its spread; it is given that of all items.
     overall = float(np.var(change, ddof=1)) if docs > 1 else 0.0
     inner = np.where(sizes > 1, squares / np.maximum(sizes - 1, 1), overall)
     parts = shares**2 * inner / sizes
     moved = change != 0
-    # Few changes among many zeros understate their own variance: as if one more had come (two more
-    # where, unlike 0/1, their sizes are unknown as well). Nothing is added when all items changed.
+    # A few changes among many zeros understate their own variance, so one more is assumed (two more
+    # where, unlike with 0/1, their sizes are unknown too). Nothing is added when all items changed.
     unseen = (1 if binary else 2) * float(np.mean(change[moved] ** 2)) if moved.any() else 0.0
     variance = float(parts.sum()) + unseen * float(np.mean(~moved)) / alike**2
     if docs == 1 or variance <= (1e-12 * span) ** 2:
         width = (1 - (alpha / 2) ** (1 / alike)) * span
-        # Even the sharpest test of n signs, all equal, cannot give less.
+        # Even the sharpest test, with n equal signs, cannot give less.
         p_value = 1.0 if difference == 0 else 2.0 ** (1 - docs)
         low, high, stderr = difference - width, difference + width, -width / float(special.ndtri(alpha / 2))
     else:
@@ -149,7 +149,7 @@ def flips(baseline_correct: ArrayLike, variant_correct: ArrayLike) -> int:
     """
     before, after = _paired(baseline_correct, variant_correct)
     if not (np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all()):
-        raise MeasureError("Flips need scores that are 0 or 1.")
+        raise MeasureError("Flips can only be counted in scores that are 0 or 1.")
     return int(np.sum(before != after))
 
 
@@ -159,7 +159,7 @@ def _paired(baseline: ArrayLike, variant: ArrayLike) -> tuple[NDArray[np.float64
     if before.ndim != 1 or before.shape != after.shape:
         raise MeasureError(f"Scores of shapes {before.shape} and {after.shape} do not pair up item by item.")
     if before.size == 0:
-        raise MeasureError("There is no item to compare.")
+        raise MeasureError("There are no items to compare.")
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise MeasureError("Scores hold NaN or infinite values.")
     return before, after
@@ -168,7 +168,7 @@ def _paired(baseline: ArrayLike, variant: ArrayLike) -> tuple[NDArray[np.float64
 def strata(
     docs: int, groups: Sequence[Hashable] | NDArray | None, weights: Mapping[Hashable, float] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """[doc] the number of each item's group, and [group] its weight; weights sum to 1."""
+    """[doc] the number of each item's group, and [group] the groups' weights, which sum to 1."""
     if groups is None:
         return np.zeros(docs, dtype=np.int64), np.ones(1)
     labels = groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
@@ -179,7 +179,8 @@ def strata(
     given = np.bincount(codes) if weights is None else [weights.get(label, math.nan) for label in number]
     raw = np.asarray(given, dtype=np.float64)
     if not (np.isfinite(raw).all() and (raw > 0).all()):
-        raise MeasureError(f"Groups need weights above 0: {dict(zip(number, raw.tolist(), strict=True))}.")
+        weighed = dict(zip(number, raw.tolist(), strict=True))
+        raise MeasureError(f"The weights of groups must be above 0, got {weighed}.")
     return codes, raw / raw.sum()
 
 
@@ -191,7 +192,7 @@ def _tango_interval(gains: int, losses: int, docs: int, confidence: float) -> tu
         return -end, end
 
     def excess(delta: float) -> float:
-        # loss: the most likely chance of a loss, given that gains exceed losses by delta.
+        # loss: the most likely rate of losses, given that gains exceed losses by delta.
         linear = (2 * docs - gains + losses) * delta - gains - losses
         root = math.sqrt(max(linear**2 + 8 * docs * losses * delta * (1 - delta), 0.0))
         loss = (root - linear) / (4 * docs)
@@ -199,7 +200,7 @@ def _tango_interval(gains: int, losses: int, docs: int, confidence: float) -> tu
         return (gains - losses - docs * delta) ** 2 - squared * variance
 
     inner = (docs - squared) / (docs + squared)
-    if gains == docs:  # at 1 the variance is 0 and the equation has a root that is none
+    if gains == docs:  # at 1 the variance is 0 and the equation has a spurious root
         return inner, 1.0
     if losses == docs:
         return -1.0, -inner

@@ -27,7 +27,7 @@ def hidden_variance(x: torch.Tensor) -> torch.Tensor:
 
 
 def root_mean_square(x: torch.Tensor) -> torch.Tensor:
-    """Return the root mean square over the hidden dimension, the mean not taken away.
+    """Return the root mean square over the hidden dimension, without subtracting the mean.
 
     Args:
         x: ``[..., hidden]``, any floating dtype. MPS has no float64: pass a CPU tensor.
@@ -49,7 +49,7 @@ def block_influence(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     Args:
         x: ``[..., hidden]`` before the block, any floating dtype. MPS has no float64: pass a CPU tensor.
-        y: ``[..., hidden]`` behind it.
+        y: ``[..., hidden]`` after it.
 
     Returns:
         float64 ``[...]`` in 0 (same direction) .. 2 (opposite); NaN where a vector is zero or not finite,
@@ -70,7 +70,7 @@ def contribution_ratio(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     Args:
         x: ``[..., hidden]`` before the block, any floating dtype. MPS has no float64: pass a CPU tensor.
-        y: ``[..., hidden]`` behind it.
+        y: ``[..., hidden]`` after it.
 
     Returns:
         float64 ``[...]``; NaN or infinite where ``x`` is zero.

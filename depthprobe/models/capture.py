@@ -1,4 +1,4 @@
-"""Context managers that read the residual stream, and what is added to it, as a forward pass goes by."""
+"""Context managers that read the residual stream, and what is added to it, during a forward pass."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def reading_stream(anatomy: Anatomy, read: Reader) -> Iterator[None]:
     """Call ``read(boundary, stream)`` at x^0 .. x^L, in order, in every forward pass inside.
 
     ``stream`` is a view ``[batch, token, hidden]`` of the model's own tensor that begins with the first
-    token of the text (behind the last one there may be more places): take from it what is wanted and keep no
-    reference, so that nothing outlives the pass. The blocks are as before on leaving, also when the
-    body raises.
+    token of the text (after the last one there may be more places): take from it what is wanted and keep no
+    reference, so that nothing outlives the pass. The blocks are restored on leaving, even when the body
+    raises.
     """
     sites, layout = anatomy.sites, anatomy.layout
 
     def reading(layer: int, forward: Forward) -> Forward:
         def run(*args: Any, **kwargs: Any) -> Any:
-            if layer == 0:  # what the first block receives is x^0, whatever is done to it later
+            if layer == 0:  # what the first block receives is x^0, whatever happens to it later
                 read(0, layout.tokens(pick(given(args, kwargs), sites[0].source)))
             output = forward(*args, **kwargs)
             read(layer + 1, layout.tokens(pick(output, sites[layer].target)))
@@ -49,8 +49,8 @@ def reading_branches(anatomy: Anatomy, read: BranchReader) -> Iterator[None]:
 
     The calls of a layer come between those of :func:`reading_stream` for its two boundaries; layers
     without branches have none. ``kind`` is that of ``branches.Branch``, and may come
-    more than once a layer. ``added`` is ``[batch, token, hidden]`` as the stream is there: take from it what
-    is wanted at once, the block may write into it afterwards. The modules are as before on leaving.
+    more than once in a layer. ``added`` is ``[batch, token, hidden]``, like the stream there: take from it at
+    once what is wanted, as the block may write into it afterwards. The modules are restored on leaving.
     """
     sites, layout = anatomy.sites, anatomy.layout
     running: list[tuple[int, torch.Size]] = []
@@ -75,7 +75,7 @@ def reading_branches(anatomy: Anatomy, read: BranchReader) -> Iterator[None]:
 
         return reading
 
-    # A module may serve several layers: in one block that is called again, or shared by several blocks.
+    # A module may serve several layers: in a block that is called again, or shared by several blocks.
     found: dict[nn.Module, dict[int, list[Branch]]] = {}
     for layer, inside in enumerate(anatomy.insides):
         for branch in inside.branches or ():

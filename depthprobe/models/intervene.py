@@ -1,13 +1,13 @@
-"""Context managers that change the residual stream; on leaving the model is bit for bit what it was.
+"""Context managers that change the residual stream; on leaving, the model is bit for bit what it was.
 
 Three ways to run a model without some of its blocks:
 
 * :func:`skip_blocks` passes the stream through without running the block: exact in one pass without a
   cache, and the cheapest.
-* :func:`discard_blocks` runs the block and throws its stream away: right in cached generation too, where
+* :func:`discard_blocks` runs the block and discards its output: right in cached generation too, where
   a passed-through block would leave its slot empty and the cache takes its length from the first slot.
-* :func:`delete_blocks` takes the block out of the model, with all that counts blocks put right: the
-  truth the others are tested against.
+* :func:`delete_blocks` takes the block out of the model, and corrects everything that counts blocks: the
+  truth that the others are tested against.
 
 :func:`discard_in_rows` does the second for many variants at once, each in rows of its own;
 :func:`replay_stream` starts the model in the middle, from a stored stream.
@@ -57,9 +57,9 @@ def skip_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
 
 @contextmanager
 def replay_stream(anatomy: Anatomy, through: int, stream: torch.Tensor) -> Iterator[None]:
-    """Let block ``through`` hand out ``stream`` and none before it run.
+    """Let block ``through`` return ``stream``, and none up to it run.
 
-    The model's own forward makes the rest: masks, rotary tables, final norm, caps and scales.
+    The model's own forward does the rest: masks, rotary tables, final norm, caps and scales.
 
     Args:
         anatomy: The blocks.
@@ -68,7 +68,7 @@ def replay_stream(anatomy: Anatomy, through: int, stream: torch.Tensor) -> Itera
             into it.
 
     Raises:
-        ValueError: If the model lays its stream out otherwise.
+        ValueError: If the model lays out its stream differently.
     """
     if not anatomy.layout.is_plain():
         raise ValueError("the stream is not [batch, token, hidden]")
@@ -88,7 +88,7 @@ def replay_stream(anatomy: Anatomy, through: int, stream: torch.Tensor) -> Itera
 def discard_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
     """Run the blocks of ``layers`` and hand on what they received.
 
-    Their caches fill as ever, so cached generation stays in step.
+    Their caches fill as usual, so cached generation stays in step.
     """
 
     def discarding(layer: int, forward: Forward) -> Forward:
@@ -114,14 +114,14 @@ def discard_blocks(anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
 def discard_in_rows(anatomy: Anatomy, gone: Mapping[int, torch.Tensor]) -> Iterator[None]:
     """Run every block for all rows of a batch, and for some rows hand on what they received.
 
-    So one pass shows many variants, each in rows of its own, and reads every weight once.
+    So one pass serves many variants, each in rows of its own, and reads every weight once.
 
     Args:
         anatomy: The blocks; the stream must be ``[batch, token, hidden]``.
-        gone: For each layer that some row goes without: bool ``[batch]``, which rows.
+        gone: For each layer that some rows go without: bool ``[batch]``, which rows.
 
     Raises:
-        ValueError: in the pass, if a block hands on more than the stream that has no row for each text.
+        ValueError: during the pass, if a block hands on something else that has no row for each text.
     """
     if not anatomy.layout.is_plain():
         raise ValueError("the stream is not [batch, token, hidden]")
@@ -170,10 +170,10 @@ def keeps_for_later(anatomy: Anatomy, layers: Collection[int]) -> bool:
 def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -> Iterator[None]:
     """Take the blocks of ``layers`` out of the model, and put them back on leaving.
 
-    With the module list change: every count of blocks in the configurations and on the modules around the
-    list, every list there with one entry a block (``layer_types`` and its like, whether stored or
-    computed), and the number that each later block's modules carry. Of the anatomy only the blocks that
-    stay may be used inside.
+    Changed with the module list: every count of blocks in the configurations and on the modules around the
+    list, every list there with one entry for each block (such as ``layer_types``, whether stored or
+    computed), and the number that each later block's modules carry. Inside, only the anatomy's remaining
+    blocks may be used.
     """
     gone = frozenset(layers)
     count = anatomy.layers
@@ -184,7 +184,7 @@ def delete_blocks(model: nn.Module, anatomy: Anatomy, layers: Collection[int]) -
     if [site.index for site in anatomy.sites] != list(range(count)):
         raise MeasureError(
             "Blocks that run for several layers, or not at all, cannot be deleted one by one.",
-            "Their layers can only be passed through.",
+            "Such layers can only be passed through.",
         )
     holder = model.get_submodule(anatomy.path)
     with ExitStack() as stack:
@@ -244,7 +244,7 @@ def _passing(site: Site, form: Form) -> Forward:
 
 
 def _output_forms(anatomy: Anatomy) -> tuple[Form, ...]:
-    """Return what makes each block's kind of return value from a stream; learned by one short pass."""
+    """Return, for each block, a function that wraps a stream as the block does; found by a short pass."""
     known = _FORMS.get(anatomy.backbone)
     if known is not None:
         return known
@@ -269,9 +269,9 @@ def _output_forms(anatomy: Anatomy) -> tuple[Form, ...]:
 
 
 def _form_of(output: Any, site: Site) -> Form:
-    """Return what makes a value like ``output`` from a stream and a block's arguments.
+    """Return a function that makes a value like ``output`` from a stream and a block's arguments.
 
-    What blocks hand on beside the stream is handed on as it came, with None for all else.
+    What blocks hand on besides the stream is handed on as received; all else is None.
     """
     blank = _blank(output)
 
@@ -312,11 +312,11 @@ def _around(model: nn.Module, path: str) -> list[nn.Module]:
 
 
 def _shorten_config(config: Any, count: int, stay: list[int], stack: ExitStack) -> None:
-    """Make a configuration speak of the blocks that stay, where it speaks of ``count`` of them."""
+    """Make a configuration describe the blocks that stay, if it describes ``count`` blocks."""
     if getattr(config, "num_hidden_layers", None) != count:
         return
     kind = type(config)
-    # Lists that are computed from the count (Jamba's layer_types) would come out for the wrong blocks.
+    # Lists computed from the count (Jamba's layer_types) would describe the wrong blocks.
     computed = {
         name: value
         for name in dir(kind)

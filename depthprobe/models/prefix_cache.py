@@ -1,4 +1,4 @@
-"""Keys and values of one text's beginning, kept once and looked at by every row behind it."""
+"""Keys and values of one text's beginning, kept once and read by every row that continues it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class _PrefixLayer(DynamicLayer):
 
 
 class PrefixCache(Cache):
-    """A cache that a pass over one prefix fills and that passes over rows behind it leave as it is.
+    """A cache that a pass over one prefix fills, and that passes over rows after it leave unchanged.
 
-    Every slot keeps the whole prefix, also of blocks with a sliding window: what a block may see is the
-    mask's business.
+    Every slot keeps the whole prefix, even for blocks with a sliding window: what a block may see is left
+    to the mask.
     """
 
     def __init__(self) -> None:

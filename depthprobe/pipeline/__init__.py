@@ -1,1 +1,1 @@
-"""From a request to a saved run: one way for every probe (``run``), and for several of them or models."""
+"""From a request to a saved run: one way for every probe (``run``), for several probes and several models."""

@@ -1,10 +1,10 @@
-"""A run that is already there, recognised by cheap witnesses: without torch, pandas, lm-eval or the hub.
+"""A run that is already there, recognised by cheap evidence: without torch, pandas, lm-eval or the hub.
 
-What decides a run is content, and finding out by content is the heavy way (``results.places.reserve``), which
-stays the authority. A command that has ended leaves in the run what was asked and how the files behind that
-looked (size, times and inode of each), versions and devices. The same again, with all of that unchanged, can
-only end in the same run, so what was printed then is printed again. Whatever is not known for sure goes the
-heavy way.
+Content decides which run it is, and comparing content is the expensive way (``results.places.reserve``),
+which has the last word. A finished command leaves in the run what was asked, how the files behind it looked
+(size, times and inode of each), versions and devices. The same request, with all of that unchanged, can only
+end in the same run, so what was printed then is printed again. Whatever is not certain goes the expensive
+way.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from depthprobe.results.naming import checked_name, run_directory_name
 
 FILE = ".again.json"
 
-# A directory with more files is no model and no text; looking at all of them would take long.
+# A directory with more files is neither a model nor a text, and looking at all of them would take long.
 MOST_FILES = 5000
 
 _DEVICES = ("nvidia[0-9]*", "kfd", "dri/renderD*")
@@ -50,20 +50,20 @@ class Shown:
 
 
 class _UnknownError(Exception):
-    """Something behind a request that cannot be known without the heavy way."""
+    """Something behind a request that only the expensive way can find out."""
 
 
 def mark_of(request: Request, drawing: Any = None) -> str | None:
-    """Return what tells a request and all that decides it from others; None where that is not known cheaply.
+    """Return a hash of a request and of all that decides it; None if that cannot be known cheaply.
 
     Args:
         request: What is asked for.
-        drawing: How it is drawn beside the formats, in JSON values.
+        drawing: Options of the figure other than its formats, as JSON values.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return None
     asked = asdict(request) | {"options": request.asked.settings()}
-    # Where the run lies is looked at, and what leaves the numbers as they are does not tell runs apart.
+    # The run's place is looked at anyway, and what leaves the numbers alone does not tell runs apart.
     for name in ("output", "name", "batch_size"):
         del asked[name]
     try:
@@ -84,7 +84,7 @@ def mark_of(request: Request, drawing: Any = None) -> str | None:
 
 
 def _of_model(name: str, revision: str | None) -> Any:
-    """How the files of a model or adapter look; of the hub the commit, where that cannot have moved."""
+    """Return how the files of a model or adapter look; for the hub, the commit if it cannot have moved."""
     if name.startswith(PREFIX):
         return _files(embedded_models()[name]) if name in embedded_models() else _unknown()
     path = Path(name).expanduser()
@@ -105,12 +105,12 @@ def _of_model(name: str, revision: str | None) -> Any:
 
 
 def _of_text(request: Request) -> Any:
-    """How the files of a local text look; data sets of the hub are known by their names alone."""
+    """Return how the files of a local text look; data sets of the hub are known by their names alone."""
     return _files(Path(request.text.dataset)) if request.text is not None and request.text.is_local else None
 
 
 def _machine() -> list[Any]:
-    """What ``--device auto`` and the names of devices depend on, as far as it shows without torch."""
+    """Return what ``--device auto`` and the names of devices depend on, as far as it shows without torch."""
     devices = sorted(str(path) for pattern in _DEVICES for path in Path("/dev").glob(pattern))
     chosen = [os.environ.get(name) for name in _CHOOSES_DEVICES]
     return [platform.system(), platform.machine(), platform.release(), devices, chosen]
@@ -124,7 +124,7 @@ def _looks(files: Sequence[Path]) -> Any:
     if len(files) > MOST_FILES:
         return _unknown()
     looks = [(file.resolve(), file.stat()) for file in files]
-    # The time of the last change of the inode cannot be set: a file rewritten in place shows by it.
+    # The inode's change time cannot be set, so it gives away a file rewritten in place.
     return [[str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for file, s in looks]
 
 
@@ -134,7 +134,7 @@ def _unknown() -> Any:
 
 @dataclass(frozen=True)
 class Again:
-    """A request with the figures wanted of it, and its mark from before anything was measured."""
+    """A request with the figures wanted of it, and its mark, taken before anything was measured."""
 
     request: Request
     formats: tuple[str, ...]
@@ -147,14 +147,14 @@ class Again:
         return cls(request, tuple(formats), drawing, mark_of(request, drawing))
 
     def find(self) -> Shown | None:
-        """Return the finished run that was shown for an equal mark, whole and drawn in these formats."""
+        """Return the finished run that was shown for an equal mark, if whole and drawn in these formats."""
         if self.mark is None:
             return None
         wanted, usual = self.request, self.request.usual_name
         parent = wanted.output / run_directory_name(wanted.model)
         names = [usual, f"{usual}-*"] if wanted.name is None else [checked_name(wanted.name)]
         for directory in (path for name in names for path in sorted(parent.glob(name))):
-            # A file that is missing, damaged, or written by another version.
+            # The file may be missing, damaged, or written by another version.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 shown = _shown(directory, self.mark, self.formats)
                 if shown is not None:
@@ -162,11 +162,11 @@ class Again:
         return None
 
     def remember(self, directory: Path, printed: str, figures: Sequence[Path]) -> None:
-        """Leave in a run what :meth:`find` needs; a run that may not be written stays as it is.
+        """Leave in a run what :meth:`find` needs; a run that cannot be written stays as it is.
 
         Args:
-            directory: The run's.
-            printed: What was printed of it.
+            directory: The run's directory.
+            printed: What was printed about it.
             figures: The files that were drawn.
         """
         if self.mark is None or mark_of(self.request, self.drawing) != self.mark:
@@ -182,7 +182,7 @@ class Again:
 
 
 def _shown(directory: Path, mark: str, formats: Sequence[str]) -> Shown | None:
-    """The run in a directory if it was shown for this mark, and its tables and figures are still those."""
+    """Return the run in a directory if it was shown for this mark and its files are unchanged."""
     known = json.loads((directory / FILE).read_text(encoding="utf-8"))
     if known["mark"] != mark or known["manifest"] != _hash(directory / MANIFEST_NAME):
         return None
@@ -190,7 +190,7 @@ def _shown(directory: Path, mark: str, formats: Sequence[str]) -> Shown | None:
     tables = [directory / f"{stem}.csv" for stem in manifest["columns"]]
     if any(_hash(table) != manifest["files"][table.stem]["sha256"] for table in tables):
         return None
-    # Drawn anew where one is missing, or another one was drawn over it.
+    # If a figure is missing, or was drawn over, all are drawn anew.
     drawn = known["figures"]
     figures = [directory / name for kind in formats for name in drawn if name.endswith(f".{kind}")]
     if {figure.suffix[1:] for figure in figures} != set(formats):

@@ -1,4 +1,4 @@
-"""What can be known of a request in milliseconds, before tasks, text, tokenizer or weights are read."""
+"""What can be checked in milliseconds, before tasks, text, tokenizer or weights are read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BLOCKS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
 def check_request(load: LoadOptions, output: Path, name: str | None) -> None:
-    """Raise where device, dtype, output or name cannot be used, as far as it shows at once.
+    """Raise if device, dtype, output or name cannot be used, as far as it shows at once.
 
     Raises:
-        OptionError: if a name is none.
-        LoadError: if the device is not here, or does not compute in that dtype.
-        RunError: if the output is no directory.
+        OptionError: if a name is not valid.
+        LoadError: if the device is not available, or cannot compute in that dtype.
+        RunError: if the output is not a directory.
         MachineError: if it cannot be written.
     """
     parse_dtype(load.dtype, choose_device(load.device))
@@ -34,15 +34,15 @@ def check_request(load: LoadOptions, output: Path, name: str | None) -> None:
         checked_name(name)
     there = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
     if not there.is_dir():
-        problem = f"Results cannot go to {output}: {there} is not a directory."
+        problem = f"Results cannot be saved in {output}: {there} is not a directory."
         raise RunError(problem, "Choose a directory with --output.")
-    # Where runs of other times may lie, those are found even where nothing can be written.
+    # An existing output may hold finished runs, which are found even if nothing can be written there.
     if there != output.absolute() and not os.access(there, os.W_OK):
         raise MachineError(f"Cannot write in {there}: permission denied.", "Choose another --output.")
 
 
 def declared_layers(source: ModelSource) -> int | None:
-    """Return how many layers a model's configuration declares; None where that does not show at once."""
+    """Return how many layers a model's configuration declares; None if that does not show at once."""
     if source.layout != "transformers":
         return None
     path = Path(source.location) / "config.json"
@@ -51,7 +51,7 @@ def declared_layers(source: ModelSource) -> int | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # told by those who read it in earnest
+        return None  # reported when the model is really read
     parts = [config, config.get("text_config")] if isinstance(config, dict) else []
     found = {part[key] for part in parts if isinstance(part, dict) for key in _BLOCKS if key in part}
     count = found.pop() if len(found) == 1 else None
@@ -60,7 +60,7 @@ def declared_layers(source: ModelSource) -> int | None:
 
 @contextmanager
 def text_told(text: TextOptions, role: str, otherwise: str = "") -> Iterator[None]:
-    """Say of a text that nobody named, and that cannot be had, what it is for and what to do without it.
+    """Explain, if a text that nobody named is not available, what it is for and what to do instead.
 
     Args:
         text: The text that the body opens or reads.
@@ -73,7 +73,7 @@ def text_told(text: TextOptions, role: str, otherwise: str = "") -> Iterator[Non
         if text.named:
             raise
         raise type(error)(
-            f"{error.problem} Nobody named that text: it is {role} by default.",
-            "Name another one with --dataset: builtin, which every Python has on disk, or a file of yours"
+            f"{error.problem} You did not name that text: it is {role} by default.",
+            "Name another with --dataset: builtin, which every Python has on disk, or a file of your own"
             + (f"; {otherwise}." if otherwise else "."),
         ) from error

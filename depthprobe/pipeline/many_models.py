@@ -1,4 +1,4 @@
-"""Several models measured for a comparison: one text, all checked, then each as its own command would."""
+"""Several models measured for a comparison: one text, all checked first, each as its own command would."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from depthprobe.texts.samples import open_text
 
 
 def shared_text(subjects: Sequence[Subject], probe: str, given: Mapping[str, Any]) -> TextOptions:
-    """Return the one text for all: the one named, else that of finished runs, else a default for all.
+    """Return the text for all: the one named, else that of finished runs, else a default.
 
-    The default is the built-in text as soon as one model is embedded, since those read nothing else.
+    The default is the built-in text if one of the models is embedded, since those read nothing else.
 
     Raises:
         OptionError: if a finished run was measured on another text.
@@ -48,7 +48,7 @@ def shared_text(subjects: Sequence[Subject], probe: str, given: Mapping[str, Any
         differing = settings_that_differ(subject.runs[probe].manifest["settings"], text.settings())
         if differing:
             raise OptionError(
-                f"{subject.argument} was measured on another text than is asked for: {'; '.join(differing)}.",
+                f"{subject.argument} was measured on a different text: {'; '.join(differing)}.",
                 "Ask for the same text, or measure it again.",
             )
     return text
@@ -57,13 +57,13 @@ def shared_text(subjects: Sequence[Subject], probe: str, given: Mapping[str, Any
 def check_models(
     subjects: Sequence[Subject], text: TextOptions, load: LoadOptions, watch: Watcher
 ) -> int | None:
-    """Return the tokens a sample that all models take, where one takes fewer than others; else None.
+    """Return the tokens per sample that all models can take if one takes fewer than the others, else None.
 
-    Every model is looked up and its configuration and tokenizer read before the first one is measured.
+    Every model is looked up, and its configuration and tokenizer read, before the first is measured.
 
     Raises:
         LoadError: if a model cannot be found or used.
-        TextError: if ``--seq-len`` is beyond one of them.
+        TextError: if ``--seq-len`` is too long for one of them.
     """
     limits = {}
     for subject in subjects:
@@ -71,16 +71,19 @@ def check_models(
             with watch.stage(f"Looking up {subject.argument}", None, ""):
                 checkpoint = open_checkpoint(resolve_model(subject.argument, None, None), load)
             limits[subject.argument] = text.length(checkpoint.context_tokens)
-    # Where all take the same, each cuts its samples there by itself, and its runs stay what they are.
+    # If all take the same, each cuts its samples there by itself, and its runs stay what they are.
     if len(set(limits.values())) == 1:
         return None
     shortest = min(limits, key=lambda name: limits[name])
-    watch.say(f"{shortest} takes {limits[shortest]} tokens, so samples of all are cut there.")
+    watch.say(
+        f"{shortest} reads at most {limits[shortest]} tokens, so all models are measured on samples of that "
+        "length."
+    )
     return limits[shortest]
 
 
 def check_asked(requests: Sequence[Request], watch: Watcher) -> None:
-    """Raise what is wrong with a comparison as far as it shows before a model is looked at."""
+    """Raise if anything is wrong with a comparison that shows before a model is looked at."""
     for request in requests:
         check_request(request.load, request.output, None)
         if request.text is not None and not request.text.is_on_hub:
@@ -91,14 +94,14 @@ def check_asked(requests: Sequence[Request], watch: Watcher) -> None:
 def measure_subjects(
     subjects: Sequence[Subject], requests: Sequence[Request], watch: Watcher
 ) -> list[Subject] | None:
-    """Return the subjects with a run of every probe, measured or found; None where another process has them.
+    """Return the subjects with a run of every probe, measured or found; None if another process has them.
 
     Each model is loaded once, whatever is measured of it.
 
     Args:
-        subjects: Those that are models are measured.
-        requests: What is measured of each, one a probe; their model does not count.
-        watch: Told how it goes.
+        subjects: Models, which are measured, and finished runs.
+        requests: What to measure of each, one request for each probe; their model does not count.
+        watch: Shows how it is going.
     """
     measured: list[Subject] = []
     for subject in subjects:

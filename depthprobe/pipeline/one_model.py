@@ -1,4 +1,4 @@
-"""Every measurement that a report wants of one model, with the model loaded once."""
+"""Every measurement that a report needs of one model, with the model loaded once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from depthprobe.results.runs import Run
 
 @dataclass(frozen=True)
 class Measured:
-    """The runs of a model, and the first failure of the machine (full disk, no memory), if any."""
+    """The runs of a model, and the machine's first failure (full disk, no memory), if any."""
 
     runs: list[Run]
     failure: MachineError | None
@@ -28,11 +28,11 @@ class Measured:
 def measure_all(requests: Sequence[Request], watch: Watcher | None = None) -> Measured:
     """Return the runs of a model, each measured now unless it is already there.
 
-    What cannot be measured of this model is told, and the others go on.
+    A probe that fails on this model is reported, and the others go on.
 
     Args:
-        requests: One a probe, of one model, loaded in one way.
-        watch: Told how it goes.
+        requests: One for each probe, of one model, loaded in one way.
+        watch: Shows how it is going.
 
     Raises:
         OptionError: if several processes were started, or a task is unknown.
@@ -41,8 +41,8 @@ def measure_all(requests: Sequence[Request], watch: Watcher | None = None) -> Me
     watch = watch or Silent()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise OptionError(
-            "report measures in one process, and several were started.",
-            f"Run {', '.join(each.probe for each in requests)} with torchrun first, then report alone.",
+            "report measures in one process, but several were started.",
+            f"Run {', '.join(each.probe for each in requests)} with torchrun first, then report without it.",
         )
     session = Session()
     check_all(requests, session, watch)
@@ -65,7 +65,7 @@ def measure_all(requests: Sequence[Request], watch: Watcher | None = None) -> Me
 
 
 def check_all(requests: Sequence[Request], session: Session, watch: Watcher) -> None:
-    """Raise what is wrong with any of the requests before the first is measured, what shows at once first."""
+    """Raise if anything is wrong with a request, before the first is measured; cheap checks come first."""
     for request in requests:
         check_request(request.load, request.output, request.name)
         if request.text is not None and not request.text.is_on_hub:

@@ -1,6 +1,6 @@
 """What a user asks for with one command: the probe with its options, the model, the text, the place.
 
-Nothing heavy is imported for it: a run that is already there is recognised by what was asked.
+Imports nothing heavy, so that a run that is already there is recognised quickly.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Request:
     Args:
         probe: Name of the probe.
         model: Name of the model.
-        text: What it is measured on; None only where the probe can do without.
-        options: Those of the probe; None for its defaults.
+        text: What it is measured on; None only if the probe can do without.
+        options: The probe's options; None for its defaults.
         load: How the model is loaded.
-        batch_size: Samples a batch; None fits the device. It leaves the numbers as they are.
+        batch_size: Samples in a batch; None fits the device. Does not change the numbers.
         output: The directory of the runs.
-        name: That of the run's directory, chosen by the user.
+        name: The name of the run's directory, if the user chose one.
 
     Raises:
-        OptionError: if there is no such probe, or the options are those of another one.
+        OptionError: if there is no such probe, or the options are another probe's.
     """
 
     probe: str
@@ -50,7 +50,7 @@ class Request:
 
     def __post_init__(self) -> None:
         if self.probe not in PROBES:
-            raise OptionError(f"There is no probe {self.probe!r}.", f"There are {', '.join(PROBES)}.")
+            raise OptionError(f"There is no probe {self.probe!r}.", f"The probes are {', '.join(PROBES)}.")
         if self.options is None:
             object.__setattr__(self, "options", self.kind.options())
         elif not isinstance(self.options, self.kind.options):
@@ -60,7 +60,7 @@ class Request:
 
     @property
     def kind(self) -> Probe:
-        """The probe, as the catalogue declares it."""
+        """The probe as the catalogue declares it."""
         return PROBES[self.probe]
 
     @property
@@ -71,11 +71,11 @@ class Request:
 
     @property
     def usual_name(self) -> str:
-        """The default name of the run's directory: the probe and, of a sweep, the tasks."""
+        """The default name of the run's directory: the probe and, for a sweep, the tasks."""
         return "-".join(filter(None, [self.probe, self.asked.ending()]))
 
     def known_settings(self) -> dict[str, Any]:
-        """Return what decides the numbers beside the model, as far as it is known before anything is read."""
+        """Return what decides the numbers besides the model, as far as known before anything is read."""
         return {
             "text": None if self.text is None else self.text.settings(),
             **self.asked.settings(),
@@ -94,7 +94,7 @@ class Request:
             "fingerprint": source.fingerprint,
             "dtype": "auto" if dtype is None else dtype_name(dtype),
             "device": device.type,
-            # Only where they are used, so that runs without them stay the runs they were.
+            # Only where they are used, so that earlier runs without them keep their settings.
             **({"adapter": source.adapter.identity} if source.adapter else {}),
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
             **({"remote_code": True} if self.load.trust_remote_code else {}),
@@ -104,7 +104,7 @@ class Request:
 
     @property
     def unfinished(self) -> Path:
-        """Where unfinished work of this request lies, unless other work is in the way."""
+        """Where unfinished work of this request is kept, unless other work is in the way."""
         folder = self.output / run_directory_name(self.model)
         return folder / f".{self.name or self.usual_name}.unfinished"
 
@@ -112,15 +112,14 @@ class Request:
 def text_for(
     probe: Probe, options: Options, *, embedded: bool, count: int | None = None, **given: Any
 ) -> TextOptions | None:
-    """Return the text that a probe is measured on; None where it needs none or is asked to do without.
+    """Return the text that a probe is measured on; None if it needs none or is asked to do without.
 
     Args:
         probe: The probe.
         options: Its options, which may decide the seed.
         embedded: Whether the model is an embedded one.
-        count: How many samples; None for as many as the probe takes by default, 0 for no text where that is
-            possible.
-        given: Fields of :class:`TextOptions`, as far as they are named.
+        count: Number of samples; None for the probe's default, 0 for no text where that is possible.
+        given: Fields of :class:`TextOptions` that were named.
     """
     if probe.text is None or (count == 0 and probe.text.optional):
         return None
@@ -130,10 +129,10 @@ def text_for(
 
 
 def before_measuring(request: Request) -> str:
-    """Return the sentence on an interrupt before anything was measured, by what an earlier start has left."""
+    """Return the sentence for an interrupt before anything was measured: what an earlier start has left."""
     folder = request.unfinished
     if any(log.stat().st_size for log in folder.glob("journal/pieces*.log")):
         return (
-            f"Interrupted before anything new was measured; what an earlier start has done stays in {folder}."
+            f"Interrupted before anything new was measured; the work of an earlier start stays in {folder}."
         )
     return NOTHING

@@ -1,4 +1,4 @@
-"""Unfinished work of a run: where it is kept, and that only the same run continues it."""
+"""Unfinished work of a run: where it is kept, and how only the same run continues it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import differences
 from depthprobe.results.places import Place
 
-# What a journal holds beside the work itself: what was asked.
+# A journal holds one more piece beside the work itself: what was asked.
 ASKED = "work"
 
 
 def kept(unfinished: Path, total: int | None = None) -> str:
-    """Return the sentence on what is left of an interrupted run, by what is really on disk.
+    """Return the sentence that says what an interrupted run leaves, judged by what is on disk.
 
     Args:
         unfinished: The directory of the unfinished work.
-        total: How many pieces the whole run has, where that is known.
+        total: How many pieces the whole run has, if known.
     """
     done = len(pieces_in(unfinished) - {ASKED})
     if not done:
@@ -34,7 +34,7 @@ def kept(unfinished: Path, total: int | None = None) -> str:
 
 
 def drop_empty(unfinished: Path) -> None:
-    """Remove a directory of unfinished work that holds no finished piece, so that it claims none."""
+    """Remove a directory of unfinished work if it holds no finished piece."""
     if not pieces_in(unfinished) - {ASKED}:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -47,16 +47,16 @@ def open_in_turn(unfinished: Path, settings: dict[str, Any], processes: Processe
 
 
 def usual_place(place: Place) -> Path:
-    """Return the directory of a place's unfinished work, unless other work lies there."""
+    """Return the directory of a place's unfinished work, unless other work is there."""
     return place.directory.with_name(f".{place.directory.name}.unfinished")
 
 
 def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
-    """Return the directory of a place's unfinished work, and why it is not that of an earlier start.
+    """Return the directory of a place's unfinished work, and why it is not the usual one, if so.
 
     Args:
         place: Where the run will be.
-        settings: What decides the numbers; work under others is left alone.
+        settings: What decides the numbers; work with other settings is left alone.
     """
     usual = usual_place(place)
     there = read_settings(usual)
@@ -66,5 +66,5 @@ def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
     digest = hashlib.sha256(canonical(settings).encode()).hexdigest()[:8]
     return (
         usual.with_name(f".{place.directory.name}-{digest}.unfinished"),
-        f"An unfinished run with other settings ({changed}) stays in {usual}; this one starts anew.",
+        f"An unfinished run with other settings ({changed}) stays in {usual}; this one starts afresh.",
     )

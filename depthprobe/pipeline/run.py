@@ -1,4 +1,4 @@
-"""The one way of a measurement: reserve a place -> load -> texts -> measure, journalled -> save."""
+"""The one way of every measurement: reserve a place -> load -> text -> measure, journalled -> save."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from depthprobe.texts.samples import NO_SAMPLES, Samples
 def run(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Run | None:
     """Return the saved run that the request describes, measured now unless it is already there.
 
-    Everything that can be wrong with the request is found before the weights are read, and nothing
-    appears under the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process
-    measures its part; the first one saves and returns the run, the others return None. What several
-    measurements share is fetched once if they are given the same ``session``.
+    Whatever can be wrong with the request is found before the weights are read, and nothing appears under
+    the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process measures its
+    part; the first one saves and returns the run, the others return None. Measurements that are given the
+    same ``session`` fetch what they share once.
     """
     usage = Usage()
     processes = Processes.here()
@@ -50,7 +50,7 @@ def run(request: Request, watch: Watcher | None = None, session: Session | None 
 
 
 def measure(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Measurement:
-    """Return what the request describes, measured now in this process; nothing is left on the disk."""
+    """Return what the request describes, measured now in this process; nothing is left on disk."""
     return _Way(request, watch, session, ALONE, Usage()).measure()
 
 
@@ -76,13 +76,13 @@ class _Way:
         usage: Usage,
     ) -> None:
         self.request, self.processes, self.usage = request, processes, usage
-        # One of several tells what all do.
+        # One of several processes reports for all.
         self.watch: Watcher = Silent() if watch is None or processes.rank else watch
         self.session = session or Session()
         self.prepared: Preparation = prepare(request.probe, request.asked)
 
     def run(self) -> Run | None:
-        """Return the run that is already there, or measured now; None in all processes but the first."""
+        """Return the run, found or measured now; None in all processes but the first."""
         request, processes = self.request, self.processes
         refuse_splitting(request.load, processes)
         check_request(request.load, request.output, request.name)
@@ -103,7 +103,7 @@ class _Way:
             raise
 
     def measure(self) -> Measurement:
-        """Return the measurement; the work of a probe that resumes is kept for the time being."""
+        """Return the measurement; the journal of a probe that resumes is temporary."""
         source = self.looked_up()
         self.prepared.read(self.watch.stage)
         self.say(self.prepared.notes)
@@ -117,26 +117,26 @@ class _Way:
                 return ready.measuring.result(journal)
 
     def say(self, news: Any) -> None:
-        """Tell what there is to tell, each sentence once a session."""
+        """Report news, each sentence once in a session."""
         for each in self.session.untold(news):
             self.watch.say(each)
 
     def looked_up(self) -> ModelSource:
-        """Return what the model's name stands for; what shows at once of text and options is told first."""
+        """Return what the model's name stands for; text and options are checked first as far as is cheap."""
         request, text = self.request, self.request.text
         if text is not None and not text.is_on_hub:
             self.session.text(text)
         self.prepared.look(self.watch.stage)
         source = looked_up(request.model, request.load, self.session, self.watch)
         declared = declared_layers(source)
-        if declared is not None:  # checked again when the blocks are known, but that costs the weights
+        if declared is not None:  # checked again when the blocks are known, which takes the weights
             self.prepared.check_layers(declared)
         if text is not None and text.is_on_hub and not self.processes.first(self.may_be_there):
             self.reach_text()
         return source
 
     def may_be_there(self) -> bool:
-        """Whether a finished run may be the one asked for, which would need no text."""
+        """Whether a finished run may be the one asked for, so that no text would be needed."""
         request = self.request
         known = request.known_settings()
         return may_be_finished(request.output, request.model, request.usual_name, known, request.name)
@@ -149,7 +149,7 @@ class _Way:
             self.session.text(text)
 
     def told_of_text(self) -> Any:
-        """Return what says of a text that nobody named what it is for, and how to do without."""
+        """Return the context that explains a text that nobody named and that is not available."""
         probe, text = self.request.kind, self.request.text
         assert probe.text is not None and text is not None, "asked where there is one"
         without = probe.text.optional
@@ -170,7 +170,8 @@ class _Way:
         with self.watch.stage("Reading text", text.wanted, "samples") as advance, self.told_of_text():
             samples = self.session.samples(text, checkpoint, advance)
         if samples.facts["samples"] < text.wanted:
-            self.watch.say(f"{text.dataset} gave {samples.facts['samples']} of {text.wanted} samples.")
+            found, asked = samples.facts["samples"], text.wanted
+            self.watch.say(f"{text.dataset} holds only {found} of the {asked} samples asked for.")
         return checkpoint, samples
 
     def ready(self, checkpoint: Checkpoint, samples: Samples) -> _Ready:
@@ -199,7 +200,7 @@ class _Way:
         return _Ready(model, anatomy, samples, measuring)
 
     def answer(self, measuring: Measuring, journal: Journal | None) -> None:
-        """Do this process's part of the work; what came up is told."""
+        """Do this process's part of the work, and report what came up."""
         told = set(measuring.notes)
         what, already = measuring.doing + self.processes.which, measuring.already(journal)
         with self.watch.stage(what, measuring.total, measuring.unit, already) as advance:
@@ -233,7 +234,7 @@ class _Way:
         return run
 
     def place_of_journal(self, place: Place, samples: Samples) -> tuple[Path, dict[str, Any]]:
-        """Return where finished work is kept, and what decides it: work under other settings stays apart."""
+        """Return where finished work is kept, and what decides it: work with other settings stays apart."""
         settings = place.settings | {
             "tokens_sha256": samples.facts.get("tokens_sha256"),
             "versions": libraries(),
@@ -245,16 +246,16 @@ class _Way:
         return unfinished, settings
 
     def kept(self, unfinished: Path, total: int | None) -> str:
-        """Return the sentence on an interrupt: what is on the disk then."""
+        """Return the sentence for an interrupt: what is on disk then."""
         if not self.request.kind.resumes:
-            return f"Interrupted: {self.request.probe} keeps nothing of its work; start it again."
+            return "Interrupted: nothing was saved; start the same command again."
         return kept(unfinished, total)
 
     @contextmanager
     def journal(
         self, unfinished: Path, settings: dict[str, Any], processes: Processes
     ) -> Iterator[Journal | None]:
-        """Keep the journal of a probe that resumes while the body runs; an empty one goes."""
+        """Keep a journal while the body runs, if the probe resumes; an empty journal is removed."""
         if not self.request.kind.resumes:
             yield None
             return
@@ -267,14 +268,16 @@ class _Way:
             raise
 
     def manifest(self, ready: _Ready, measurement: Measurement) -> dict[str, Any]:
-        """Return what really happened: what was asked, and the numbers found beside the tables."""
+        """Return what happened: what was asked, and the numbers found beside the tables."""
         request = self.request
         several = {"processes": self.processes.count} if self.processes.count > 1 else {}
+        asked = {**request.asked.recorded(), **several}
         return {
             "model": {"id": request.model, **ready.model.describe(), **ready.anatomy.describe()},
             "data": ready.samples.facts,
-            "options": {**request.asked.recorded(), **several},
-            "results": measurement.facts,
+            "options": asked,
+            # A measurement that nobody saves has what was asked among its facts.
+            "results": {name: fact for name, fact in measurement.facts.items() if name not in asked},
             "command": ["depthprobe", *sys.argv[1:]],
             "versions": versions(),
             "elapsed_s": self.usage.elapsed_s(),
@@ -283,7 +286,7 @@ class _Way:
 
 
 def continued(journal: Journal | None, total: int | None) -> str:
-    """Return the news that earlier work is there, nothing where there is none."""
+    """Return the news that earlier work is there; empty if there is none."""
     done = 0 if journal is None else len(set(journal.pieces) - {ASKED})
     if not done:
         return ""
@@ -292,9 +295,9 @@ def continued(journal: Journal | None, total: int | None) -> str:
 
 
 def looked_up(name: str, load: LoadOptions, session: Session, watch: Watcher) -> ModelSource:
-    """Return what the name of a model stands for; what there is to note of it is said."""
+    """Return what the name of a model stands for, and report the notes on it."""
     is_here = name.startswith(PREFIX) or Path(name).expanduser().exists()
-    # Of a repository of GGUF files the one that is meant is fetched, with a bar of the library's own.
+    # From a repository of GGUF files the one that is meant is fetched, with the library's own bar.
     unit = "bytes" if "gguf" in name.lower() and not is_here else ""
     with watch.stage("Hashing the weights" if is_here else "Looking up the model", None, unit):
         source = session.source(name, load)
@@ -304,9 +307,9 @@ def looked_up(name: str, load: LoadOptions, session: Session, watch: Watcher) ->
 
 
 def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
-    """Raise an OptionError where several processes would each split a model over all GPUs."""
+    """Raise an OptionError if several processes would each split a model over all GPUs."""
     if load.device_map is not None and processes.count > 1:
         raise OptionError(
-            "--device-map auto gives all GPUs to one model, and several processes each load one.",
+            "--device-map auto gives all GPUs to one model, but several processes each load a model.",
             "Start a single process, or leave out --device-map.",
         )

@@ -1,4 +1,4 @@
-"""What several measurements of one model share: the model itself and its texts, fetched once."""
+"""What several measurements share: the model and its texts, fetched once."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Thing = TypeVar("Thing")
 
 
 class Session:
-    """Gives the same model, anatomy and samples again to whoever asks for them in the same way.
+    """Gives the same model, anatomy and samples to all who ask for them in the same way.
 
-    Every probe leaves a model as it was, so the next one finds what it would have loaded. What was given is
-    held as long as the session itself.
+    Every probe leaves a model as it was, so the next one finds what it would have loaded. What was fetched is
+    kept as long as the session.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Session:
 
     @classmethod
     def of(cls, loaded: LoadedModel, fingerprint: bool = False) -> Session:
-        """Return a session in which a model is there already, whatever name is asked for.
+        """Return a session that already has a model, and gives it whatever name is asked for.
 
         Args:
             loaded: The model.
-            fingerprint: Whether its weights are hashed where nothing else tells it from others.
+            fingerprint: Whether its weights are hashed if nothing else identifies it.
         """
         session = cls()
         source = loaded.source
@@ -55,13 +55,13 @@ class Session:
         return session
 
     def untold(self, news: Iterable[str]) -> list[str]:
-        """Return the sentences that were not told before in this session; empty ones go."""
+        """Return the sentences that are new in this session, without empty ones."""
         fresh = [each for each in dict.fromkeys(news) if each and each not in self._told]
         self._told.update(fresh)
         return fresh
 
     def _once(self, kind: str, asked: object, make: Callable[[], Thing]) -> Thing:
-        # Told apart by their text: options may hold lists, which have no hash.
+        # Keyed by its repr: options may hold lists, which cannot be hashed.
         key = kind, repr(asked)
         if key not in self._there:
             self._there[key] = make()
@@ -78,7 +78,7 @@ class Session:
         )
 
     def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
-        """Return the checkpoint, opened; its weights are not read yet."""
+        """Return the opened checkpoint; its weights are not read yet."""
         if (given := self._given) is not None:
             return Checkpoint(
                 source,
@@ -91,7 +91,7 @@ class Session:
         return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load, stage=stage))
 
     def text(self, text: TextOptions | TokenText) -> Rows | None:
-        """Return the rows of a text, opened and looked at; None where it has no rows."""
+        """Return the rows of a text, opened and checked; None if it has no rows."""
         if isinstance(text, TokenText):
             return None
         asked = (text.dataset, text.config, text.split, text.column, text.seed)
@@ -115,7 +115,7 @@ class Session:
         )
 
     def fetch(self, checkpoint: Checkpoint) -> None:
-        """Fetch the weights of a hub model into the cache, where they are not there yet."""
+        """Fetch the weights of a hub model into the cache, unless they are there already."""
         if self._given is not None:
             return
 

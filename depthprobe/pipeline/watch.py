@@ -1,4 +1,4 @@
-"""Who is told how a run is going."""
+"""Who shows how a run is going."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any, Protocol
 
 
 class Watcher(Protocol):
-    """Who is told how a run is going."""
+    """Shows how a run is going."""
 
     def say(self, news: str) -> None:
-        """Take one line of news."""
+        """Show one line of news."""
 
     def stage(self, what: str, total: int | None, unit: str, already: int = 0) -> Any:
-        """Return a context manager around one stage; it yields the function that counts it on.
+        """Return a context manager around one stage; it yields the function that counts what is done.
 
         Args:
-            what: What is done, as a person would say it.
-            total: How many units there are to do; None where that is not known.
+            what: What is being done, as a person would say it.
+            total: Units there are to do; None if not known.
             unit: What is counted.
-            already: How many of these an earlier start has done, which say nothing of the pace.
+            already: Units that an earlier start has done, which say nothing about the pace.
         """
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def say(self, news: str) -> None:
         """Ignore the news."""

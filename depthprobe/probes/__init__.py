@@ -1,1 +1,1 @@
-"""Probes: one file a question, from (model, samples, parameters) to a measurement."""
+"""Probes: one file for each question, from (model, samples, parameters) to a measurement."""

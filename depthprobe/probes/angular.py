@@ -6,8 +6,8 @@ averaged over samples, T the last real token, for every l >= 0 and n >= 1 with l
 distance over n blocks says that those blocks barely change the stream: l*(n) = argmin_l is the best
 block of n layers to remove.
 
-Source: The Curse of Depth (2502.05795) eq. 1; Gromov et al. (2403.17887) eq. 7 and 8. Like them, x^L is
-taken before the final norm; unlike published scripts, which read it after.
+Source: The Curse of Depth (2502.05795) eq. 1; Gromov et al. (2403.17887) eq. 7 and 8. As there, x^L is
+read before the final norm; published scripts read it after.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def measure(
     processes: Processes = ALONE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Measurement:
-    """Return the angular distance of every pair of boundaries, from one forward pass a batch.
+    """Return the angular distance of every pair of boundaries, from one forward pass for each batch.
 
     Args:
         model: The loaded model.
         anatomy: Its anatomy.
         samples: Token samples.
         tokens: ``last`` takes the last token of each sample as the papers do, ``all`` every token.
-        batch_size: Samples a batch; None fits batches to the device's memory.
+        batch_size: Samples in a batch; None fits batches to the device's memory.
         processes: Those among which the batches are shared out.
         advance: Called with the number of tokens just measured.
 
@@ -65,7 +65,7 @@ def measure(
         MachineError: if one sample alone does not fit into memory.
     """
     if tokens not in ("last", "all"):
-        raise OptionError(f"tokens is {tokens!r}.", "Use last or all.")
+        raise OptionError(f"tokens must be last or all, got {tokens!r}.")
 
     def look(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         vectors = capture_vectors(anatomy, ids, mask, tokens)
@@ -98,7 +98,7 @@ def capture_vectors(
     attention_mask: torch.Tensor,
     tokens: Literal["last", "all"] = "last",
 ) -> torch.Tensor:
-    """Return the stream at every boundary, gathered as one pass goes by.
+    """Return the stream at every boundary, gathered during one forward pass.
 
     Only the wanted tokens' vectors are kept; the whole hidden states never are, and the head never runs.
 
@@ -106,7 +106,7 @@ def capture_vectors(
         anatomy: Which blocks to listen to.
         input_ids: int64 ``[batch, token]``.
         attention_mask: int64 ``[batch, token]``, padded on the right.
-        tokens: ``last`` for one vector a sample, ``all`` for one a real token.
+        tokens: ``last`` for one vector for each sample, ``all`` for one for each real token.
 
     Returns:
         ``[vector, boundary, hidden]`` in the stream's dtype, L + 1 boundaries.

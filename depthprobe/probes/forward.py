@@ -1,4 +1,4 @@
-"""Forward passes over samples, batch by batch: what every probe that only looks shares."""
+"""Forward passes over samples, batch by batch: shared by every probe that only reads the stream."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def forward_batches(
         model: The loaded model.
         anatomy: Its anatomy.
         samples: Token samples.
-        look: Called with ids and mask, int64 ``[batch, token]`` on the model's device, padded on the right
-            (not at all where the model would feel it); runs the model. Called again with halves of a batch
+        look: Runs the model on ids and mask, int64 ``[batch, token]`` on the model's device, padded on the
+            right (not at all where padding would change the numbers). Called again with halves of a batch
             that does not fit into memory.
-        bytes_beside: What a token costs beside what it costs inside a block.
-        batch_size: Samples a batch; None fits batches to the device's memory.
+        bytes_beside: Bytes that a token costs besides those inside a block.
+        batch_size: Samples in a batch; None fits batches to the device's memory.
         processes: Those among which the batches are shared out.
         advance: Called with the number of tokens just done.
 
     Raises:
-        OptionError: if ``batch_size`` is not a number of 1 or more.
+        OptionError: if ``batch_size`` is not a number of at least 1.
         MachineError: if one sample alone does not fit into memory.
     """
     token_bytes = bytes_per_token(model.model.config, anatomy.layers, anatomy.hidden) + bytes_beside

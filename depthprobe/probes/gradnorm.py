@@ -2,12 +2,12 @@
 
     g_l = || d L / d theta_l ||_2,    L = mean loss in nats over ALL predicted tokens, taken as one batch
 
-theta_l are all parameters of block l. The calibration set is one batch whatever it is cut into: gradients
-of micro-batches are summed, each over its tokens, and divided once by the number of all of them. So neither
+theta_l are all parameters of block l. The calibration set is one batch however it is split: gradients
+of micro-batches are summed, each over its tokens, and divided once by the number of all tokens. So neither
 micro-batches nor padding nor the order of samples change the numbers.
 
 Source: the layerwise gradient norm of Mix-LN (2412.13795), whose released code does not say which batch; with
-``per_batch`` the mean over batches of a given size, as training logs have it.
+``per_batch`` the mean over batches of a given size, as training logs show it.
 """
 
 from __future__ import annotations
@@ -75,21 +75,21 @@ def measure(
     Args:
         model: The loaded model; it is in evaluation mode, so nothing is dropped out.
         anatomy: Its anatomy.
-        samples: Token samples; their seed also chooses what a masked model has to guess.
-        per_batch: Samples a batch whose norms are averaged; None takes all samples as one batch.
+        samples: Token samples; their seed also chooses which tokens a masked model has to guess.
+        per_batch: Samples in each batch, over which norms are averaged; None takes all samples as one batch.
         memory: ``auto``, ``whole``, or how many blocks' gradients are held at a time.
-        batch_size: Samples a micro-batch; None fits them to the memory. It does not change the numbers.
+        batch_size: Samples in a micro-batch; None fits them to the memory. It does not change the numbers.
         processes: Those among which the work is shared out.
         journal: Where the norms of finished groups are kept; what it holds is not measured again.
-        advance: Called with the number of tokens just done, of all passes together as many as there are.
+        advance: Called with the number of tokens just done; over all passes they sum to the samples' tokens.
 
     Raises:
         MeasureError: if the model has no loss or no gradients, or a gradient is NaN or infinite.
-        OptionError: if an argument means nothing.
+        OptionError: if an argument has a value that cannot be used.
         MachineError: if one sample alone does not fit into memory.
     """
     if per_batch is not None and (not isinstance(per_batch, int) or per_batch < 1):
-        raise OptionError(f"per_batch is {per_batch!r}.", "Use a number of samples, or None.")
+        raise OptionError(f"per_batch must be a number of at least 1, or None; got {per_batch!r}.")
     objective = objective_of(model.model)
     examples = _examples(model, samples, objective)
     _refuse_weights_elsewhere(model)
@@ -97,13 +97,16 @@ def measure(
     notes = _notes(model, anatomy, holdings)
     if per_batch is not None and per_batch > len(examples):
         raise OptionError(
-            f"--per-batch {per_batch} is more than the {len(examples)} samples.", "Ask for fewer a batch."
+            f"--per-batch must be at most the number of samples, {len(examples)}; got {per_batch}.",
+            "Ask for smaller batches.",
         )
     size = per_batch or len(examples)
     batches = [range(start, min(start + size, len(examples))) for start in range(0, len(examples), size)]
     if len(batches) > 1 and len(batches[-1]) < size:
         left = len(batches.pop())  # a smaller batch is noisier: its norm is another quantity
-        notes.append(f"The last {left} of {len(examples)} samples make no batch of {size} and are left out.")
+        notes.append(
+            f"The last {left} of {len(examples)} samples do not fill a batch of {size} and are left out."
+        )
     # Several batches are shared out whole; one is shared out by its micro-batches.
     one = len(batches) == 1
     mine, together = (batches, processes) if one else (processes.mine(batches), ALONE)
@@ -139,6 +142,7 @@ def measure(
         "objective": objective,
         "loss_nats": float(losses @ predicted / predicted.sum()),
         "predicted_tokens": int(predicted.sum()),
+        "per_batch": per_batch,
         "gradient_batches": len(batches),
         "passes": len(plan.groups),
         "checkpointed": plan.checkpoint,
@@ -166,7 +170,7 @@ Row = tuple[int, str]
 
 
 def _rows(holdings: Sequence[Holding]) -> list[Row]:
-    """Return the rows of the table: for each layer the whole block and its parts, then what is outside."""
+    """Return the rows of the table: for each layer the whole block and its parts, then those outside."""
     rows: list[Row] = []
     for place, holding in enumerate(holdings):
         rows += [(place, ALL)] if holding.is_block and holding.parameters else []
@@ -202,11 +206,11 @@ class _Found:
         return {place for (place, _), lacks in zip(self.rows, unknown, strict=True) if lacks}
 
     def has(self, number: int, group: Sequence[int]) -> bool:
-        """Return whether a batch is known for all holdings of a group."""
+        """Return whether the numbers of a batch are known for all holdings of a group."""
         return not any(np.isnan(self.squares[number, self._columns(place)]).any() for place in group)
 
     def keep(self, number: int, squares: dict[Row, float], loss: float) -> None:
-        """Take a group's squared norms for one batch."""
+        """Keep a group's squared norms for one batch."""
         self.losses[number] = loss
         for index, row in enumerate(self.rows):
             self.squares[number, index] = squares.get(row, self.squares[number, index])
@@ -228,12 +232,12 @@ def _take(
     """Return the squared norms of one group's rows for one batch, and the mean loss."""
     predicted = sum(work.examples[index].predicted for index in batch)
     if not predicted:
-        raise MeasureError("No token of the text is predicted.", "Name another --dataset.")
+        raise MeasureError("The text has no token to predict.", "Name another --dataset.")
     sums, loss = _sum(work, group, batch, processes)
     loss = math.fsum(processes.gather(loss)) / predicted
     if not math.isfinite(loss):
         raise MeasureError(f"The loss is {loss}.", BROKEN)
-    # Each gradient is let go as soon as its square is known.
+    # Each gradient is freed as soon as its square is known.
     each: dict[tuple[int, str], float] = {}
     for place in group:
         for name, parameter in work.holdings[place].parameters.items():
@@ -297,19 +301,19 @@ def _examples(model: LoadedModel, samples: Samples, objective: str) -> list[Exam
     mask = model.tokenizer.mask_token_id
     if mask is None:
         raise MeasureError(
-            f"{type(model.model).__name__} fills in masked tokens, and its tokenizer has no mask token.",
-            "Give it a tokenizer with one.",
+            f"{type(model.model).__name__} fills in masked tokens, but its tokenizer has no mask token.",
+            "Give it a tokenizer that has one.",
         )
     seed = int(samples.facts.get("seed", 0))
     return masked_examples(samples.tokens, mask, model.tokenizer.all_special_ids, seed)
 
 
 def _refuse_weights_elsewhere(model: LoadedModel) -> None:
-    """Raise where weights are brought to the device for each pass: their gradients would have no place."""
+    """Raise if weights are brought to the device for each pass: their gradients would have no place."""
     places = set(map(str, (getattr(model.model, "hf_device_map", None) or {}).values()))
     if places & {"cpu", "disk"} and len(places) > 1 or any(p.is_meta for p in model.model.parameters()):
         raise MeasureError(
-            "Some weights stay in main memory or on the disk until needed, and gradients need them in place.",
+            "Some weights stay in main memory or on disk until needed, but gradients need all on the device.",
             "Use --device cpu, a smaller --dtype, or GPUs that hold the model.",
         )
 
@@ -319,7 +323,7 @@ def _notes(model: LoadedModel, anatomy: Anatomy, holdings: Sequence[Holding]) ->
     notes = []
     frozen = [p for holding in holdings for p in holding.parameters.values() if not p.requires_grad]
     if frozen:
-        notes.append(f"{len(frozen)} parameters are frozen; their gradients are measured all the same.")
+        notes.append(f"{len(frozen)} parameters are frozen; their gradients are measured like all others.")
     packed = [
         (names_in(model.model, holding.module), name, parameter)
         for holding in holdings
@@ -341,15 +345,15 @@ def _notes(model: LoadedModel, anatomy: Anatomy, holdings: Sequence[Holding]) ->
     if anatomy.embedding is not None and anatomy.head is not None:
         inside = {id(parameter) for parameter in anatomy.embedding.parameters()}
         if any(id(parameter) in inside for parameter in anatomy.head.parameters()):
-            notes.append("The head is tied to the embedding: their common gradient is the embedding's row.")
+            notes.append("The head is tied to the embedding: their joint gradient is in the embedding's row.")
     if model.model.config.is_encoder_decoder:
         notes.append(
-            "The encoder reads the text that the decoder predicts, so the loss is that of copying it."
+            "The encoder reads the same text that the decoder predicts, so the loss is that of copying it."
         )
     if not any(holding.parameters for holding in holdings if holding.is_block):
         raise MeasureError(
             "No parameter of a block is a floating-point number, so there are no gradients.",
-            "Name the model that the quantised one was made from.",
+            "Name the model that this quantised one was made from.",
         )
     return notes
 

@@ -1,7 +1,7 @@
 """What a probe gets ready before it measures, and the work that it then does.
 
-Most need nothing: their module has ``measure``, and what stands here is theirs. One that needs more, such
-as the tasks of prune-sweep, has ``prepare(options) -> Preparation`` in its module.
+Most probes need nothing: their module has ``measure``, and the classes here serve them. One that needs
+more, such as the tasks of prune-sweep, has ``prepare(options) -> Preparation`` in its module.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Measuring:
     """The measuring itself, ready to begin.
 
-    ``doing`` says what is done, ``total`` how much of it this process has to do, in which ``unit``;
-    ``pieces`` is how many pieces the journal will hold, of all processes together, None where that is not
+    ``doing`` says what is done, ``total`` how much of it this process has to do, in units of ``unit``;
+    ``pieces`` is how many pieces the journal will hold for all processes together, None where that is not
     known; ``notes`` are sentences for the user.
     """
 
@@ -44,34 +44,34 @@ class Measuring:
         return 0
 
     def answer(self, journal: Journal | None, advance: Callable[[float], None]) -> None:
-        """Do this process's part, counting it on; what the journal holds is not done again."""
+        """Do this process's part and report progress; what the journal holds is not done again."""
         raise NotImplementedError
 
     def result(self, journal: Journal | None) -> Measurement:
-        """Return the measurement, in the first process when all have done their parts."""
+        """Return the measurement; called in the first process when all have done their parts."""
         raise NotImplementedError
 
 
 @dataclass
 class Preparation:
-    """What is known of a probe before the model is there; this one is for those that need nothing."""
+    """What a probe knows before the model is loaded; this class serves those that need nothing."""
 
     probe: Probe
     options: Options
     notes: Sequence[str] = ()
 
     def look(self, stage: Stage) -> None:
-        """Raise what is wrong with the options as far as it shows before the model is looked up."""
+        """Raise an error for whatever is wrong with the options before the model is even looked up."""
 
     def check_layers(self, layers: int) -> None:
-        """Raise where the options name layers that a model of so many does not have."""
+        """Raise if the options name layers that a model of ``layers`` layers does not have."""
 
     def read(self, stage: Stage) -> dict[str, Any]:
-        """Read what is needed beside model and text; return what of it decides the numbers, as settings."""
+        """Read what is needed besides model and text; return, as settings, what of it decides the numbers."""
         return {}
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Raise where this model cannot be measured, before its weights are read."""
+        """Raise if this model cannot be measured, before its weights are read."""
 
     def begin(
         self,
@@ -89,15 +89,15 @@ class Preparation:
             model: The model.
             anatomy: Its anatomy.
             samples: Token samples.
-            batch_size: Samples a batch; None fits batches to the device.
+            batch_size: Samples in a batch; None fits batches to the device.
             processes: Those among which the work is shared out.
-            stage: Shows what takes long.
+            stage: Shows what takes a while.
         """
         return _MeasuringAtOnce(self, model, anatomy, samples, batch_size, processes)
 
 
 class _MeasuringAtOnce(Measuring):
-    """The work of a probe that measures at once."""
+    """The work of a probe that measures in a single call."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
     dP(l) = P(without block l) - P(whole model)
 
-no fine-tuning, P as lm-eval computes it. Beside the tasks, the loss on calibration text for every variant:
+without fine-tuning, P as lm-eval computes it. Besides the tasks, every variant's loss on calibration text:
 the cheap intervention that the literature compares with.
 
 Source: The Curse of Depth (2502.05795), performance drop; calibration loss as in SLEB (2402.09025).
@@ -35,7 +35,7 @@ from depthprobe.evaluation.harness.work import Outcome, Work, build_work, check_
 from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.scoring.engine import ScoringEngine
-from depthprobe.evaluation.scoring.remembered import Memory
+from depthprobe.evaluation.scoring.remembered import Remembered
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy.anatomy import Anatomy
@@ -59,7 +59,7 @@ def variants_of(layers: Sequence[int] | None, block: int, count: int) -> list[Va
     Args:
         layers: First layers to remove; None for all that fit.
         block: How many consecutive layers a variant leaves out.
-        count: Layers of the model.
+        count: Number of layers in the model.
 
     Raises:
         OptionError: if a block does not fit into the model, or nothing would be left.
@@ -67,10 +67,10 @@ def variants_of(layers: Sequence[int] | None, block: int, count: int) -> list[Va
     last = count - block
     if not 1 <= block < count:
         if count == 1:
-            raise OptionError("The model has one layer: there is nothing to remove.", "Choose another model.")
-        raise OptionError(
-            f"--block {block} does not leave a model of {count} layers.", f"Give 1 to {count - 1}."
-        )
+            raise OptionError(
+                "The model has only one layer: nothing would be left without it.", "Choose another model."
+            )
+        raise OptionError(f"--block must be 1 to {count - 1} for a model of {count} layers, got {block}.")
     wanted = list(range(last + 1)) if layers is None else sorted(set(layers))
     outside = [layer for layer in wanted if not 0 <= layer <= last]
     if outside:
@@ -84,7 +84,7 @@ def variants_of(layers: Sequence[int] | None, block: int, count: int) -> list[Va
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep ready to run: what is asked, of which variants of the model, and who answers."""
+    """A sweep ready to run: what is asked, of which variants of the model, and the engine that answers."""
 
     engine: ScoringEngine
     anatomy: Anatomy
@@ -124,10 +124,10 @@ def ready(
     Args:
         model: The loaded model.
         anatomy: Its anatomy.
-        samples: Calibration text; without samples the tasks alone are asked.
+        samples: Calibration text; without samples only the tasks are asked.
         work: The tasks' requests.
         variants: What to leave out, see :func:`variants_of`.
-        budget_tokens: Tokens scored at once; None fits the memory.
+        budget_tokens: Tokens scored at once; None fits them to the memory.
         advance: Called with 1 when the ways of sharing work are found, and for every variant that is tried.
 
     Raises:
@@ -135,8 +135,8 @@ def ready(
     """
     texts = [ScoreRequest(tuple(map(int, sample)), len(sample) - 1) for sample in samples.tokens]
     if work.generation_requests:
-        try_generating(work)  # settings that transformers refuses show here, before anything is begun
-    engine = ScoringEngine(model, anatomy, Memory.of(model), budget_tokens=budget_tokens)
+        try_generating(work)  # settings that transformers refuses show up here, before anything is begun
+    engine = ScoringEngine(model, anatomy, Remembered.of(model), budget_tokens=budget_tokens)
     advance(1)
     engine.check(variants, bool(work.generation_requests), advance)
     predicted = np.array([request.scored for request in texts])
@@ -149,7 +149,7 @@ def answer(
     processes: Processes = ALONE,
     advance: Callable[[float], None] = lambda count: None,
 ) -> None:
-    """Answer this process's share of the requests; what the journal holds already is not done again.
+    """Answer this process's share of the requests; what the journal already holds is not done again.
 
     Raises:
         MeasureError: if the tasks' data changed since the journal was begun.
@@ -166,9 +166,9 @@ def measure(sweep: Sweep, journal: Journal, log_samples: bool = False) -> Measur
     """Return the drop of every number of the tasks for every variant, with the answers behind it as files.
 
     Args:
-        sweep: Whose every request is answered in ``journal``.
+        sweep: The sweep; ``journal`` answers its every request.
         journal: The answers.
-        log_samples: Whether the files hold lm-eval's sample rows.
+        log_samples: Whether the files include lm-eval's sample rows.
     """
     everything = [(), *sweep.variants]
     answers = gather_answers(sweep.engine, sweep.work, sweep.requests, everything, journal)
@@ -192,13 +192,13 @@ def measure(sweep: Sweep, journal: Journal, log_samples: bool = False) -> Measur
 
 
 def _check_same_work(work: Work, journal: Journal) -> None:
-    """Remember in the journal what is asked, or see that it is what was asked when it was begun."""
+    """Record in the journal what is asked, or check that it is what was asked when the sweep was begun."""
     now = {"requests": work.describe()}
     if not journal.done("work"):
         journal.write("work", now)
     elif journal.read("work") != now:
         raise MeasureError(
-            "The tasks' data or prompts are no longer those that this sweep was begun with.",
+            "The tasks' data or prompts have changed since this sweep was begun.",
             "Start it anew under another --name.",
         )
 
@@ -223,12 +223,12 @@ class SweepPreparation(Preparation):
     options: SweepOptions
 
     def look(self, stage: Stage) -> None:
-        """See that the tasks are known to lm-eval."""
+        """Check that lm-eval knows the tasks."""
         with stage("Looking up the tasks", None, ""):
             check_names(self.options)
 
     def check_layers(self, layers: int) -> None:
-        """See that every variant fits into a model of so many layers."""
+        """Check that every variant fits into a model of ``layers`` layers."""
         variants_of(self.options.layers, self.options.block, layers)
 
     def read(self, stage: Stage) -> dict[str, Any]:
@@ -239,11 +239,11 @@ class SweepPreparation(Preparation):
         return {"task_versions": {name: str(task.VERSION) for name, task in self.tasks.tasks.items()}}
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """See that lm-eval can score this model with these options."""
+        """Check that lm-eval can score this model with these options."""
         if checkpoint.tower is not None:
             raise LoadError(
                 f"{checkpoint.source.name} is an encoder-decoder model, which prune-sweep does not support: "
-                "lm-eval scores decoder-only models here.",
+                "only decoder-only models are scored.",
                 "Choose a decoder-only model.",
             )
         check_checkpoint(self.options, checkpoint)
@@ -272,7 +272,7 @@ class SweepPreparation(Preparation):
 
 
 class _Sweeping(Measuring):
-    """The answering of a sweep's requests."""
+    """The work of answering a sweep's requests."""
 
     doing, unit = "Sweeping", "answers"
 
@@ -292,7 +292,7 @@ class _Sweeping(Measuring):
         answer(self._sweep, journal, self._processes, advance)
 
     def result(self, journal: Journal) -> Measurement:  # type: ignore[override]
-        """Return the drops, by the answers of all processes."""
+        """Return the drops, from the answers of all processes."""
         return measure(self._sweep, journal, self._log_samples)
 
 

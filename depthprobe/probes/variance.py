@@ -11,7 +11,7 @@ tokens measured. From the same pass, layer by layer:
 Every token of every sample counts once.
 
 Source: layer output variance, The Curse of Depth (2502.05795) Fig. 4, unbiased as in 2603.15389; Block
-Influence, ShortGPT (2403.03853) eq. 1. Unlike published scripts, x^L is read before the final norm.
+Influence, ShortGPT (2403.03853) eq. 1. Unlike in published scripts, x^L is read before the final norm.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ STREAM, ATTENTION, FEEDFORWARD = "stream", "attention", "feedforward"
 COLUMNS = VARIANCE.tables[0].columns
 INFLUENCE_COLUMNS = VARIANCE.columns("influence")
 
-POST_LN = "the norms stand on the stream itself (Post-LN), so nothing is only added to it"
-NOT_FOUND = "no sum of module outputs was found to be what the block adds"
+POST_LN = "the norms are on the stream itself (Post-LN), so the block does more than add to it"
+NOT_FOUND = "no sum of module outputs was found to equal what the block adds"
 BROKEN = "on this text the branches did not add up to what the block adds"
 
-# Elements of float64 at once: what stays in a processor's cache, and enough to keep a GPU busy.
+# Elements of float64 at once: as many as stay in a processor's cache, and enough to keep a GPU busy.
 ELEMENTS_AT_ONCE = {"cpu": 1 << 17}
 ELEMENTS_ELSEWHERE = 1 << 24
 
@@ -68,13 +68,13 @@ def measure(
     processes: Processes = ALONE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Measurement:
-    """Return the variance of stream and branches, and the influence of every block, from one pass a batch.
+    """Return the variance of stream and branches, and every block's influence, from one pass for each batch.
 
     Args:
         model: The loaded model.
         anatomy: Its anatomy.
         samples: Token samples.
-        batch_size: Samples a batch; None fits batches to the device's memory.
+        batch_size: Samples in a batch; None fits batches to the device's memory.
         processes: Those among which the batches are shared out.
         advance: Called with the number of tokens just measured.
 
@@ -83,7 +83,7 @@ def measure(
         MachineError: if one sample alone does not fit into memory.
     """
     moments, broken, batches = Moments(), set[int](), 0
-    # Before and behind the block, and what is added, in float32 at most; and the numbers of every layer.
+    # The stream before and after the block and what is added, in float32 at most; the numbers of every layer.
     beside = 4 * 6 * anatomy.hidden + 8 * 2 * 4 * (anatomy.layers + 1)
     for values, failed in forward_batches(
         model,
@@ -114,7 +114,7 @@ def measure(
 def observe(
     anatomy: Anatomy, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> tuple[torch.Tensor, set[int]]:
-    """Return what one forward pass shows of every real token, keeping vectors of one block at a time.
+    """Return what one forward pass shows of every real token, keeping the vectors of one block at a time.
 
     Args:
         anatomy: Which blocks and branches to listen to.
@@ -123,8 +123,8 @@ def observe(
 
     Returns:
         float64 ``[token, row, 2]`` on the CPU: variance and rms in the order of the table's rows, then Block
-        Influence and contribution ratio of every layer. And the layers whose branches do not add up to what
-        the block added: their numbers mean nothing.
+        Influence and contribution ratio of every layer. Also the layers whose branches do not add up to what
+        the block added: the numbers of those branches mean nothing.
 
     Raises:
         MeasureError: as :func:`measure`.
@@ -136,7 +136,7 @@ def observe(
 
 
 class _Watch:
-    """One forward pass as it goes by: numbers of what has passed, vectors of the block that runs."""
+    """One forward pass, watched: the numbers of blocks that have run, the vectors of the one running."""
 
     def __init__(self, anatomy: Anatomy, attention_mask: torch.Tensor) -> None:
         self.anatomy = anatomy
@@ -148,7 +148,7 @@ class _Watch:
         self.added: dict[str, list[torch.Tensor]] = {}
 
     def stream(self, boundary: int, stream: torch.Tensor) -> None:
-        """Take the stream at one boundary: it ends one block and begins the next."""
+        """Take the stream at one boundary, the output of one block and the input of the next."""
         now = self._real(stream)
         refuse_directionless(now, boundary)
         self.sizes[STREAM, boundary] = _by_parts(_size, now)
@@ -174,13 +174,13 @@ class _Watch:
             self.holds[layer] = identity_holds(received, returned, everything, _tokens_at_once(received))
 
     def _real(self, stream: torch.Tensor) -> torch.Tensor:
-        """Return a copy ``[token, hidden]`` of the real tokens' vectors, where float64 can be had."""
+        """Return a copy ``[token, hidden]`` of the real tokens' vectors, on a device that has float64."""
         row, position = (index.to(stream.device) for index in self.where)
         vectors = stream[row, position]
         return vectors.cpu() if vectors.device.type == "mps" else vectors
 
     def found(self) -> tuple[torch.Tensor, set[int]]:
-        """Return what :func:`observe` does, when the pass is over."""
+        """Return what :func:`observe` returns, once the pass is over."""
         nothing = torch.zeros_like(self.changes[0])
         rows = [self.sizes.get(point, nothing).cpu() for point in _points(self.anatomy)]
         values = torch.stack([*rows, *(change.cpu() for change in self.changes)], dim=1)
@@ -201,7 +201,7 @@ def _change(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def _refuse_no_numbers(sizes: torch.Tensor, kind: str, layer: int) -> None:
-    """Raise where the ``[token, 2]`` variance and rms of a branch say that it is NaN or infinite."""
+    """Raise where the ``[token, 2]`` variance and rms of a branch show that it is NaN or infinite."""
     bad = ~sizes.isfinite().all(dim=-1)
     if bad.any():
         raise MeasureError(
@@ -252,7 +252,7 @@ def _tables(anatomy: Anatomy, moments: Moments, broken: set[int]) -> tuple[Table
 
 
 def _without_branches(anatomy: Anatomy, broken: set[int]) -> dict[str, list[int]]:
-    """Return the layers whose branches are not in the table, by the reason."""
+    """Return the layers whose branches are not in the table, by reason."""
     reasons: dict[str, list[int]] = {}
     for layer, inside in enumerate(anatomy.insides):
         if inside.branches is None:

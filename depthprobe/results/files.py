@@ -1,4 +1,4 @@
-"""Bytes on disk: written through to the medium, and file by file either whole or not at all."""
+"""Bytes on disk: flushed to the medium, and each file either whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def machine_error(doing: str, path: Path, error: OSError, hint: str | None = None) -> MachineError:
-    """A failed file operation as a sentence.
+    """Return our error for a failed file operation.
 
     Args:
-        doing: The verb, as in "write in" or "read".
+        doing: The verb, such as "write in" or "read".
         path: What it was done to.
-        error: What the system said.
+        error: What the system raised.
         hint: What to do about it; None for what follows from the error.
     """
     reason = (error.strerror or str(error) or type(error).__name__).lower()
@@ -28,25 +28,25 @@ def machine_error(doing: str, path: Path, error: OSError, hint: str | None = Non
 
 
 def _way_out(doing: str, error: OSError) -> str:
-    """What the user can do about a failed file operation; empty where that is not known."""
+    """Return what the user can do about a failed file operation; empty if that is not known."""
     if error.errno in FULL:
         return "Free some space there, or choose another place with --output."
     if error.errno in _FORBIDDEN and doing != "read":
-        return "Choose a place you may write in with --output."
+        return "Choose a place that you may write in with --output."
     return ""
 
 
 def aside(path: Path) -> Path:
-    """A sibling name for writing ``path`` aside: hidden, and taken by no other process.
+    """Return a sibling name for writing ``path`` aside: hidden, and used by no other process.
 
-    The process number is for people who find one left over; the random part is for containers, where
-    every process has the same number.
+    The process number is for people who find a leftover; the random part is for containers, where every
+    process has the same number.
     """
     return path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(3)}")
 
 
 def write_through(path: Path, content: bytes) -> None:
-    """Write bytes to a file that must not exist yet, and flush them to the medium."""
+    """Write bytes to a new file, and flush them to the medium."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
@@ -54,8 +54,8 @@ def write_through(path: Path, content: bytes) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Flush the names in a directory to the medium, where the system knows how to."""
-    # Windows opens no directories, and some network file systems refuse; the files themselves are safe.
+    """Flush the names in a directory to the medium, if the system can."""
+    # Windows cannot open directories, and some network file systems refuse; the files themselves are safe.
     with contextlib.suppress(OSError):
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -69,7 +69,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
     Raises:
         RunError: if the file's directory is a file.
-        MachineError: if the disk is full, read-only, or the directory may not be written.
+        MachineError: if the disk is full or read-only, or the directory may not be written.
     """
     temporary = aside(path)
     try:

@@ -1,4 +1,4 @@
-"""A folder of files that are made anew from saved runs: written whole, in place of its like only."""
+"""A directory of files made anew from saved runs: written whole, and only in place of one of its kind."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from depthprobe.results.files import aside, machine_error
 
 
 def check_replaceable(folder: Path, ours: Collection[str], files: Collection[str] = ()) -> None:
-    """Pass if the folder may be written: nothing lies there, or nothing but what a folder of its kind holds.
+    """Pass if the directory may be written: it does not exist, or holds only what its kind holds.
 
     Args:
-        folder: The folder.
-        ours: The names that may stand in it.
-        files: By path inside it, with ``/``, the files that may; any under those names if none is given.
+        folder: The directory.
+        ours: The names that may be in it.
+        files: The files that may be in it, by path inside it, with ``/``; empty for any under those names.
 
     Raises:
-        RunError: if something else lies there.
+        RunError: if something else is there.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise RunError(f"{folder} is not a folder.", "Move it away, or choose another place with --output.")
+        raise RunError(
+            f"{folder} is not a directory.", "Move it away, or choose another place with --output."
+        )
     strange = (
         sorted(path.name for path in folder.iterdir() if path.name not in ours) if folder.is_dir() else []
     )
@@ -31,20 +33,20 @@ def check_replaceable(folder: Path, ours: Collection[str], files: Collection[str
         strange = sorted({path.relative_to(folder).as_posix() for path in inside} - set(files))
     if strange:
         raise RunError(
-            f"{folder} holds {strange[0]}, which no report wrote.",
+            f"{folder} holds {strange[0]}, which is not part of a report.",
             "Move it away, or choose another place with --output.",
         )
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put a folder with these files at its name, in place of the one that was there.
+    """Put a directory with these files at its name, in place of the one that was there.
 
-    The files are written aside first. A failing disk leaves what was there before. Nothing is flushed to the
-    medium: what a power cut takes can be made again from the runs.
+    The files are written aside first. If the disk fails, what was there stays. Nothing is flushed to the
+    medium: what a power cut destroys can be made again from the runs.
 
     Args:
-        folder: The folder.
-        contents: By path inside it, with ``/``, the bytes of each file.
+        folder: The directory.
+        contents: The bytes of each file, by path inside it, with ``/``.
 
     Raises:
         RunError: if its parent is a file.

@@ -1,4 +1,4 @@
-"""A run that grows while something goes on, such as training: after every write it can be read and drawn."""
+"""A run that grows while something else goes on, such as training; it can be read and drawn at any time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from depthprobe.results.runs import Run, read_run, stored
 
 
 def known_run(directory: Path) -> Run | None:
-    """The run that was growing in a directory before; None where there is none, or its files do not fit.
+    """Return the run that was growing in a directory; None if there is none, or its files do not match.
 
-    A kill between the writing of a table and of the manifest leaves such files: the log then begins anew.
+    A process killed between writing a table and the manifest leaves such files; the log then starts again.
     """
     if not (directory / MANIFEST_NAME).is_file():
         return None
@@ -30,10 +30,10 @@ def write_run(directory: Path, probe: str, tables: Sequence[Table], manifest: di
     """Write a run's tables and then its manifest, each file whole or not at all, over what was there.
 
     Args:
-        directory: Of the run; it is made.
-        probe: What the run is of.
-        tables: As they are now.
-        manifest: What else there is to tell, as JSON values; ``settings`` in it or none.
+        directory: The run's directory; made if missing.
+        probe: The name of what the run measures.
+        tables: The tables as they are now.
+        manifest: What else to record, as JSON values; ``settings`` may be missing.
 
     Raises:
         RunError: if the manifest holds what JSON cannot.

@@ -2,15 +2,15 @@
 
 A journal is a directory with
 
-- ``settings.json``: what decides the numbers; a journal only continues under equal settings,
+- ``settings.json``: what decides the numbers; a journal is only continued under equal settings,
 - ``lock``: held by the process that writes (``flock``: the system drops it when the process dies),
-- ``pieces.log``: one record after the other, only ever appended to (``pieces-1.log`` and so on when
-  several processes of one run write: see ``writer``).
+- ``pieces.log``: one record after another, only ever appended to (``pieces-1.log`` and so on if several
+  processes of one run write: see ``writer``).
 
 A record is a mark, the lengths, the piece's name, its compressed content and a checksum of all that,
-written in one go and flushed. Thousands of pieces are thus one file, which network disks like, at the
+written in one go and flushed. Thousands of pieces are thus one file, which suits network disks, at the
 price of one flush each. A record cut short by a kill, a full disk or a power cut fails its checksum and
-counts as not done; records behind a damaged one are found again by their mark.
+counts as not done; records after a damaged one are found again by their mark.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from depthprobe.results.manifest import canonical
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; there the user has to take care
+except ImportError:  # Windows has no flock; users have to take care there
     fcntl = None  # type: ignore[assignment]
 
 _FORMAT = 1
@@ -48,11 +48,11 @@ _AGAIN = "Everything finished so far is kept: start the same command again to co
 
 
 class Journal:
-    """The finished pieces of one run; made by :meth:`open`, used as a context manager or closed.
+    """The finished pieces of one run; made by :meth:`open`, and used as a context manager or closed.
 
-    A piece is a dict of arrays and JSON values under a name such as ``mmlu/layer-12/chunk-3``. To make a
-    resumed run end with the same bytes as an uninterrupted one, take the values from :meth:`read` in both
-    (JSON turns tuples into lists).
+    A piece is a dict of arrays and JSON values under a name such as ``mmlu/layer-12/chunk-3``. For a resumed
+    run to end with the same bytes as an uninterrupted one, both must take the values from :meth:`read` (JSON
+    turns tuples into lists).
     """
 
     def __init__(self, directory: Path, log: Path, lock: int) -> None:
@@ -65,17 +65,17 @@ class Journal:
 
     @classmethod
     def open(cls, directory: Path, settings: dict[str, Any], writer: int = 0) -> Journal:
-        """The journal in ``<directory>/journal/``, new or with what an earlier process had finished.
+        """Return the journal in ``<directory>/journal/``, new or with what an earlier process had finished.
 
         Args:
             directory: The run's directory; made if it does not exist.
             settings: Everything that decides the numbers, as JSON values.
-            writer: Number of this process among those of one run (its rank), which write side by side;
-                every one sees what all had finished when it opened the journal.
+            writer: Rank of this process among those of one run, which write side by side; each one sees what
+                all had finished when it opened the journal.
 
         Raises:
-            RunError: if a run with other settings lies there, another process writes to it, or it cannot
-                be read as a journal.
+            RunError: if a run with other settings is there, another process writes to it, or it cannot be
+                read as a journal.
             MachineError: if the directory cannot be written or locked.
         """
         place = Path(directory) / "journal"
@@ -101,7 +101,7 @@ class Journal:
         return journal
 
     def _begin(self, settings: dict[str, Any]) -> None:
-        """Check or write the settings, index all logs, and cut a torn end off the own one."""
+        """Check or write the settings, index all logs, and cut off the torn end of this process's log."""
         there = read_settings(self.directory.parent)
         if there is None:
             content = {"format": _FORMAT, "settings": settings}
@@ -119,13 +119,13 @@ class Journal:
         self.refresh()
         for _, start, content_bytes in records(self._file):
             self._end = start + content_bytes + CHECKSUM_BYTES
-        # Only the own log: what looks torn at the end of another may be a record being written.
+        # Only this process's log: what looks torn at the end of another may be a record being written.
         self._file.truncate(self._end)
         os.fsync(self._file.fileno())
         flush_directory(self.directory)
 
     def refresh(self) -> None:
-        """Read all logs anew, with what the other writers of the run have finished meanwhile."""
+        """Read all logs again, with what the run's other writers have finished meanwhile."""
         for log in sorted(self.directory.glob("pieces*.log")):
             with log.open("rb") as file:
                 self._places |= {piece: (log, start, size) for piece, start, size in records(file)}
@@ -143,7 +143,7 @@ class Journal:
         """Put a finished piece on disk; when this returns it outlives the process and a power cut.
 
         Args:
-            piece: Its name. Written again, the later one counts.
+            piece: Its name. If it is written again, the later one counts.
             values: By name: NumPy arrays of numbers, booleans or fixed-width text, or JSON values.
 
         Raises:
@@ -163,7 +163,7 @@ class Journal:
                 written += self._file.write(record[written:])
             os.fsync(self._file.fileno())
         except BaseException as error:
-            # Also after Ctrl-C: the next record must not come after half a one.
+            # Also after Ctrl-C: the next record must not follow half of one.
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end)
             if isinstance(error, OSError):
@@ -173,11 +173,11 @@ class Journal:
         self._end += len(record)
 
     def read(self, piece: str) -> dict[str, Any]:
-        """The values of a finished piece, as they were written.
+        """Return the values of a finished piece, as they were written.
 
         Raises:
             KeyError: if it is not finished.
-            RunError: if it was damaged since the journal was opened.
+            RunError: if it has been damaged since the journal was opened.
             MachineError: if it cannot be read.
         """
         log, start, content_bytes = self._places[piece]
@@ -210,7 +210,7 @@ class Journal:
 
 
 def pieces_in(directory: Path) -> set[str]:
-    """The names of the finished pieces of the unfinished run in a directory; looking needs no lock."""
+    """Return the names of the finished pieces in a directory of unfinished work; looking needs no lock."""
     pieces: set[str] = set()
     for log in (Path(directory) / "journal").glob("pieces*.log"):
         with contextlib.suppress(OSError), log.open("rb") as file:
@@ -219,7 +219,7 @@ def pieces_in(directory: Path) -> set[str]:
 
 
 def read_settings(directory: Path) -> dict[str, Any] | None:
-    """The settings of the unfinished run in a run directory; None when no journal was begun there.
+    """Return the settings of the unfinished run in a run directory; None if no journal was begun there.
 
     Raises:
         RunError: if the file is damaged or of another version.
@@ -243,7 +243,7 @@ def read_settings(directory: Path) -> dict[str, Any] | None:
 
 
 def _take_lock(path: Path, directory: Path) -> int:
-    """A handle that holds the lock file's lock; the file says who."""
+    """Return a handle that holds the lock file's lock; the file names the holder."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if fcntl is not None:
@@ -265,7 +265,7 @@ def _take_lock(path: Path, directory: Path) -> int:
 
 
 def _forgetting(journal: Journal) -> Any:
-    """What a forked child does first: close its copy of the lock, and hold no journal alive."""
+    """Return what a forked child does first: close its copy of the lock; it keeps no journal alive."""
     reference = weakref.ref(journal)
 
     def forget() -> None:
@@ -277,7 +277,7 @@ def _forgetting(journal: Journal) -> Any:
 
 
 def _pack(values: Mapping[str, Any]) -> bytes:
-    """Values as compressed bytes, equal for equal values: a line of JSON, then the arrays' raw bytes."""
+    """Return values as compressed bytes, equal for equal values: a line of JSON, then the arrays' bytes."""
     entries: list[list[Any]] = []
     raw = io.BytesIO()
     for name, value in values.items():
@@ -293,7 +293,7 @@ def _pack(values: Mapping[str, Any]) -> bytes:
 
 
 def _unpack(content: bytes) -> dict[str, Any]:
-    """The values that :func:`_pack` packed; arrays are writable."""
+    """Return the values that :func:`_pack` packed; arrays are writable."""
     plain = zlib.decompress(content)
     position = plain.index(b"\n") + 1
     values: dict[str, Any] = {}
@@ -308,7 +308,7 @@ def _unpack(content: bytes) -> dict[str, Any]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as one level, keys joined by dots, values as JSON."""
+    """Return nested settings as one level: keys joined by dots, values as JSON."""
     level: dict[str, str] = {}
     for key, value in settings.items():
         nested = isinstance(value, dict) and bool(value)
@@ -317,7 +317,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _difference(settings: dict[str, Any], there: dict[str, Any]) -> str:
-    """What differs, in words: ``limit 5 there, 10 here``; the first few keys only."""
+    """Return what differs, in words: ``limit 5 there, 10 here``; only the first few keys."""
     here, old = _flat(settings), _flat(there)
     told = [
         f"{key} {old.get(key, 'unset')[:60]} there, {here.get(key, 'unset')[:60]} here"
@@ -328,7 +328,7 @@ def _difference(settings: dict[str, Any], there: dict[str, Any]) -> str:
 
 
 def _machine_error(doing: str, path: Path, error: OSError) -> MachineError:
-    """A failed file operation as a sentence, with what remains possible: what is finished stays."""
+    """Return our error for a failed file operation, which says that finished work stays."""
     hint = _AGAIN
     if error.errno in FULL:
         hint = f"Free some space there. {_AGAIN}"

@@ -1,4 +1,4 @@
-"""The file that a journal appends to: records found again behind damage, and after a kill or a power cut."""
+"""The file that a journal appends to: its records are found again after damage, a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LONGEST_NAME_BYTES = 1 << 16
 
 
 def record_at(file: BinaryIO, position: int, size: int) -> tuple[str, int, int] | None:
-    """Name, place and length of the content of the record at a position; None if none is whole there."""
+    """Return name, place and length of the content of the record at a position; None if it is not whole."""
     file.seek(position)
     head = file.read(HEAD.size)
     if len(head) < HEAD.size:
         return None
     mark, name_bytes, content_bytes = HEAD.unpack(head)
     start = position + HEAD.size + name_bytes
-    # The lengths come before the checksum can vouch for them: first see that they can be true.
+    # The checksum cannot vouch for the lengths before they are used: see first that they are plausible.
     whole = mark == MARK and name_bytes <= LONGEST_NAME_BYTES
     if not whole or start + content_bytes + CHECKSUM_BYTES > size:
         return None
@@ -33,7 +33,7 @@ def record_at(file: BinaryIO, position: int, size: int) -> tuple[str, int, int] 
 
 
 def records(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    """Name, place and length of the content of every whole record in a log."""
+    """Yield name, place and length of the content of every whole record in a log."""
     size = file.seek(0, io.SEEK_END)
     position = 0
     while position < size:
@@ -46,12 +46,12 @@ def records(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
 
 
 def _next_mark(file: BinaryIO, position: int, size: int) -> int:
-    """Where the next mark begins at or after a position; ``size`` if there is none."""
+    """Return where the next mark begins, at or after a position; ``size`` if there is none."""
     while position < size:
         file.seek(position)
         found = file.read(SEARCH_BYTES).find(MARK)
         if found >= 0:
             return position + found
-        # A mark may lie across the border of two reads.
+        # A mark may extend across two reads.
         position += SEARCH_BYTES - len(MARK) + 1
     return size

@@ -10,11 +10,11 @@ from typing import Any
 from depthprobe.errors import OptionError
 from depthprobe.results.manifest import canonical
 
-# Longer names break on eCryptfs (143 bytes) and leave no room for the suffixes below.
+# Longer names fail on eCryptfs (143 bytes) and leave no room for the suffixes below.
 _LONGEST_MODEL = 96
 _LONGEST_TELLING = 60
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-# A hub id is `name` or `owner/name` in these characters, perhaps with `:FILE.gguf` of it; anything else with
+# A hub id is `name` or `owner/name` in these characters, perhaps followed by `:FILE.gguf`; anything else with
 # a slash is a path.
 _HUB_ID = re.compile(
     r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:\w[\w./-]*\.gguf)?", re.ASCII | re.IGNORECASE
@@ -23,7 +23,7 @@ _BUILTIN = re.compile(r"builtin:[\w.-]+", re.ASCII)
 
 
 def _safe(text: str, longest: int) -> str:
-    """The text in letters, digits, ``._-`` only, never empty, hidden, reserved or longer than asked.
+    """Return the text in letters, digits and ``._-``, never empty, hidden, reserved or too long.
 
     Where shortening or replacing could make two texts equal, eight characters of a hash keep them apart.
     """
@@ -37,10 +37,10 @@ def _safe(text: str, longest: int) -> str:
 
 
 def run_directory_name(model: str) -> str:
-    """The directory of a model's runs: ``owner/name`` becomes ``owner--name``, a path its last component.
+    """Return the directory of a model's runs: ``owner--name`` for ``owner/name``, a path's last component.
 
-    Two local directories with the same last component share it; their runs are told apart by their
-    settings, which hold the whole path or the weights' hash.
+    Two local directories with the same last component share it; their runs differ in their settings, which
+    hold the whole path or the weights' hash.
     """
     if _BUILTIN.fullmatch(model) or (_HUB_ID.fullmatch(model) and ".." not in model):
         return _safe(re.sub("[/:]", "--", model), _LONGEST_MODEL)
@@ -49,27 +49,27 @@ def run_directory_name(model: str) -> str:
 
 
 def comparison_name(models: Sequence[str]) -> str:
-    """The directory of a comparison: ``compare-`` and each model's own name, without its owner."""
+    """Return the directory of a comparison: ``compare-`` and each model's name without its owner."""
     names = [re.split(r"[/\\:]", model.rstrip("/\\"))[-1] for model in models]
     return _safe("-".join(["compare", *names]), _LONGEST_MODEL)
 
 
 def checked_name(name: str) -> str:
-    """The name a user chose for a run, unchanged.
+    """Return the name that the user chose for a run, unchanged.
 
     Raises:
         OptionError: if it is not a plain directory name.
     """
     if not name or _safe(name, _LONGEST_MODEL) != name:
         raise OptionError(
-            f"--name {name!r} cannot name a run directory.",
+            f"--name must be a plain directory name, got {name!r}.",
             f"Use up to {_LONGEST_MODEL} letters, digits, '.', '_' and '-', starting with a letter or digit.",
         )
     return name
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, keys joined by dots, in their order."""
+    """Return nested settings as one level: keys joined by dots, in their order."""
     level: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict) and value:
@@ -80,7 +80,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(settings: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The flat settings that ``other`` lacks or has with another value, in the order of ``settings``."""
+    """Return the flat settings that ``other`` lacks or has differently, in the order of ``settings``."""
     here, there = flat(settings), flat(other)
     return {
         key: value
@@ -90,16 +90,16 @@ def differences(settings: dict[str, Any], other: dict[str, Any]) -> dict[str, An
 
 
 def distinct_names(base: str, settings: dict[str, Any], other: dict[str, Any] | None) -> list[str]:
-    """Names to try for a run when ``base`` is taken, the most telling first.
+    """Return names to try for a run if ``base`` is taken, the most descriptive first.
 
     Args:
         base: The taken name.
         settings: What decides the numbers of the new run.
-        other: The settings of the run that lies at ``base``; None when what lies there is no run.
+        other: The settings of the run at ``base``; None if what is there is not a run.
 
     Returns:
-        ``angular-samples-64-seed-1`` if the difference can be said in 60 characters, then
-        ``angular-`` and 8 characters of the settings' hash, then numbered forms of that.
+        ``angular-samples-64-seed-1`` if the difference fits in 60 characters, then ``angular-`` and 8
+        characters of the settings' hash, then numbered forms of that.
     """
     digest = hashlib.sha256(canonical(settings).encode("utf-8", "surrogatepass")).hexdigest()[:8]
     names = [f"{base}-{digest}", *(f"{base}-{digest}-{number}" for number in range(2, 1000))]

@@ -1,4 +1,4 @@
-"""Where a run will be: chosen and tried before the expensive part, and never where something lies."""
+"""Where a run will be: chosen and tried before the expensive part, and never where something else is."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from depthprobe.results.manifest import (
 from depthprobe.results.naming import checked_name, differences, distinct_names, flat, run_directory_name
 from depthprobe.results.runs import Run, read_run
 
-# Saving takes seconds, so what was written aside a day ago is left over. The age decides and not the
-# process number, which means nothing on a disk that several machines share.
+# Saving takes seconds, so what was written aside a day ago is a leftover. Its age decides, not its process
+# number, which means nothing on a disk that several machines share.
 _STALE_S = 24 * 3600
 
 
@@ -33,9 +33,9 @@ class Place:
 
     Args:
         directory: The run's directory; it does not exist yet, unless ``finished``.
-        finished: The run with equal settings that already lies there, or None.
-        note: One sentence when another run made this one take another name, else empty.
-        settings: What decides the numbers, as JSON and without secrets.
+        finished: The run with equal settings that is already there, or None.
+        note: One sentence if another run made this one take another name, else empty.
+        settings: What decides the numbers, as JSON values and without secrets.
         created: Directories made for this place, outermost first.
     """
 
@@ -46,47 +46,47 @@ class Place:
     created: tuple[Path, ...] = ()
 
     def abandon(self) -> None:
-        """Remove the directories made for this place, as far as they are still empty."""
+        """Remove the directories made for this place that are still empty."""
         for directory in reversed(self.created):
             with contextlib.suppress(OSError):
                 directory.rmdir()
 
 
 def _settings_at(directory: Path, probe: str) -> dict[str, Any] | None:
-    """The settings of the run in a directory, or None when no run of this probe lies there."""
+    """Return the settings of the run in a directory; None if no run of this probe is there."""
     try:
         manifest = read_manifest(directory / MANIFEST_NAME)
     except DepthprobeError:
         return None
     measured, settings = manifest.get("probe"), manifest.get("settings")
-    # `prune-sweep-mmlu` is the name of runs of `prune-sweep`.
+    # Runs of `prune-sweep` have names such as `prune-sweep-mmlu`.
     mine = isinstance(measured, str) and (probe == measured or probe.startswith(f"{measured}-"))
     return current_settings(settings) if mine and isinstance(settings, dict) else None
 
 
 def _equal_run(directory: Path, probe: str, settings: dict[str, Any]) -> Run | None:
-    """The whole run in a directory if its settings are these, else None."""
+    """Return the run in a directory if it is whole and has these settings, else None."""
     found = _settings_at(directory, probe)
     if found is None or canonical(found) != canonical(settings):
         return None
     try:
         return read_run(directory)
     except DepthprobeError:
-        # Damaged: measured again beside it, because it may still be worth something to its owner.
+        # Damaged: measure again beside it, because it may still be of use to its owner.
         return None
 
 
 def free_directory(parent: Path, base: str, settings: dict[str, Any], other: dict[str, Any] | None) -> Path:
-    """The first directory under ``parent`` where nothing lies, named after ``base`` and what differs."""
+    """Return the first free directory under ``parent``, named after ``base`` and what differs."""
     for name in distinct_names(base, settings, other):
-        # is_symlink: a link that leads nowhere is somebody's, too.
+        # is_symlink: even a broken link belongs to somebody.
         if not (parent / name).exists() and not (parent / name).is_symlink():
             return parent / name
     raise RunError(f"{parent} holds a thousand runs named {base}.", "Choose a name with --name.")
 
 
 def _make(directory: Path) -> Iterator[Path]:
-    """Make a directory and its missing parents, giving each as it is made."""
+    """Make a directory and its missing parents, yielding each as it is made."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):
@@ -102,12 +102,12 @@ def _remove_stale(model_directory: Path) -> None:
 
 
 def _try_writing(directory: Path) -> tuple[Path, ...]:
-    """Make a directory, write and remove a file in it; gives the directories that were made."""
+    """Make a directory, write and remove a file in it; return the directories that were made."""
     created: list[Path] = []
     trial = aside(directory / "trial")
     try:
         created.extend(_make(directory))
-        write_through(trial, b"A file to see whether this place can be written.\n")
+        write_through(trial, b"A file to test whether this place can be written.\n")
         trial.unlink()
         _remove_stale(directory)
     except BaseException as error:
@@ -116,7 +116,7 @@ def _try_writing(directory: Path) -> tuple[Path, ...]:
         Place(directory, None, "", created=tuple(created)).abandon()
         if isinstance(error, NotADirectoryError | FileExistsError):
             blocking = next((path for path in (directory, *directory.parents) if path.exists()), directory)
-            problem = f"Results cannot go to {directory}: {blocking} is not a directory."
+            problem = f"Results cannot be saved in {directory}: {blocking} is not a directory."
             raise RunError(problem, "Choose a directory with --output.") from error
         if isinstance(error, OSError):
             raise machine_error("write in", directory, error) from error
@@ -125,7 +125,7 @@ def _try_writing(directory: Path) -> tuple[Path, ...]:
 
 
 def _candidates(parent: Path, probe: str, name: str | None) -> list[Path]:
-    """Where a run may lie already: under the name that it would take first, or one that tells it apart."""
+    """Return where a run may already be: under the name it would take first, or one beside it."""
     if name is not None:
         return [parent / checked_name(name)]
     others = sorted(path for path in parent.glob(f"{probe}-*") if path.is_dir()) if parent.is_dir() else []
@@ -135,11 +135,11 @@ def _candidates(parent: Path, probe: str, name: str | None) -> list[Path]:
 def may_be_finished(
     output: Path, model: str, probe: str, settings: dict[str, Any], name: str | None = None
 ) -> bool:
-    """Whether a finished run has these settings and more, so that it may turn out to be the one asked for.
+    """Return whether a finished run has these settings, among others, and may be the one asked for.
 
     Args:
         output, model, probe, name: As for :func:`reserve`.
-        settings: Those that are known so far.
+        settings: Those known so far.
     """
     known = plain(settings, "settings")
     for directory in _candidates(Path(output) / run_directory_name(model), probe, name):
@@ -152,22 +152,22 @@ def may_be_finished(
 def reserve(
     output: Path, model: str | None, probe: str, settings: dict[str, Any], name: str | None = None
 ) -> Place:
-    """The place for a run, or the finished run with equal settings that is already there.
+    """Return the place for a run, or the finished run with equal settings that is already there.
 
     The run goes to ``<output>/<model>/<probe>/``, or to ``<output>/<model>/<name>/`` if the user chose a
-    name. If the default is taken by anything else, it goes beside it under a name that tells them apart.
-    That the place can be written is tried here, before anything expensive starts.
+    name. If the default is taken by something else, it goes beside it under a name that says what differs.
+    Whether the place can be written is tried here, before anything expensive starts.
 
     Args:
         output: The directory of all runs.
-        model: The model's id or path; None for what lies beside the models, in ``output`` itself.
+        model: The model's id or path; None for a run beside the models, in ``output`` itself.
         probe: The default name of the run's directory, which starts with the probe's name.
         settings: Everything that decides the numbers, as JSON values.
         name: A name for the directory, chosen by the user.
 
     Raises:
-        OptionError: if ``name`` is no plain directory name.
-        RunError: if something else lies at the chosen name, or ``output`` is no directory.
+        OptionError: if ``name`` is not a plain directory name.
+        RunError: if something else has the chosen name, or ``output`` is not a directory.
         MachineError: if the place cannot be written.
     """
     settings = plain(settings, "settings")
@@ -175,7 +175,7 @@ def reserve(
     try:
         parent.stat()
     except (FileNotFoundError, NotADirectoryError):
-        pass  # made below, or told there with what is in the way
+        pass  # made below, or reported there with what is in the way
     except OSError as error:
         raise machine_error("write in", parent, error) from error
     candidates = _candidates(parent, probe, name)
@@ -196,7 +196,7 @@ def reserve(
 
 
 def _occupant(settings: dict[str, Any], other: dict[str, Any] | None) -> str:
-    """What lies at a taken place, as the end of a sentence; names its settings where few differ."""
+    """Return what is at a taken place, as the end of a sentence; names its settings if few differ."""
     if other is None:
         return "exists but holds no finished run of this kind"
     there = flat(other)

@@ -25,7 +25,7 @@ _MOST_LISTED = 8
 
 @dataclass(frozen=True)
 class Run:
-    """A saved measurement: where it lies, what its manifest says, and its tables by stem."""
+    """A saved measurement: its directory, its manifest, and its tables by stem."""
 
     directory: Path
     manifest: dict[str, Any]
@@ -35,18 +35,18 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What was asked of the probe, and the numbers found beside the tables.
 
-        Earlier manifests hold both under ``options``.
+        Earlier manifests have both under ``options``.
         """
         return {**(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The table that is named like the probe, or else the first."""
+        """The table with the probe's name, or else the first."""
         stem = str(self.manifest.get("probe")).replace("-", "_")
         return self.tables[stem] if stem in self.tables else next(iter(self.tables.values()))
 
 
-# Type of a column -> how a value of it is spelled, and pandas' name of the type.
+# Type of a column -> how its values are spelled, and pandas' name for the type.
 _TYPES = {
     "integer": (r"[+-]?\d+", "int64"),
     "number": (r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", "float64"),
@@ -56,7 +56,7 @@ _TYPES = {
 
 
 def column_type(series: pd.Series) -> str:
-    """What the values of a column are, in the manifest's words: integer, number, boolean or text.
+    """Return what a column holds, in the manifest's words: integer, number, boolean or text.
 
     Raises:
         RunError: if it is none of these (dates, mixed objects).
@@ -73,9 +73,9 @@ def column_type(series: pd.Series) -> str:
 
 
 def stored(tables: Iterable[Table]) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The CSV of every table by file name, and what a manifest says of them under ``columns`` and ``files``.
+    """Return the CSV of every table by file name, and their ``columns`` and ``files`` for the manifest.
 
-    CSVs hold full precision, no index, and LF.
+    CSVs have full precision, no index, and LF.
     """
     contents: dict[str, bytes] = {}
     columns: dict[str, Any] = {}
@@ -101,14 +101,14 @@ def stored(tables: Iterable[Table]) -> tuple[dict[str, bytes], dict[str, Any]]:
 def read_table(
     path: Path, columns: list[dict[str, str]], rows: int, sha256: str | None = None
 ) -> pd.DataFrame:
-    """The table in a CSV, with the columns, types and number of rows that the manifest declares.
+    """Return the table in a CSV, with the columns, types and number of rows that the manifest declares.
 
     Args:
-        path: Of the CSV.
-        columns: What the manifest declares of each.
+        path: The CSV file.
+        columns: What the manifest declares for each column.
         rows: How many there must be.
-        sha256: Of the content as it was written, if the manifest says so. Other line ends, which git may
-            make, and a byte order mark do not count.
+        sha256: Hash of the content as written, if the manifest has it. Other line ends, which git may make,
+            and a byte order mark do not count.
 
     Raises:
         RunError: if the file is missing, cut short, or differs from what the manifest declares.
@@ -127,8 +127,8 @@ def read_table(
     if not text.endswith("\n"):
         raise RunError(f"{path} is cut short: its last line does not end.", _AGAIN)
     try:
-        # As text: a wrong value can be named, "NA" and nothing at all are what they say, and astype() below
-        # gives back every bit that pandas wrote, which the reader's own numbers do from pandas 3 on only.
+        # As text: wrong values can be named, "NA" and empty cells stay what they are, and astype() below
+        # gives back every bit that pandas wrote, which the reader's own numbers do only from pandas 3 on.
         cells = pd.read_csv(
             io.StringIO(text, newline=""), header=None, dtype=str, na_filter=False, skip_blank_lines=False
         )
@@ -158,40 +158,40 @@ def read_table(
         except OverflowError:
             raise RunError(f"{path} has a number in {column['name']} that is too large.", _AGAIN) from None
         frame[column["name"]] = read
-    # Last, since a file of another shape has a sentence that says more.
+    # Last, since the errors above say more.
     if sha256 is not None and sha256 not in _hashes(content, text):
-        raise RunError(f"{path} was changed after the run: its hash is not the manifest's.", _AGAIN)
+        raise RunError(f"{path} was changed after the run: its hash is not the one in the manifest.", _AGAIN)
     return frame
 
 
 def _hashes(content: bytes, text: str) -> tuple[str, ...]:
-    """The hashes of a file as it is, and as it was before its line ends became those of another system."""
+    """Return the hashes of a file as it is, and with the line ends as we write them."""
     written = text.replace("\r\n", "\n").encode("utf-8")
     return tuple(hashlib.sha256(each).hexdigest() for each in (content, written))
 
 
 def _no_run(directory: Path) -> RunError:
-    """The error for a directory without a manifest; its hint lists the runs that lie below."""
+    """Return the error for a directory without a manifest; its hint lists the runs below."""
     below = []
     with contextlib.suppress(OSError):
         for depth in ("*", "*/*"):
             below += [path.parent for path in sorted(directory.glob(f"{depth}/{MANIFEST_NAME}"))]
-    # Hidden ones are being written, or were left over.
+    # Hidden ones are being written, or are leftovers.
     below = [path for path in below if not path.name.startswith(".")]
     if not below:
-        hint = f"A run directory is one that a measurement wrote; it holds {MANIFEST_NAME} and CSV files."
+        hint = f"The directory of a run is written by a measurement and holds {MANIFEST_NAME} and CSV files."
     else:
         more = f", and {len(below) - _MOST_LISTED} more" if len(below) > _MOST_LISTED else ""
-        hint = f"Runs lie below it: {', '.join(map(str, below[:_MOST_LISTED]))}{more}."
-    return RunError(f"{directory} is no run: it holds no {MANIFEST_NAME}.", hint)
+        hint = f"It holds the runs {', '.join(map(str, below[:_MOST_LISTED]))}{more}."
+    return RunError(f"{directory} is not a run: it has no {MANIFEST_NAME}.", hint)
 
 
 def read_run(directory: Path) -> Run:
-    """The run saved in a directory.
+    """Return the run saved in a directory.
 
     Raises:
-        RunError: if the directory does not exist or is no run, or a file in it is missing, damaged,
-            changed since, or does not fit the manifest.
+        RunError: if the directory does not exist or is not a run, or a file in it is missing, damaged,
+            changed since, or does not match the manifest.
         MachineError: if a file cannot be read.
     """
     directory = Path(directory)
@@ -216,7 +216,7 @@ def read_run(directory: Path) -> Run:
 
 
 def _fits(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest has all that reading its run relies on (somebody may have edited it)."""
+    """Return whether a manifest has all that reading its run relies on (somebody may have edited it)."""
     try:
         tables = [
             Path(stem).name == stem  # not a way out of the directory

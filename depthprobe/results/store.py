@@ -21,7 +21,7 @@ from depthprobe.results.runs import Run, read_run, stored
 
 __all__ = ["Place", "Run", "read_manifest", "read_run", "reserve", "run_directory_name", "save"]
 
-# How systems say that a directory cannot be renamed because something lies at its new name.
+# How systems say that a directory cannot be renamed because something already has its new name.
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 
 
@@ -31,23 +31,22 @@ def save(
     manifest: dict[str, Any],
     extra: Mapping[str, bytes] | None = None,
 ) -> Run:
-    """The run as saved: every table as CSV and the manifest, read back from the disk.
+    """Save every table as CSV, and the manifest; return the run, read back from disk.
 
-    CSVs hold full precision (every float comes back bit for bit), no index and LF. Everything is written
-    into a hidden sibling directory that then takes the run's name. If something took that name since
-    it was reserved, the run goes beside it: look at ``directory`` of the result.
+    CSVs have full precision (every float comes back bit for bit), no index and LF. Everything is written
+    into a hidden sibling directory that then takes the run's name. If that name has been taken since it was
+    reserved, the run goes beside it: see ``directory`` of the result.
 
     Args:
         place: From :func:`reserve`; its settings become the manifest's.
         measurement: What was measured.
-        manifest: What else there is to tell, as JSON values; gets the keys ``probe``, ``settings``,
-            ``columns`` (by table: name, type, unit and meaning) and ``files`` (by table: name, rows and
-            sha256).
+        manifest: What else to record, as JSON values; gets the keys ``probe``, ``settings``, ``columns``
+            (by table: name, type, unit and meaning) and ``files`` (by table: name, rows and sha256).
         extra: Other files of the run: name -> content.
 
     Raises:
         RunError: if the manifest holds what JSON cannot.
-        MachineError: if the disk is full or may not be written. Nothing stays behind then.
+        MachineError: if the disk is full or may not be written. Nothing is left behind then.
     """
     parent = place.directory.parent
     temporary = aside(place.directory)
@@ -68,16 +67,16 @@ def save(
     except OSError as error:
         raise machine_error("write in", parent, error) from error
     finally:
-        # Also after Ctrl-C; after success there is nothing under this name any more.
+        # Also after Ctrl-C; after success nothing has this name any more.
         shutil.rmtree(temporary, ignore_errors=True)
         place.abandon()
 
 
 def _give_name(temporary: Path, place: Place) -> Path:
-    """Rename a finished directory to the reserved name, or beside it if that was taken meanwhile."""
+    """Rename a finished directory to the reserved name, or to one beside it if that was taken meanwhile."""
     directory = place.directory
     for _ in range(100):
-        # rename would silently replace an empty directory, hence the look before it.
+        # rename would silently replace an empty directory, hence this check.
         if not directory.exists() and not directory.is_symlink():
             try:
                 return temporary.rename(directory)

@@ -1,4 +1,4 @@
-"""Which calibration text, and how much of it, known before anything of it is read."""
+"""Which calibration text, and how much of it: what is known before any of it is read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from depthprobe.errors import OptionError, TextError
 
 BUILTIN = "builtin"
 
-# What the papers measure on: 1000 samples x 256 tokens of C4 (Curse of Depth, 2502.05795, section 2).
+# The papers' text: 1000 samples x 256 tokens of C4 (Curse of Depth, 2502.05795, section 2).
 PAPER_DATASET, PAPER_CONFIG, PAPER_SPLIT = "allenai/c4", "en", "validation"
 PAPER_LENGTH = 256
 
-SHORTEST_SAMPLE = 2  # a lone token has no context: its stream says nothing about the text
+SHORTEST_SAMPLE = 2  # a single token has no context: its stream says nothing about the text
 
 FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
-# No id of the hub begins like this.
+# No hub id begins like this.
 OF_A_PATH = ("/", "./", "../", "~")
 
 
@@ -30,17 +30,17 @@ OF_A_PATH = ("/", "./", "../", "~")
 class TextOptions:
     """Which text, and how much of it.
 
-    ``samples`` and ``seq_len`` count samples and tokens a sample. None for ``samples`` means 1000, or
-    128 of the built-in text; None for ``seq_len`` means 256, or what the model takes if that is less.
-    ``seed`` decides which samples are drawn where there are more. ``named`` is False where nobody named the
-    data set: what goes wrong with it has to be told in other words then.
+    ``samples`` counts samples, ``seq_len`` tokens in each. None for ``samples`` means 1000, or 128 of the
+    built-in text; None for ``seq_len`` means 256, or what the model takes if that is less. ``seed`` decides
+    which samples are drawn if there are more. ``named`` is False if the user did not name the data set:
+    errors about it then need other words.
     """
 
     dataset: Annotated[
         str,
         Option(
-            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample a "
-            "row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
+            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample in "
+            "each row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
             "sources).",
             default="allenai/c4; builtin for embedded models",
         ),
@@ -56,13 +56,15 @@ class TextOptions:
         None
     )
     samples: Annotated[
-        int | None, Option("How many samples.", at_least=1, default="1000; 128 of the builtin text")
+        int | None, Option("Number of samples.", at_least=1, default="1000; 128 of the builtin text")
     ] = None
     seq_len: Annotated[
         int | None,
-        Option("Tokens a sample, at most.", at_least=SHORTEST_SAMPLE, default="256, or the model's limit"),
+        Option("Most tokens in a sample.", at_least=SHORTEST_SAMPLE, default="256, or the model's limit"),
     ] = None
-    seed: Annotated[int, Option("Which samples are drawn where there are more.", at_least=0)] = 0
+    seed: Annotated[
+        int, Option("Decides which samples are drawn if there are more than asked for.", at_least=0)
+    ] = 0
     named: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class TextOptions:
         }
         for option, value in ignored.items():
             if value is not None:
-                raise OptionError(f"{option} {value} means nothing for {self.dataset}.", "Leave it out.")
+                raise OptionError(f"{option} does not apply to {self.dataset}.", "Leave it out.")
         for each in fields_of(TextOptions):
             each.check(getattr(self, each.name))
         if self.dataset == BUILTIN and self.split not in (None, *corpus.PARTS):
@@ -91,17 +93,17 @@ class TextOptions:
 
     @property
     def is_file_of_rows(self) -> bool:
-        """Whether the text is one file of rows, which is all there is."""
+        """Whether the text is one file of rows, which has no splits."""
         return Path(self.dataset).suffix.lower() in FILE_FORMATS
 
     @property
     def is_local(self) -> bool:
-        """Whether the text lies in a file or directory here."""
+        """Whether the text is a file or directory on this machine."""
         return self.dataset != BUILTIN and Path(self.dataset).exists()
 
     @property
     def is_on_hub(self) -> bool:
-        """Whether the text can only be a data set of the hub, which has to be reached."""
+        """Whether the text can only be a data set on the hub, which has to be reached."""
         return not (
             self.dataset == BUILTIN
             or self.is_text_file
@@ -116,28 +118,27 @@ class TextOptions:
         return self.samples or (128 if self.dataset == BUILTIN else 1000)
 
     def length(self, context_tokens: int | None) -> int:
-        """Return the tokens of a sample for a model of that many positions (None: without limit).
+        """Return the tokens in a sample for a model with this many positions (None: no limit).
 
         Raises:
-            TextError: if the length asked for is beyond the model.
+            TextError: if the length asked for is more than the model takes.
         """
         if self.seq_len is None:
             return min(PAPER_LENGTH, context_tokens or PAPER_LENGTH)
         if context_tokens is not None and self.seq_len > context_tokens:
             raise TextError(
-                f"--seq-len {self.seq_len} is beyond the model's {context_tokens} positions.",
-                f"Ask for --seq-len {context_tokens} or less.",
+                f"--seq-len must be at most the model's {context_tokens} positions, got {self.seq_len}."
             )
         return self.seq_len
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the samples, in JSON values, cheaply known before anything is read."""
+        """Return what decides the samples, as JSON values that are cheaply known before anything is read."""
         known = asdict(self) | {"samples": self.wanted, "seq_len": self.seq_len or PAPER_LENGTH}
         del known["named"]
         if self.dataset == BUILTIN:
             known["python"] = platform.python_version()
         elif self.is_local:
-            # Known by its contents: it may move, and be named in many ways.
+            # Identified by its contents: it may move, and be named in many ways.
             path = Path(self.dataset)
             digest = hashlib.sha256()
             for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
@@ -148,10 +149,10 @@ class TextOptions:
 
 
 def default_options(embedded: bool, **given: Any) -> TextOptions:
-    """Return the options for a model where the user named no data set.
+    """Return the options with a default text for the model if no data set was named.
 
-    The embedded models read Python, so they are measured on the standard library's held-out part; any
-    other model on the papers' text, C4's English validation split.
+    The embedded models read Python, so they are measured on the standard library's held-out part; other
+    models on the papers' text, C4's English validation split.
     """
     if given.get("dataset") is None:
         given |= {"dataset": BUILTIN if embedded else PAPER_DATASET, "named": False}

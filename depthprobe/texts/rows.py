@@ -19,7 +19,7 @@ SHUFFLE_ROWS = 10_000
 
 ROWS_LOOKED_AT = 100
 
-# Text nobody trained the model on is preferred.
+# Text that models are not usually trained on is preferred.
 SPLIT_PREFERENCE = ("validation", "test", "train")
 
 
@@ -27,8 +27,8 @@ SPLIT_PREFERENCE = ("validation", "test", "train")
 class Rows:
     """Rows in the order drawn, and where they really came from.
 
-    ``stored`` are the same rows in the order in which they lie there: the first of them come at once, where
-    shuffled ones of a stream come when thousands have been fetched.
+    ``stored`` are the same rows in their stored order: the first of them come at once, whereas those of a
+    shuffled stream come only when thousands have been fetched.
     """
 
     rows: Iterable[dict[str, Any]]
@@ -45,32 +45,33 @@ def open_rows(dataset: str, config: str | None, split: str | None, seed: int) ->
     a hub data set is read whole from the local cache instead of streamed.
 
     Args:
-        dataset: Hub id, local ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file, or a directory of such.
-        config: Configuration of a hub data set; needed where it has several.
-        split: Split; validation, else test, else train where not given.
+        dataset: Hub id, local ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file, or a directory of these.
+        config: Configuration of a hub data set; needed if it has several.
+        split: Split; None takes validation, else test, else train.
         seed: Decides the order.
 
     Raises:
-        TextError: unknown data set, configuration or split, or a file that is missing or cannot be read.
-        MachineError: the hub cannot be reached.
+        TextError: if data set, configuration or split is unknown, or a file is missing or cannot be read.
+        MachineError: if the hub cannot be reached.
     """
     suffix = Path(dataset).suffix.lower()
     if suffix in FILE_FORMATS:
         return _open_file(Path(dataset), FILE_FORMATS[suffix], seed)
-    # The hub is not asked for what can only be meant to lie here: its silence would be told instead.
+    # The hub is not asked for what can only be a local path: the error would then be about the hub.
     if (suffix == ".txt" or dataset.startswith(OF_A_PATH)) and not Path(dataset).exists():
         raise _no_file(dataset)
     if Path(dataset).is_file():
         raise TextError(
-            f"{dataset} is no file of a kind that is read.", f"Kinds: {', '.join([*FILE_FORMATS, '.txt'])}."
+            f"{dataset} is not a file that can be read as text.",
+            f"Its name must end in {', '.join(FILE_FORMATS)} or .txt.",
         )
     return _open_hub(dataset, config, split, seed)
 
 
 def text_column(rows: Rows, wanted: str | None, dataset: str) -> tuple[str, Iterator[dict[str, Any]]]:
-    """Return the column that holds the text, and all rows again (the first had to be looked at).
+    """Return the column that holds the text, and all rows, including the first ones looked at here.
 
-    The wanted column, else ``text``, else the only column of strings.
+    The column is the wanted one, else ``text``, else the only column of strings.
 
     Raises:
         TextError: if there is no such column, or no row at all.
@@ -81,9 +82,9 @@ def text_column(rows: Rows, wanted: str | None, dataset: str) -> tuple[str, Iter
 
 
 def check_column(rows: Rows, wanted: str | None, dataset: str) -> None:
-    """Raise what :func:`text_column` will raise, as far as it shows at once.
+    """Raise what :func:`text_column` would raise, as far as it shows at once.
 
-    Of a hub data set that says what its columns hold no row is read.
+    No row is read from a hub data set that declares its columns.
 
     Raises:
         TextError: if there is no such column, or no row at all.
@@ -93,7 +94,7 @@ def check_column(rows: Rows, wanted: str | None, dataset: str) -> None:
     if features is None or Path(dataset).exists():
         looked_at, kinds = _look(_reading(rows.stored, dataset), dataset)
         there = looked_at[-1]
-        # A column without a value so far may hold anything: which is meant, the reading finds out.
+        # A column without a value so far may hold anything; reading will show which one is meant.
         if len(kinds) == len(there) or (wanted is not None and wanted not in there):
             _choose(kinds, wanted, dataset)
         return
@@ -103,7 +104,7 @@ def check_column(rows: Rows, wanted: str | None, dataset: str) -> None:
 
 
 def _look(rows: Iterator[dict[str, Any]], dataset: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the first rows, and what the columns hold as far as these tell: a type's name by column."""
+    """Return the first rows, and the name of the type that each column holds in them."""
     # Rows may lack a value: the first that has one decides what a column holds.
     looked_at: list[dict[str, Any]] = []
     kinds: dict[str, str] = {}
@@ -119,7 +120,7 @@ def _look(rows: Iterator[dict[str, Any]], dataset: str) -> tuple[list[dict[str, 
 
 
 def _choose(kinds: Mapping[str, str], wanted: str | None, dataset: str) -> str:
-    """Return the column of text that is meant; raise a TextError where there is none."""
+    """Return the column of text that is meant; raise a TextError if there is none."""
     texts = [name for name, kind in kinds.items() if kind == "str"]
     column = wanted or ("text" if "text" in texts else texts[0] if len(texts) == 1 else None)
     if column is None or column not in texts:
@@ -128,7 +129,9 @@ def _choose(kinds: Mapping[str, str], wanted: str | None, dataset: str) -> str:
         if held is not None:
             problem += f" (that one holds {held})"
         listed = (
-            f"Columns of text: {', '.join(texts)}; name one with --column." if texts else "It has no text."
+            f"Columns of text: {', '.join(texts)}; name one with --column."
+            if texts
+            else "None of its columns holds text."
         )
         raise TextError(f"{dataset} has {problem}.", listed)
     return column
@@ -164,7 +167,7 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
     try:
         revision = None
         if not offline and not Path(dataset).exists():
-            # Pinned, so that the rows and the recorded revision are the same even if the hub moves on.
+            # Pinned, so that rows and recorded revision agree even if the hub changes meanwhile.
             revision = huggingface_hub.HfApi().dataset_info(dataset, timeout=20).sha
         splits = datasets.load_dataset(dataset, config, revision=revision, streaming=not offline)
     except (
@@ -174,7 +177,7 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
         raise TextError(
             f"There is no data set {dataset} that you can read"
             + (" in the local cache (HF_HUB_OFFLINE is set)." if offline else " on the hub."),
-            "Check the spelling; for a private or gated one run hf auth login or set HF_TOKEN.",
+            "Check the spelling; for a private or gated one, run hf auth login or set HF_TOKEN.",
         ) from error
     except huggingface_hub.errors.HFValidationError as error:
         raise TextError(
@@ -198,7 +201,7 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
 
 
 def _reading(rows: Iterable[dict[str, Any]], dataset: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows; what breaks in the middle of a stream becomes a sentence too."""
+    """Yield the rows; a stream that breaks in the middle is reported in a sentence too."""
     from datasets.exceptions import DatasetsError
 
     try:
@@ -211,7 +214,7 @@ def _reading(rows: Iterable[dict[str, Any]], dataset: str) -> Iterator[dict[str,
 
 
 def _config_error(dataset: str, config: str | None, error: ValueError) -> TextError:
-    """Return a short sentence for a configuration that is missing or unknown."""
+    """Return the error for a configuration that is missing or unknown."""
     shown = re.search(r"vailable[^\[]*\[(.*?)\]", str(error), flags=re.DOTALL)
     names = re.findall(r"'([^']+)'", shown[1]) if shown else []
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
@@ -226,7 +229,7 @@ def _not_opened(dataset: str, error: Exception) -> TextError:
 
 
 def _unreachable(dataset: str, error: Exception) -> DepthprobeError:
-    """Return the sentence for a hub that does not answer, or may not be asked."""
+    """Return the error for a hub that does not answer, or may not be asked."""
     # Streamed data sets leave nothing in the cache.
     instead = "use what is on this machine: a local file or directory, --dataset builtin"
     return explain_connection(error, dataset, instead, refusal=TextError)

@@ -41,10 +41,10 @@ class Samples:
         return [len(sample) for sample in self.tokens]
 
     def check_fits(self, positions: int | None, vocabulary: int) -> None:
-        """Raise a TextError if a sample is longer than a model's positions or beyond its vocabulary.
+        """Raise a TextError if a sample has more tokens than a model takes, or ids that it does not know.
 
         Args:
-            positions: The longest sequence the model takes; None where there is no limit.
+            positions: The longest sequence the model takes; None if there is no limit.
             vocabulary: Rows of its embedding.
         """
         if not self.tokens:
@@ -52,20 +52,20 @@ class Samples:
         longest = max(self.lengths)
         if positions is not None and longest > positions:
             raise TextError(
-                f"Samples of {longest} tokens are beyond the model's {positions} positions.",
-                f"Ask for --seq-len {positions} or less.",
+                f"Samples of {longest} tokens do not fit the model's {positions} positions.",
+                f"Use --seq-len {positions} or less.",
             )
         largest = max(int(sample.max()) for sample in self.tokens)
         if largest >= vocabulary:
             raise TextError(
-                f"The tokenizer gives id {largest}, and the model's embedding has {vocabulary} rows.",
+                f"The tokenizer gives id {largest}, but the model's embedding has {vocabulary} rows.",
                 "Tokenizer and weights do not belong together.",
             )
 
 
 @dataclass(frozen=True)
 class TokenText:
-    """Token ids in place of a text; it answers what is asked of :class:`TextOptions`."""
+    """Token ids in place of a text, with the interface of :class:`TextOptions`."""
 
     tokens: tuple[np.ndarray, ...]
     dataset: str = "token ids"
@@ -75,17 +75,19 @@ class TokenText:
 
     @classmethod
     def of(cls, tokens: Iterable[Any]) -> TokenText:
-        """Return the text of some samples: sequences or tensors of token ids.
+        """Return a text made of samples: sequences or tensors of token ids.
 
         Raises:
-            TextError: if there are none, or one has fewer than two ids.
+            TextError: if there are none, or one has fewer than two ids or a negative one.
         """
         arrays = tuple(np.asarray(sample, dtype=np.int64).reshape(-1) for sample in tokens)
         if not arrays:
-            raise TextError("There are no token ids.", "Give one sequence a sample.")
+            raise TextError("There are no token ids.", "Give one sequence for each sample.")
         shortest = min(map(len, arrays))
         if shortest < SHORTEST_SAMPLE:
-            raise TextError(f"Samples must have at least {SHORTEST_SAMPLE} token ids, got one of {shortest}.")
+            raise TextError(
+                f"Samples must have at least {SHORTEST_SAMPLE} token ids, got one with {shortest}."
+            )
         if any(sample.min() < 0 for sample in arrays):
             raise TextError("Token ids must be at least 0.")
         return cls(arrays)
@@ -96,10 +98,10 @@ class TokenText:
         return len(self.tokens)
 
     def length(self, context_tokens: int | None) -> int:
-        """Return the tokens of the longest sample, which a model of that many positions has to take."""
+        """Return the tokens in the longest sample, which must fit a model with this many positions."""
         longest = max(map(len, self.tokens))
         if context_tokens is not None and longest > context_tokens:
-            raise TextError(f"Samples of {longest} tokens are beyond the model's {context_tokens} positions.")
+            raise TextError(f"Samples of {longest} tokens do not fit the model's {context_tokens} positions.")
         return longest
 
     def settings(self) -> dict[str, Any]:
@@ -119,19 +121,19 @@ class TokenText:
 
 
 def hash_of_tokens(tokens: Iterable[np.ndarray]) -> str:
-    """Return the SHA-256 over the ids of samples and where each begins."""
+    """Return the SHA-256 over the samples' ids and lengths."""
     digest = hashlib.sha256()
     for sample in tokens:
         digest.update(np.int64(len(sample)).tobytes() + sample.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
-# A sweep may do without calibration text.
+# For a sweep without calibration text.
 NO_SAMPLES = Samples((), {"dataset": None, "samples": 0, "tokens": 0})
 
 
 def open_text(options: TextOptions) -> Rows | None:
-    """Return the rows of a text, opened and looked at but not read; None where it has no rows.
+    """Return the rows of a text, opened and checked but not read; None if it has no rows.
 
     Raises:
         TextError: if there is no such text, or it has no such split or column.
@@ -154,21 +156,21 @@ def read_samples(
     advance: Callable[[int], None] = lambda count: None,
     rows: Rows | None = None,
 ) -> Samples:
-    """Return the token samples that the options describe, special tokens as the tokenizer sets them.
+    """Return the token samples that the options describe, with special tokens as the tokenizer sets them.
 
-    Rows of a data set give one sample each, their first ``seq_len`` tokens; a ``.txt`` file and the
-    built-in text are cut into consecutive samples of ``seq_len`` tokens. Where there are more than
-    asked for they are drawn at random with ``seed``.
+    Each row of a data set is one sample: its first ``seq_len`` tokens. A ``.txt`` file and the built-in
+    text are cut into consecutive samples of ``seq_len`` tokens. If there are more than asked for, samples are
+    drawn at random with ``seed``.
 
     Args:
         options: What to read.
         tokenizer: The model's own.
-        context_tokens: The longest sequence the model takes; None where there is no limit.
-        advance: Called with the number of samples just made ready.
-        rows: The rows as :func:`open_text` opened them; opened now where there are none.
+        context_tokens: The longest sequence the model takes; None if there is no limit.
+        advance: Called with the number of samples just made.
+        rows: The rows as :func:`open_text` opened them; None opens them now.
 
     Raises:
-        TextError: if the text cannot be read, holds no usable sample or ``seq_len`` is beyond the model.
+        TextError: if the text cannot be read or holds no usable sample, or ``seq_len`` is too long.
     """
     options = replace(options, seq_len=options.length(context_tokens))
     origin: dict[str, Any] = {}
@@ -212,15 +214,16 @@ def _windows(
     options: TextOptions,
     advance: Callable[[int], None],
 ) -> tuple[list[np.ndarray], int]:
-    """Return samples cut from running text, each with the special tokens around it, and 0 skipped.
+    """Return samples cut from running text, each between the special tokens, and 0 skipped.
 
-    The last, incomplete cut of every text is dropped unless the text gives no other.
+    The last, incomplete sample of every text is dropped unless the text has no other.
     """
     before, after = _special_tokens(tokenizer)
     assert options.seq_len is not None, "read_samples has settled the length"
     inside = options.seq_len - len(before) - len(after)
     if inside < 1:
-        raise TextError(f"--seq-len {options.seq_len} leaves no room beside the special tokens.")
+        special = len(before) + len(after)
+        raise TextError(f"--seq-len must be more than the {special} special tokens, got {options.seq_len}.")
     cuts: list[np.ndarray] = []
     for text in texts:
         rest = np.zeros(0, dtype=np.int64)
@@ -241,9 +244,9 @@ def _windows(
 
 
 def _token_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[np.ndarray]:
-    """Yield the ids of a text, piece by piece: a tokenizer needs a hundred times the text's memory.
+    """Yield the ids of a text piece by piece: a tokenizer needs a hundred times the memory of its text.
 
-    Texts up to :data:`PIECE_CHARACTERS` are one piece; longer ones are cut at line ends.
+    Texts of up to :data:`PIECE_CHARACTERS` are one piece; longer ones are cut at line ends.
     """
     start = 0
     while start < len(text):
@@ -261,7 +264,7 @@ def _first_tokens(
     options: TextOptions,
     advance: Callable[[int], None],
 ) -> tuple[list[np.ndarray], int]:
-    """Return the first ``seq_len`` tokens of each text until there are enough, and how many were unusable."""
+    """Return the first ``seq_len`` tokens of each text until there are enough, and how many were skipped."""
     samples: list[np.ndarray] = []
     skipped = 0
     rows = iter(texts)
@@ -294,10 +297,10 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
 
 
 def check_text_file(path: Path) -> None:
-    """Raise what :func:`read_text` will raise, as far as the file's beginning shows it.
+    """Raise what :func:`read_text` would raise, as far as the file's beginning shows it.
 
     Raises:
-        TextError: if it is not there, cannot be read, is empty or is not UTF-8.
+        TextError: if the file is missing, cannot be read, is empty or is not UTF-8.
     """
     with _file_errors_told(path), path.open(encoding="utf-8") as file:
         if not file.read(LOOKED_AT_CHARACTERS):
@@ -305,10 +308,10 @@ def check_text_file(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Return the whole of a text file.
+    """Return the whole text of a file.
 
     Raises:
-        TextError: if it is not there, cannot be read or is not UTF-8.
+        TextError: if the file is missing, cannot be read or is not UTF-8.
     """
     with _file_errors_told(path):
         return path.read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ def bigram_loss(train: np.ndarray, heldout: np.ndarray, vocab_size: int) -> floa
     beats this number beats every bigram model of that form.
 
     Args:
-        train: Token ids the counts come from, 1-d.
-        heldout: Token ids the loss is taken over, 1-d; the first token is only a condition.
+        train: Token ids that the counts come from, 1-d.
+        heldout: Token ids that the loss is taken over, 1-d; the first token is only a condition.
         vocab_size: Number of different token ids.
     """
     unigram = np.bincount(train, minlength=vocab_size).astype(np.float64)

@@ -1,7 +1,7 @@
 """Training data: any text -> a tokenizer, training windows and held-out windows.
 
-The standard library and local files are cut into windows once and shuffled whole by the Trainer. A data set
-of the hub is streamed, in the order in which its shuffled rows come, and never held in memory.
+The standard library and local files are cut into windows once, and the Trainer shuffles all of them. A data
+set of the hub is streamed, in the order in which its shuffled rows come, and never held in memory.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 BOS, EOS = "<s>", "</s>"
 
-# Rows of a stream are drawn with this seed whatever the run's: all runs then hold out the same ones.
+# Rows of a stream are drawn with this seed whatever the run's seed is, so that all runs hold out the same.
 ORDER_SEED = 0
 
-# Held out of data that has no part for it: so many windows, but not more than this share of a file.
+# Held out of data without a part for it: this many windows, but at most this share of a file.
 HELDOUT_WINDOWS = 256
 HELDOUT_SHARE = 0.1
 
-# A tokenizer is trained on the first texts, up to so many characters.
+# A tokenizer is trained on the first texts, up to this many characters.
 TOKENIZER_CHARACTERS = 100_000_000
 
 ENCODED_AT_ONCE = 64
@@ -64,7 +64,7 @@ def read_training_data(recipe: Recipe) -> TrainingData:
 
     Raises:
         TextError: if the text cannot be read or is too short.
-        LoadError: if the tokenizer cannot be had.
+        LoadError: if the tokenizer cannot be loaded.
         MachineError: if the hub cannot be reached.
     """
     if recipe.dataset == BUILTIN:
@@ -110,8 +110,8 @@ def train_tokenizer(texts: Iterable[str], recipe: Recipe) -> PreTrainedTokenizer
 def windows(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, context_tokens: int) -> np.ndarray:
     """Return training windows, ``[window, context_tokens]`` int32: BOS, then consecutive text.
 
-    Documents are joined with EOS between them; the incomplete last window is dropped. A tokenizer without
-    BOS begins windows with EOS.
+    Documents are joined with EOS between them; the incomplete last window is dropped. Without a BOS token,
+    windows begin with EOS.
     """
     rows = list(_windows(texts, tokenizer, context_tokens))
     return np.array(rows, dtype=np.int32).reshape(-1, context_tokens)
@@ -135,7 +135,7 @@ def _windows(
 
 
 class _Stream(IterableDataset):
-    """Windows of a stream of texts, opened anew for every pass over it."""
+    """Windows of a stream of texts, which is opened again for every pass."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class _Stream(IterableDataset):
 
 
 def _of_file(recipe: Recipe) -> TrainingData:
-    """Return the windows of a local file, the last of them held out; rows come in a shuffled order."""
+    """Return the windows of a local file, the last of them held out; rows are shuffled first."""
     path = Path(recipe.dataset)
     if path.suffix.lower() == ".txt":
         texts = [read_text(path)]
@@ -164,14 +164,14 @@ def _of_file(recipe: Recipe) -> TrainingData:
     if not kept:
         raise TextError(
             f"{recipe.dataset} gives {len(every)} windows of {recipe.context_tokens} tokens, too few to "
-            "train on and to hold one in ten out.",
+            "train on and to hold out one in ten.",
             "Name a longer --dataset, or --dataset builtin.",
         )
     return _in_memory(every[:-kept], every[-kept:], tokenizer)
 
 
 def _of_hub(recipe: Recipe) -> TrainingData:
-    """Return a stream of a data set, held out its validation part, or else its first rows."""
+    """Return a stream of a data set; its validation part, or else its first rows, are held out."""
     train_split = recipe.split or "train"
     chosen = open_rows(recipe.dataset, recipe.config, None, ORDER_SEED)
     heldout_split = chosen.split if chosen.split != train_split else None
@@ -184,13 +184,13 @@ def _of_hub(recipe: Recipe) -> TrainingData:
             rows += 1
             yield text
 
-    # Few texts at a time, so that hardly more rows are held out than the windows need.
+    # A few texts at a time, so that hardly more rows are held out than the windows need.
     found: list[np.ndarray] = []
     texts = heldout_texts()
     while len(found) < HELDOUT_WINDOWS and (batch := list(islice(texts, 8))):
         found += list(_windows(batch, tokenizer, recipe.context_tokens))
     if not found:
-        raise TextError(f"{recipe.dataset} holds no window of {recipe.context_tokens} tokens to hold out.")
+        raise TextError(f"{recipe.dataset} is too short to hold out {recipe.context_tokens} tokens.")
     skipped = 0 if heldout_split else rows
 
     def train_texts() -> Iterator[str]:
@@ -234,7 +234,7 @@ def _tokenizer(recipe: Recipe, texts: Iterable[str]) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise LoadError(
             f"The tokenizer of {recipe.tokenizer} has no end-of-text token to put between documents.",
-            "Name another --tokenizer, or leave it out and one is trained.",
+            "Name another --tokenizer, or leave the option out to train one.",
         )
     return tokenizer
 

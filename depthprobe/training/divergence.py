@@ -1,4 +1,4 @@
-"""When a training run is over before its time: the loss is no number, or long worse than it began."""
+"""When to stop a training run early: the loss is not finite, or has long been worse than at the start."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     import torch
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-# So many logged losses in a row above the first one; a spike of a few logs is no divergence.
+# This many logged losses in a row above the first one; a spike of a few logs is not a divergence.
 PATIENCE = 10
-# In nats. Losses of single batches differ by so much where nothing has been learned yet.
+# In nats: how much losses of single batches differ while nothing has been learned yet.
 MARGIN = 0.2
 
 
 def broken_weight(model: torch.nn.Module) -> str | None:
-    """The name of the first parameter with NaN or infinite values, None where there is none."""
+    """Return the name of the first parameter with NaN or infinite values, None if there is none."""
     return next((name for name, weight in model.named_parameters() if not weight.isfinite().all()), None)
 
 
 class DivergenceStop(TrainerCallback):
-    """Stops a training whose loss is NaN or infinite, or for :data:`PATIENCE` logs clearly above its first.
+    """Stops a training whose loss is NaN or infinite, or clearly above its first for :data:`PATIENCE` logs.
 
-    ``reason`` says in a sentence what was seen, None as long as all is well. The Trainer must log such losses
+    ``reason`` says in a sentence what was seen; None as long as all is well. The Trainer must log such losses
     as they are (``logging_nan_inf_filter=False``).
     """
 
@@ -41,7 +41,7 @@ class DivergenceStop(TrainerCallback):
         model: torch.nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
-        """Before a checkpoint is written: one with weights that are no numbers would push out a good one."""
+        """Check the weights before a checkpoint is written: a broken one would replace a good one."""
         if control.should_save and model is not None:
             broken = broken_weight(model)
             if broken:
@@ -56,7 +56,7 @@ class DivergenceStop(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Judge the losses so far; those before a checkpoint are in the state that it holds."""
+        """Judge the losses so far; a checkpoint's state holds those before it."""
         losses = [
             (int(entry["step"]), float(entry["loss"])) for entry in state.log_history if "loss" in entry
         ]

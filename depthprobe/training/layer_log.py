@@ -1,9 +1,9 @@
 """What training does to every layer, logged as it goes: a callback for any ``Trainer``.
 
-On a fixed handful of texts, before the first update and every so many steps, the probes of this package
-measure the variance of each block's output and the gradient norm of each block's parameters. Both mean what
-``depthprobe variance`` and ``depthprobe gradnorm`` mean by them: they depend neither on the batch a step
-happened to see nor on clipping, accumulation or mixed precision.
+On a few fixed texts, before the first update and at regular intervals, the probes of this package measure the
+variance of each block's output and the gradient norm of each block's parameters. Both mean what ``depthprobe
+variance`` and ``depthprobe gradnorm`` mean by them: they depend neither on the batch that a step happened to
+see nor on clipping, accumulation or mixed precision.
 
 Source: the output variance of each layer during training, The Curse of Depth (2502.05795); the gradient norm
 of each layer, Mix-LN (2412.13795).
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PROBE = "training"
 
-# Steps that are logged beside every so-manieth: early on much happens in few of them.
+# Steps that are logged in addition: early in training, much happens within a few steps.
 EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)
 
 LAYER_COLUMNS = (
@@ -51,7 +51,7 @@ LAYER_COLUMNS = (
 LOSS_COLUMNS = (
     Column("step", "", "optimiser steps done"),
     Column("data", "", "train (mean over the steps since the last such row), heldout (the fixed texts)"),
-    Column("loss_nats", "nats", "mean loss a predicted token"),
+    Column("loss_nats", "nats", "mean loss for each predicted token"),
 )
 
 LayerRow = tuple[int, int, float, float]
@@ -62,21 +62,21 @@ class LayerLog(TrainerCallback):
     """Logs loss and held-out loss and, layer by layer, output variance and gradient norm.
 
     The log is a run directory: ``training.csv`` (step, layer, variance, grad_norm), ``loss.csv`` (step, data,
-    loss_nats) and ``manifest.json``, whole after every logged step, so ``depthprobe plot`` draws it at any
-    time. The same numbers go to whatever the Trainer reports to, as ``layer_variance/LAYER``,
+    loss_nats) and ``manifest.json``, whole after every logged step, so that ``depthprobe plot`` can draw it
+    at any time. The same numbers go to whatever the Trainer reports to, as ``layer_variance/LAYER``,
     ``layer_grad_norm/LAYER`` and ``layer_loss``. A resumed training continues the log at its checkpoint. Of
-    several processes the first measures; models whose parameters are split among processes (FSDP, DeepSpeed
-    stage 3) are not measured. Training itself is not touched: no random number is drawn, no gradient left.
+    several processes, the first measures; models whose parameters are split among processes (FSDP, DeepSpeed
+    stage 3) are not measured. Training is not affected: no random number is drawn, no gradient left behind.
 
     Args:
         trainer: The Trainer that this is added to.
-        every: Steps between two logged ones; the first few are logged beside them.
+        every: Steps from one log to the next; a few early steps are logged as well.
         output: Directory of the run; ``training`` in the Trainer's output directory by default.
-        texts: Token ids to measure on, one sequence a sample. By default the first ``samples`` of the
-            Trainer's evaluation data, or of its training data where it has none.
-        samples: How many of these.
-        seq_len: Tokens a sample, at most.
-        name: Of the model, in the manifest and above figures; else the one it was loaded by, or its class.
+        texts: Token ids to measure on, one sequence for each sample. By default the first ``samples`` of the
+            Trainer's evaluation data, or of its training data if it has none.
+        samples: Most samples to use.
+        seq_len: Most tokens in a sample.
+        name: The model's name in the manifest and above figures; by default its id, or its class.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class LayerLog(TrainerCallback):
     ) -> None:
         if every < 1 or samples < 1 or seq_len < 2:
             raise OptionError(
-                f"every={every}, samples={samples}, seq_len={seq_len} leave nothing to log.",
-                "Use 1 or more, and 2 tokens or more.",
+                "every and samples must be at least 1 and seq_len at least 2, "
+                f"got every={every}, samples={samples}, seq_len={seq_len}."
             )
         self.trainer, self.every, self.name = trainer, every, name
         self.directory = Path(output or Path(trainer.args.output_dir) / "training")
         found = list(islice(_texts_of(trainer) if texts is None else texts, samples))
         if any(isinstance(ids, str) for ids in found):
-            raise OptionError("texts= holds text, not token ids.", "Give a tokenizer's input_ids.")
+            raise OptionError("texts= must be token ids, got text.", "Give a tokenizer's input_ids.")
         tokens = tuple(np.asarray(ids, dtype=np.int64)[:seq_len] for ids in found if len(ids) > 1)
         if not tokens:
             raise OptionError("LayerLog has no text to measure on.", "Give texts=, sequences of token ids.")
@@ -125,7 +125,7 @@ class LayerLog(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Take up the log where the checkpoint stands; before the first step, measure."""
+        """Continue the log from the checkpoint; before the first step, measure."""
         split = args.deepspeed is not None or getattr(self.trainer, "is_fsdp_enabled", False)
         self.measures = state.is_world_process_zero and not split
         if split and state.is_world_process_zero:
@@ -137,7 +137,7 @@ class LayerLog(TrainerCallback):
             lines = before.tables["loss"].itertuples(index=False, name=None)
             self.losses = [row for row in lines if row[0] <= state.global_step]
         for entry in state.log_history:
-            # Logged after the last measurement, and so not yet in the file when the training was killed.
+            # Logged after the last measurement, so not yet in the file when the training was killed.
             self._take_loss(int(entry["step"]), entry.get("loss"))
         if self.measures and state.global_step == 0:
             _keep_aside(self.directory, self._settings())
@@ -150,7 +150,7 @@ class LayerLog(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Measure, where the step is one to be logged."""
+        """Measure, if this step is to be logged."""
         step = state.global_step
         if step % self.every == 0 or step in EARLY_STEPS or step == state.max_steps:
             self._log(step, control)
@@ -163,7 +163,7 @@ class LayerLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take the training loss that the Trainer logs."""
+        """Note the training loss that the Trainer logs."""
         self._take_loss(state.global_step, (logs or {}).get("loss"))
 
     def on_train_end(
@@ -189,7 +189,7 @@ class LayerLog(TrainerCallback):
         try:
             values, loss = self._measure()
         except DepthprobeError as error:
-            # A diverged model, or one that cannot be looked into, is no reason to end somebody's training.
+            # A model that diverged or cannot be measured is not a reason to end somebody's training.
             if str(error) not in self.said:
                 _say(f"Step {step} is not logged: {error}")
             self.said.add(str(error))
@@ -202,7 +202,7 @@ class LayerLog(TrainerCallback):
         reported = {"layer_loss": loss}
         for layer, (spread, norm) in enumerate(values):
             reported |= {f"layer_variance/{layer:02d}": spread, f"layer_grad_norm/{layer:02d}": norm}
-        due = control.should_log  # logging takes the Trainer's own turn for done
+        due = control.should_log  # logging here makes the Trainer skip its own turn
         self.trainer.log(reported)
         control.should_log = due
 
@@ -219,7 +219,7 @@ class LayerLog(TrainerCallback):
             with _without_autocast(model), torch.random.fork_rng(devices=devices):
                 loaded = already_loaded(model, self.trainer.processing_class)
                 self.samples.check_fits(loaded.context_tokens, loaded.vocabulary)
-                # Once: with the NaNs of a diverged model no block would be found to hand on what it got.
+                # Only once: the NaNs of a diverged model would hide which block passes on what it received.
                 self.anatomy = self.anatomy or describe_anatomy(model)
                 return self._look(loaded, self.anatomy)
         finally:
@@ -236,7 +236,7 @@ class LayerLog(TrainerCallback):
         stream = grown.frame[grown.frame.point == variance.STREAM].set_index("layer").variance
         missing = [layer for layer in range(anatomy.layers) if layer not in norms.index]
         if missing:
-            raise MeasureError(f"Layers {missing} have no parameters that take a gradient.")
+            raise MeasureError(f"Layers {missing} have no parameters with a gradient.")
         pairs = [(float(stream[layer + 1]), float(norms[layer])) for layer in range(anatomy.layers)]
         return pairs, float(pulled.facts["loss_nats"])
 
@@ -250,7 +250,7 @@ class LayerLog(TrainerCallback):
         write_run(self.directory, PROBE, tables, manifest)
 
     def _settings(self) -> dict[str, Any]:
-        """What tells one training's log from another's."""
+        """Return what distinguishes one training's log from another's."""
         args = self.trainer.args
         options = {
             "every": self.every,
@@ -263,7 +263,7 @@ class LayerLog(TrainerCallback):
 
 
 def _keep_aside(directory: Path, settings: dict[str, Any]) -> None:
-    """Rename the log of another training, so that it is not written over; one begun anew is."""
+    """Rename the log of another training, so that it is not overwritten; that of the same training is."""
     before = known_run(directory)
     if before is None or all(before.manifest.get(name) == value for name, value in settings.items()):
         return
@@ -275,9 +275,9 @@ def _keep_aside(directory: Path, settings: dict[str, Any]) -> None:
 
 @contextmanager
 def _without_autocast(model: torch.nn.Module) -> Iterator[None]:
-    """While the body runs, the model's forward pass is its own: accelerate wraps it for mixed precision.
+    """While the body runs, the model has its own forward pass, without accelerate's mixed precision.
 
-    Otherwise the whole model would compute in half precision, its inner stack by itself in full.
+    Otherwise the whole model would compute in half precision, but its inner stack alone in full.
     """
     own = unwrapped_forward(model)
     if own is None:
@@ -292,7 +292,7 @@ def _without_autocast(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _texts_of(trainer: Trainer) -> Iterable[Sequence[int]]:
-    """Yield the token ids of a Trainer's evaluation data, or training data, without drawing a number."""
+    """Yield the token ids of a Trainer's evaluation or training data, without drawing random numbers."""
     data = trainer.eval_dataset or trainer.train_dataset
     if isinstance(data, dict):
         data = next(iter(data.values()))

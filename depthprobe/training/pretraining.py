@@ -1,7 +1,7 @@
-"""Train a small model from scratch, in pieces if need be, and say what it reached.
+"""Train a small model from scratch, in several starts if need be, and say what it reached.
 
 transformers' ``Trainer`` does the training: in one process or, under ``accelerate launch`` or torchrun, in
-several; its checkpoints make a killed run continue with the same loss curve.
+several; its checkpoints let a killed run continue with the same loss curve.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 RECIPE, RECORD, CHECKPOINTS, LOG = "recipe.json", "training.json", "checkpoints", "training"
 
-# Sequences a process takes at once, at most; the rest of its share of a step is accumulated.
+# Most sequences that a process takes at once; gradients are accumulated over its share of a step.
 MICRO_BATCH = {"cpu": 16}
 MICRO_BATCH_ELSEWHERE = 64
 
@@ -70,9 +70,9 @@ def _whole_weights(folder: Path) -> bool:
 
 
 def last_checkpoint(directory: Path) -> str | None:
-    """Return the newest whole checkpoint below ``directory``; Trainer writes its state file last.
+    """Return the newest whole checkpoint below ``directory``; the Trainer writes its state file last.
 
-    One without the states of optimiser and schedule would go on from their beginnings, unnoticed.
+    Without the states of optimiser and schedule, these would silently start from the beginning.
     """
     whole = [
         path.parent
@@ -85,7 +85,7 @@ def last_checkpoint(directory: Path) -> str | None:
 
 
 def kept(output: Path) -> str:
-    """Return the sentence on what is left of an interrupted training, by what is really on disk."""
+    """Return the sentence that says what an interrupted training leaves, judged by what is on disk."""
     if (output / RECORD).is_file():
         return f"Interrupted: the training is finished and saved in {output}."
     begun = last_checkpoint(output / CHECKPOINTS)
@@ -107,20 +107,20 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train by the recipe, save the model to ``output``, return what it reached.
 
-    A run that was killed continues from its last checkpoint when called again with the same recipe
-    and output. The saved checkpoint is in bf16, with its tokenizer: a plain ``LlamaForCausalLM`` of ``pre``
-    and ``lns``, else a model of the lab's own type. Beside it stand ``training.json`` (recipe, data hash,
-    versions, losses) and, in ``training/``, the log of every layer (:class:`LayerLog`).
+    A run that was killed continues from its last checkpoint when called again with the same recipe and
+    output. The saved checkpoint is in bf16, with its tokenizer: a plain ``LlamaForCausalLM`` for ``pre`` and
+    ``lns``, else depthprobe's own model type. Beside it are ``training.json`` (recipe, data hash, versions,
+    losses) and, in ``training/``, the log of every layer (:class:`LayerLog`).
 
     Args:
         recipe: What to train.
         output: Directory of the finished model; checkpoints go to ``checkpoints/`` in it.
         device: ``cpu``, ``cuda`` or ``mps``.
-        checkpoint_steps: Steps between two checkpoints.
-        log_steps: Steps between two logged ones.
-        micro_batch: Sequences a process takes at once; it does not change what a step is.
+        checkpoint_steps: Steps from one checkpoint to the next.
+        log_steps: Steps from one log of the layers to the next.
+        micro_batch: Most sequences that a process takes at once; does not change what a step is.
         report_to: Where the Trainer reports to: ``none``, ``tensorboard``, ``wandb``, ...
-        say: Called with each line of news, in the first process only.
+        say: Called with each line of news, only in the first process.
 
     Returns:
         The record that ``training.json`` holds; losses in nats a token.
@@ -128,7 +128,7 @@ def pretrain(
     Raises:
         RunError: if ``output`` holds a run of another recipe.
         MeasureError: if the training diverged; checkpoints and log stay.
-        OptionError: if a step does not divide among processes, or nothing can be reported where asked.
+        OptionError: if a step cannot be shared equally by the processes, or ``report_to`` is not available.
         TextError, LoadError, MachineError: as :func:`read_training_data`.
     """
     args = _arguments(recipe, output, device, checkpoint_steps, micro_batch, report_to)
@@ -137,14 +137,14 @@ def pretrain(
     _refuse_unknown_reporter(report_to)
     _refuse_other_run(recipe, output)
     finished = _read_json(output / RECORD)
-    # Of what is finished only a file is read again: it can change and keep its name.
+    # For a finished run only a file is read again: it can change and keep its name.
     if not finished or Path(recipe.dataset).is_file():
         data = read_training_data(recipe)
         _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
     if finished:
         say(f"Already trained: {output}.")
         return finished
-    # Not before: a text that is not there is no reason to hold a directory to its recipe.
+    # Not earlier: a missing text must not tie a directory to its recipe.
     claimed = {**asdict(recipe), _DATA_HASH: data.facts[_DATA_HASH]}
     replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
     size = len(data.tokenizer)
@@ -175,7 +175,7 @@ def _arguments(
     micro_batch: int | None,
     report_to: str,
 ) -> TrainingArguments:
-    """Return the Trainer's arguments; a step is the same whatever it is cut into."""
+    """Return the Trainer's arguments; a step is the same however it is divided."""
     fixed = {
         "output_dir": str(output / CHECKPOINTS),
         "max_steps": recipe.steps,
@@ -202,42 +202,42 @@ def _arguments(
     largest = micro_batch or MICRO_BATCH.get(device, MICRO_BATCH_ELSEWHERE)
     if rest or not share:
         raise OptionError(
-            f"A step of {recipe.batch_samples} samples does not divide among {world} processes.",
-            "Start another number of processes, or give another --batch.",
+            f"A step of {recipe.batch_samples} samples cannot be shared equally by {world} processes.",
+            "Start a different number of processes, or give another --batch.",
         )
     micro = max(size for size in range(1, min(share, largest) + 1) if share % size == 0)
     arguments = TrainingArguments(
         **fixed, per_device_train_batch_size=micro, gradient_accumulation_steps=share // micro
     )
     if arguments.n_gpu > 1:
-        # The Trainer would hand each GPU that a single process sees a micro-batch of its own, which makes
-        # another step of it. Several GPUs are for several processes.
+        # The Trainer would give a micro-batch to each GPU that a single process sees, which would change the
+        # step. Several GPUs are for several processes.
         use_one_gpu(arguments)
     return arguments
 
 
 def _steps_a_loss(steps: int, checkpoint_steps: int) -> int:
-    """How many steps a logged training loss is the mean of.
+    """Return over how many steps a logged training loss is averaged.
 
-    Checkpoints fall on logged steps: the Trainer forgets the mean so far when it is killed.
+    Checkpoints fall on logged steps: a Trainer that is killed forgets its mean so far.
     """
     most = max(min(STEPS_A_LOSS, steps // 4, checkpoint_steps), 1)
     return max(count for count in range(1, most + 1) if checkpoint_steps % count == 0)
 
 
 def _refuse_unknown_reporter(report_to: str) -> None:
-    """Raise where the Trainer could not report there: it would say so when all data are read."""
+    """Raise if the Trainer cannot report there: by itself it would say so only after reading all data."""
     if report_to == "none":
         return
     try:
         for callback in get_reporting_integration_callbacks([report_to]):
             callback()
     except (RuntimeError, ImportError, ValueError) as error:
-        raise OptionError(f"--report-to {report_to} cannot be had: {error}") from error
+        raise OptionError(f"--report-to {report_to} is not available: {error}") from error
 
 
 def _refuse_other_run(recipe: Recipe, output: Path) -> None:
-    """Raise where a directory holds another run, or a model that is none."""
+    """Raise if a directory holds another run, or a model that was not trained here."""
     known = _read_json(output / RECIPE)
     if known:
         wanted = asdict(recipe)
@@ -246,11 +246,13 @@ def _refuse_other_run(recipe: Recipe, output: Path) -> None:
             shown = ", ".join(f"{name} {known.get(name)} instead of {wanted[name]}" for name in other)
             raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
     elif (output / "config.json").is_file():
-        raise RunError(f"{output} holds a model that is no run of this recipe.", "Choose another --output.")
+        raise RunError(
+            f"{output} holds a model that was not trained by this command.", "Choose another --output."
+        )
 
 
 def _refuse_other_text(data: TrainingData, known: dict[str, Any], recipe: Recipe, output: Path) -> None:
-    """Raise where a directory holds a run on another text: a file can change and keep its name."""
+    """Raise if a directory holds a run on another text: a file can change and keep its name."""
     if known.get(_DATA_HASH, data.facts[_DATA_HASH]) != data.facts[_DATA_HASH]:
         raise RunError(
             f"{output} holds a run on another text: {recipe.dataset} has changed since it began.",
@@ -259,18 +261,18 @@ def _refuse_other_text(data: TrainingData, known: dict[str, Any], recipe: Recipe
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """What a file of a run says; nothing where there is none."""
+    """Return what a JSON file of a run says; empty if there is none."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 class _Report(TrainerCallback):
-    """Tells a person how the training goes."""
+    """Tells a person how the training is going."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Say the losses, as they come."""
+        """Report losses as they come."""
         share = f"step {state.global_step}/{state.max_steps}"
         if logs and "loss" in logs:
             self.say(f"{share}  loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.2e}")
@@ -286,9 +288,9 @@ def _train(
     log_steps: int,
     say: Callable[[str], None],
 ) -> LlamaForCausalLM:
-    """Return the trained model, in evaluation mode and out of whatever the Trainer put around it."""
+    """Return the trained model, in evaluation mode and without the Trainer's wrappers."""
     trainer = Trainer(model=model, args=args, train_dataset=data.train, processing_class=data.tokenizer)
-    # Trainer's own log lines would go to stdout beside ours.
+    # The Trainer's own log lines would go to stdout beside ours.
     trainer.remove_callback(transformers.PrinterCallback)
     stop = DivergenceStop()
     texts = data.heldout[:: max(1, len(data.heldout) // LOGGED_WINDOWS)][:LOGGED_WINDOWS]
@@ -328,7 +330,7 @@ def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output:
     if recipe.norm == "lns":
         model = fold_lns(model)
     for parameter in model.parameters():
-        # Not model.to: that would round the tables of the rotary positions too, which are no weights.
+        # Not model.to: that would also round the tables of the rotary positions, which are not weights.
         parameter.data = parameter.data.to(torch.bfloat16)
     model.config.dtype = torch.bfloat16
     model.save_pretrained(output)
@@ -343,7 +345,7 @@ def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output:
         "heldout_loss_nats": mean_loss(saved.eval(), data.heldout),
         **versions(),
     }
-    # The record says that all is done, so it is written last.
+    # The record says that everything is done, so it is written last.
     replace_file(output / RECORD, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode("utf-8"))
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     return record

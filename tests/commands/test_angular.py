@@ -63,7 +63,7 @@ def test_one_command_gives_picture_table_and_csv(place, model, text):
     assert "Quiet stretch" in done.stdout and "reports/tiny-llama/angular/angular.csv" in done.stdout
     # On a busy machine stages take long enough for a line of their own.
     news = [line for line in done.stderr.splitlines() if " so far" not in line]
-    assert news == [f"Model: {model} (as named).", f"{text} gave 12 of 1000 samples."]
+    assert news == [f"Model: {model} (as named).", f"{text} holds only 12 of the 1000 samples asked for."]
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["model"]["layers"] == 4 and manifest["model"]["dtype"] == "float32"
     assert manifest["data"]["samples"] == 12 and len(manifest["data"]["tokens_sha256"]) == 64
@@ -132,10 +132,10 @@ def broken(directory, model):
         (["MODEL", "--dataset", "TEXT", "--dtype", "float3"], 2, "Unknown dtype"),
         (["MODEL", "--dataset", "TEXT", "--device", "cuda:7"], 2, "CUDA"),
         (["MODEL", "--dataset", "TEXT", "--batch-size", "0"], 2, "--batch-size 0"),
-        (["MODEL", "--dataset", "TEXT", "--format", "gif"], 2, "--format must be some of .*, got gif"),
+        (["MODEL", "--dataset", "TEXT", "--format", "gif"], 2, "--format must be one or more of .*, got gif"),
         (["MODEL", "--dataset", "TEXT", "--samples", "0"], 2, "--samples must be at least 1, got 0"),
         (["MODEL", "--dataset", "TEXT", "--revision", "main"], 2, "has no revision"),
-        (["MODEL", "--model", "OTHER"], 2, "Two models are named"),
+        (["MODEL", "--model", "OTHER"], 2, "Two models are given"),
         (["MODEL", "--dataset", "TEXT", "-o", "TEXT"], 2, "rows.jsonl"),
         (["BROKEN", "--dataset", "TEXT"], 2, "model.safetensors of .* is truncated or damaged"),
     ],

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from depthprobe.commands import docs
 from depthprobe.commands.app import app
-from depthprobe.docs import pages, text_of, title_of
+from depthprobe.docs import pages, text_of, titles
 from depthprobe.errors import OptionError
 from support import doc_tables
 
@@ -57,7 +57,7 @@ def test_on_a_terminal_of_80_columns_a_page_has_no_marks_left_and_no_longer_line
     text = re.sub(r"\x1b(\[[0-9;]*m|\]8;.*?\x1b\\)", "", shown.file.getvalue())
     assert max(map(len, text.splitlines())) <= 80
     assert not re.search(r"<!--|<img|^#|^```|\*\*|\]\(|🌆", text, re.MULTILINE)
-    assert title_of(pages()[name]).split()[0] in text
+    assert titles()[name].split()[0] in text
 
 
 @pytest.mark.parametrize("name", pages())

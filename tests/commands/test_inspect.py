@@ -127,12 +127,12 @@ def test_an_encoder_decoder_model_has_no_sweep_and_a_tower_to_choose(tmp_path):
 def test_a_refused_family_says_why_no_command_will_run(tmp_path):
     out = printed(save(tmp_path / "deepseek", "deepseek_v4"))
     assert "angular will not run: The residual blocks of DeepseekV4ForCausalLM were not found." in out
-    assert "not [batch, token, hidden]" in out and "--check loads the weights and verifies it." in out
+    assert "not [batch, token, hidden]" in out and "--check loads the weights and verifies this." in out
 
 
 def test_what_was_not_run_says_so(tmp_path):
     out = printed(save(tmp_path / "dbrx", "dbrx"))
-    assert "found by structure; not run" in out and "not known without the weights" in out
+    assert "found by structure, not run" in out and "not known without the weights" in out
     assert re.search(r"angular .* fits not known", out)
 
 
@@ -141,7 +141,7 @@ def test_a_model_too_large_for_the_memory_says_so(tmp_path):
     out = printed(save(tmp_path / "huge", "llama", **sizes, num_attention_heads=512, num_key_value_heads=512))
     assert "does not fit no" in out
     assert re.search(
-        r"angular will not run: .* needs [\d,.]+ GiB in float32, and [\d,.]+ GiB are free on cpu", out
+        r"angular will not run: .* needs [\d,.]+ GiB in float32, but only [\d,.]+ GiB are free on cpu", out
     )
 
 

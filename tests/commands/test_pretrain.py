@@ -111,13 +111,13 @@ def test_a_diverged_training_is_one_sentence_and_keeps_its_log(tmp_path, text, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--norm", "peri"), "--norm peri is no norm placement."),
-        (("--norm", "deepnorm", "--init", "scaled"), "cannot be had with --norm deepnorm"),
-        (("--preset", "7b"), "--preset 7b is not known. Choose 9m, 35m, 60m, 130m, 250m."),
-        (("--hidden", 40, "--heads", 3), "--hidden 40 does not divide into 3 heads"),
-        (("--steps", 10, "--warmup", 11), "--warmup 11 is longer than the 10 steps of the training."),
+        (("--norm", "peri"), "--norm must be one of pre, post, deepnorm, mix, lns, sandwich, got peri."),
+        (("--norm", "deepnorm", "--init", "scaled"), "--init scaled cannot be used with --norm deepnorm."),
+        (("--preset", "7b"), "--preset must be one of 9m, 35m, 60m, 130m, 250m, got 7b."),
+        (("--hidden", 40, "--heads", 3), "--hidden 40 cannot be divided into 3 heads"),
+        (("--steps", 10, "--warmup", 11), "--warmup must be at most the 10 steps of the training, got 11."),
         (("--dataset", "nowhere.txt"), "There is no file nowhere.txt."),
-        (("--report-to", "nowhere"), "--report-to nowhere cannot be had"),
+        (("--report-to", "nowhere"), "--report-to nowhere is not available"),
     ],
 )
 def test_what_cannot_be_trained_is_told_in_one_line(tmp_path, arguments, message):

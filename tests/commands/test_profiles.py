@@ -56,13 +56,13 @@ def test_gradnorm_gives_picture_table_and_csv(place, model, text):
         "all", "attention", "feedforward", "norm", "embedding", "final_norm", "head"
     }  # fmt: skip
     manifest = json.loads((directory / "manifest.json").read_text())
-    options = manifest["options"]
-    assert options["objective"] == "next token" and options["passes"] == 1
-    assert options["predicted_tokens"] == manifest["data"]["tokens"] - manifest["data"]["samples"]
+    results = manifest["results"]
+    assert results["objective"] == "next token" and results["passes"] == 1
+    assert results["predicted_tokens"] == manifest["data"]["tokens"] - manifest["data"]["samples"]
     assert manifest["model"]["initial_seed"] is None
     units = {column["name"]: column["unit"] for column in manifest["columns"]["gradnorm"]}
     assert units["grad_norm"] == "nats"
-    assert f"{options['predicted_tokens']:,} predicted tokens taken as one batch" in " ".join(
+    assert f"{results['predicted_tokens']:,} predicted tokens taken as one batch" in " ".join(
         done.stdout.split()
     )
 
@@ -165,8 +165,14 @@ def test_two_processes_give_the_run_of_one(place, model, text, probe):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gradnorm", "MODEL", "--memory", "some"], "--memory some says nothing"),
-        (["gradnorm", "MODEL", "--memory", "0"], "--memory 0 says nothing"),
+        (
+            ["gradnorm", "MODEL", "--memory", "some"],
+            "--memory must be auto, whole or a number of blocks of at least 1, got some",
+        ),
+        (
+            ["gradnorm", "MODEL", "--memory", "0"],
+            "--memory must be auto, whole or a number of blocks of at least 1, got 0",
+        ),
         (["gradnorm", "MODEL", "--per-batch", "0"], "--per-batch must be at least 1, got 0"),
         (["gradnorm", "MODEL", "--initial", "--device-map", "auto"], "--device-map auto and --initial"),
         (["gradnorm", "HEADLESS"], "has no language-model head"),

@@ -186,7 +186,7 @@ def test_a_place_without_runs_and_a_run_of_something_else_are_refused(output, tm
     with pytest.raises(RunError, match="does not exist"):
         read_study([tmp_path / "nowhere"])
     write_angular(output, 4)
-    with pytest.raises(RunError, match="Runs lie below it: .*angular"):
+    with pytest.raises(RunError, match="It holds the runs .*angular"):
         read_study([output])
     other = write_run(output, "pretrain", {"pretrain": angular_frame(2)}, 2)
     with pytest.raises(RunError, match="run of 'pretrain', which a report cannot use"):

@@ -58,7 +58,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
 def test_a_batch_size_that_is_none_is_refused(text):
-    with pytest.raises(OptionError, match="no number of samples"):
+    with pytest.raises(OptionError, match="--batch-size must be auto or at least 1, got"):
         parse_batch_size(text)
 
 

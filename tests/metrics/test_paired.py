@@ -14,7 +14,7 @@ from depthprobe.metrics.relevance import chance_corrected_relevance
 
 
 def scores_with(gains, losses, docs):
-    """Baseline and variant of which so many items became right and so many wrong."""
+    """Baseline and variant between which these numbers of items became right and became wrong."""
     same = np.arange(docs - gains - losses) % 2
     return np.r_[np.zeros(gains), np.ones(losses), same], np.r_[np.ones(gains), np.zeros(losses), same]
 
@@ -119,7 +119,7 @@ def test_other_scores_are_the_paired_t_test():
     assert result.flips is None and result.method == "t"
 
 
-def test_groups_weigh_by_size_or_as_told_and_their_variances_add():
+def test_groups_weigh_by_size_or_as_given_and_their_variances_add():
     random = np.random.default_rng(1)
     sizes = {"a": 30, "b": 80, "c": 200}
     groups = np.repeat(list(sizes), list(sizes.values()))
@@ -141,7 +141,7 @@ def test_groups_weigh_by_size_or_as_told_and_their_variances_add():
     assert by_size.difference == pytest.approx((after - before).mean())
 
 
-def test_one_group_is_no_group():
+def test_a_single_group_changes_nothing():
     before, after = scores_with(5, 9, 60)
     assert paired_difference(before, after, ["mmlu"] * 60) == paired_difference(before, after)
 
@@ -200,11 +200,17 @@ def test_groups_of_one_item_are_answered():
 @pytest.mark.parametrize(
     "before, after, groups, weights, message",
     [
-        ([], [], None, None, "There is no item to compare."),
+        ([], [], None, None, "There are no items to compare."),
         ([1, 0], [1], None, None, r"Scores of shapes \(2,\) and \(1,\) do not pair up item by item."),
         ([1, math.nan], [1, 0], None, None, "Scores hold NaN or infinite values."),
         ([1, 0], [1, 0], ["a"], None, "2 items have 1 group labels."),
-        ([1, 0], [1, 0], ["a", "b"], {"a": 1}, r"Groups need weights above 0: {'a': 1.0, 'b': nan}."),
+        (
+            [1, 0],
+            [1, 0],
+            ["a", "b"],
+            {"a": 1},
+            r"The weights of groups must be above 0, got {'a': 1.0, 'b': nan}.",
+        ),
     ],
 )
 def test_scores_that_cannot_be_compared_are_refused(before, after, groups, weights, message):
@@ -267,7 +273,7 @@ def test_the_bootstrap_of_few_items_claims_no_more_than_their_signs_can():
 
 
 def test_a_corpus_metric_that_is_nan_on_a_draw_is_refused():
-    with pytest.raises(MeasureError, match="NaN or infinite on some of the items drawn"):
+    with pytest.raises(MeasureError, match="NaN or infinite on some of the draws made"):
         paired_bootstrap(lambda items: math.nan if 0 not in items else 1.0, 10, resamples=200)
     with pytest.raises(MeasureError, match="no item"):
         paired_bootstrap(lambda items: 0.0, 0)
@@ -298,7 +304,7 @@ def test_holm_is_monotone_capped_and_between_p_and_bonferroni(p_values):
 
 
 @pytest.mark.parametrize("bad", [math.nan, -0.1, 1.5])
-def test_holm_refuses_what_is_no_probability(bad):
+def test_holm_refuses_what_is_not_a_probability(bad):
     with pytest.raises(MeasureError, match="p-values must be between 0 and 1"):
         holm([0.1, bad])
 

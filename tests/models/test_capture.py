@@ -20,7 +20,7 @@ def test_every_boundary_is_read_once_and_in_order(family):
     with torch.no_grad(), reading_stream(anatomy, lambda boundary, stream: seen.append((boundary, stream))):
         states = anatomy.backbone(input_ids=ids, output_hidden_states=True).hidden_states
     assert [boundary for boundary, _ in seen] == [0, 1, 2, 3, 4]
-    for boundary, stream in seen[:-1]:  # transformers' own last entry may be behind the final norm
+    for boundary, stream in seen[:-1]:  # transformers' own last entry may be after the final norm
         assert torch.equal(stream, states[boundary])
     last = seen[-1][1] if anatomy.final_norm is None else anatomy.final_norm(seen[-1][1])
     assert torch.allclose(last, states[-1], atol=1e-6)
@@ -103,7 +103,7 @@ def test_layers_without_branches_have_none():
     assert {what for what, _, _ in read_everything(tiny.build("bert"), torch.arange(6)[None])} == {"stream"}
 
 
-def test_a_module_that_serves_several_layers_is_told_apart_by_the_block_that_runs():
+def test_calls_of_a_module_shared_by_layers_are_distinguished_by_the_block_that_runs():
     model = tiny.build("llama")
     shared = model.model.layers[0].mlp
     model.model.layers[2].mlp = shared
@@ -121,4 +121,4 @@ def test_no_hook_is_left_when_reading_branches_fails():
         model(ids)
     assert hooks_of(model) == hooks and torch.equal(model(ids).logits, before)
     with reading_branches(anatomy, lambda layer, kind, added: 1 / 0):
-        model.model.layers[0].mlp(torch.ones(1, 6, 32))  # outside any block: nobody is told
+        model.model.layers[0].mlp(torch.ones(1, 6, 32))  # outside any block: nothing is reported

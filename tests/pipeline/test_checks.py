@@ -70,10 +70,10 @@ OF_ALL = [
     (["--tower", "middle"], "--tower must be decoder or encoder, got middle"),
     (["--revision", "v1"], "is a directory and has no revision 'v1'"),
     (["--adapter", "./none"], "There is no directory './none'"),
-    (["--format", "gif"], "--format must be some of png, pdf, svg, got gif"),
-    (["--name", "a/b"], "--name 'a/b' cannot name a run directory"),
+    (["--format", "gif"], "--format must be one or more of png, pdf, svg, got gif"),
+    (["--name", "a/b"], "--name must be a plain directory name, got 'a/b'"),
     (["--output", "text.jsonl"], "text.jsonl is not a directory"),
-    (["--batch-size", "0"], "--batch-size must be auto or a number of at least 1, got 0"),
+    (["--batch-size", "0"], "--batch-size must be auto or at least 1, got 0"),
     (["--seed", "-1"], "--seed must be"),
     (["--seq-len", "1"], "--seq-len must be at least 2, got 1"),
     (["--dataset", "none.jsonl"], "There is no file none.jsonl"),
@@ -88,8 +88,8 @@ OF_ALL = [
     ),
     (["--column", "page"], "text.jsonl has no text column 'page'. Columns of text: text"),
     (["--column", "n"], "no text column 'n' (that one holds int)"),
-    (["--split", "test"], "--split test means nothing for text.jsonl"),
-    (["--dataset-config", "en"], "--dataset-config en means nothing for text.jsonl"),
+    (["--split", "test"], "--split does not apply to text.jsonl"),
+    (["--dataset-config", "en"], "--dataset-config does not apply to text.jsonl"),
     (["--dataset", "builtin", "--split", "dev"], "The built-in text has no split 'dev'"),
     (["--dataset", "org/none"], "cannot be reached to look for org/none"),
 ]
@@ -97,16 +97,19 @@ OF_SWEEPS = [
     (["--task", "mine_nc"], "has no task mine_nc. The nearest names: mine_mc"),
     (["--task", "none.yaml"], "There is no task file none.yaml"),
     (["--include-path", "nowhere"], "There is no directory nowhere"),
-    (["--gen-kwargs", "temperature"], "--gen-kwargs temperature has no value for temperature"),
-    (["--gen-kwargs", "{1"], "--gen-kwargs {1 is no JSON"),
+    (
+        ["--gen-kwargs", "temperature"],
+        "--gen-kwargs must be NAME=VALUE, separated by commas, or JSON; got temperature.",
+    ),
+    (["--gen-kwargs", "{1"], "--gen-kwargs is not valid JSON ("),
     (["--limit", "0"], "--limit must be more than 0, got 0"),
-    (["--samples", "{"], "--samples must be JSON or a file of it, got {"),
+    (["--samples", "{"], "--samples must be JSON or a JSON file, got {"),
     (["--num-fewshot", "-1"], "--num-fewshot must be at least 0, got -1"),
     (["--max-length", "0"], "--max-length must be at least 1, got 0"),
     (["--fewshot-as-multiturn"], "Add --apply-chat-template"),
     (["--layers", "3-1"], "--layers must be a list such as 0,5,20-31 (0-based), got 3-1"),
     (["--layers", "2-9"], "--layers names 4, 5, 6, 7, 8, 9, beyond the model's 4 layers"),
-    (["--block", "4"], "--block 4 does not leave a model of 4 layers"),
+    (["--block", "4"], "--block must be 1 to 3 for a model of 4 layers, got 4."),
     (["--calibration-samples", "-1"], "--calibration-samples must be at least 0, got -1"),
     (["--no-calibration"], "--dataset text.jsonl describes the calibration text, which --no-calibration"),
 ]
@@ -150,9 +153,10 @@ def test_a_model_that_is_not_there_is_told_before_the_tasks_are_read(touched):
 def test_the_calibration_text_that_nobody_named_is_told_for_what_it_is(touched):
     said = told(["prune-sweep", "model", "--task", "mine_mc", "--include-path", "mine"])
     assert (
-        "cannot be reached to look for allenai/c4. Nobody named that text: it is the calibration text" in said
+        "cannot be reached to look for allenai/c4. You did not name that text: it is the calibration text"
+        in said
     )
-    assert "that prune-sweep measures beside the tasks" in said
+    assert "that prune-sweep measures in addition to the tasks" in said
     assert all(way in said for way in ("--dataset: builtin", "a file", "--no-calibration"))
     assert touched == []
 
@@ -160,14 +164,14 @@ def test_the_calibration_text_that_nobody_named_is_told_for_what_it_is(touched):
 @pytest.mark.parametrize("probe", ["angular", "gradnorm", "variance"])
 def test_the_text_of_a_measurement_that_nobody_named_is_told_for_what_it_is(touched, probe):
     said = told([probe, "model"])
-    assert f"Nobody named that text: it is the text that {probe} is measured on by default" in said
+    assert f"You did not name that text: it is the text that {probe} is measured on by default" in said
     assert "--dataset: builtin" in said and "calibration" not in said
     assert touched == []
 
 
 def test_a_text_that_was_named_is_not_explained(touched):
     said = told(["angular", "model", "--dataset", "allenai/c4"])
-    assert "cannot be reached to look for allenai/c4" in said and "Nobody named" not in said
+    assert "cannot be reached to look for allenai/c4" in said and "You did not name" not in said
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_before_the_measurement_nothing_is_kept(request_for, tmp_path, monkeypat
 
 
 def test_a_probe_that_keeps_no_journal_says_so(request_for, tmp_path, monkeypatch):
-    said = "Interrupted: angular keeps nothing of its work; start it again."
+    said = "Interrupted: nothing was saved; start the same command again."
     for where in ("pipeline.run.save", "probes.forward.run_batches"):
         interrupt_at(monkeypatch, where)
         assert said_of(request_for("angular")) == said
@@ -56,5 +56,5 @@ def test_gradnorm_names_its_journal_also_before_it_is_open(request_for, tmp_path
     assert said.startswith("Interrupted: ") and f"on disk in {unfinished}; the same command continues" in said
     interrupt_at(monkeypatch, "pipeline.session.load_model")
     assert said_of(request_for("gradnorm")) == (
-        f"Interrupted before anything new was measured; what an earlier start has done stays in {unfinished}."
+        f"Interrupted before anything new was measured; the work of an earlier start stays in {unfinished}."
     )

@@ -95,5 +95,5 @@ def test_an_unknown_task_is_told_before_anything_is_measured(wanted, tmp_path):
 
 def test_several_processes_are_refused_with_what_to_do(wanted, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OptionError, match="with torchrun first, then report alone"):
+    with pytest.raises(OptionError, match="with torchrun first, then report without it"):
         measure_all(wanted)

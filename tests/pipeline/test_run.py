@@ -138,7 +138,7 @@ def test_a_run_by_its_manifest_says_the_memory_and_time_of_its_own(request_of):
 
 def test_requests_of_nothing_are_refused():
     text = TextOptions()
-    with pytest.raises(OptionError, match="There is no probe ''. There are angular, variance"):
+    with pytest.raises(OptionError, match="There is no probe ''. The probes are angular, variance"):
         Request("", "model", text)
     with pytest.raises(OptionError, match="angular does not take SweepOptions"):
         Request("angular", "model", text, SweepOptions())

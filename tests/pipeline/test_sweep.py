@@ -182,7 +182,7 @@ def test_a_sweep_that_breaks_off_says_what_is_on_disk_and_continues_with_it(task
     with pytest.raises(KeyboardInterrupt) as caught:
         run_sweep(request)
     said = (
-        f"Interrupted before anything new was measured; what an earlier start has done stays in {unfinished}."
+        f"Interrupted before anything new was measured; the work of an earlier start stays in {unfinished}."
     )
     assert interruption.sentence(caught.value) == said
 
@@ -336,13 +336,16 @@ def test_the_second_of_two_on_one_run_ends_with_a_line(place, tasks):
             ["--task", "mine_mc", "--layers", "a"],
             "--layers must be a list such as 0,5,20-31 .0-based., got a",
         ),
-        (["--task", "mine_mc", "--block", "6"], "--block 6 does not leave a model of 6 layers"),
+        (["--task", "mine_mc", "--block", "6"], "--block must be 1 to 5 for a model of 6 layers, got 6."),
         (["--task", "mine_mc", "--apply-chat-template"], "chat template"),
-        (["--task", "mine_mc", "--samples", "{"], "--samples must be JSON or a file of it, got ."),
-        (["--task", "mine_mc", "--samples", '{"mine_mc": 3}'], "--samples gives mine_mc no usable"),
+        (["--task", "mine_mc", "--samples", "{"], "--samples must be JSON or a JSON file, got ."),
+        (
+            ["--task", "mine_mc", "--samples", '{"mine_mc": 3}'],
+            "--samples must list document numbers for mine_mc, got 3",
+        ),
         (
             ["--task", "mine_mc", "--layers", "0-999999999999"],
-            "--layers 0-999999999999 goes beyond any model",
+            "--layers must be at most 100000, got 0-999999999999.",
         ),
         (["--task", "mine_mc", "--seed", "9" * 20], "--seed must be a whole number of at least 0, got 9+"),
         (["--task", "mine_gen", "--gen-kwargs", "bogus=3"], "Text cannot be generated.*bogus"),

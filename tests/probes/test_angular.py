@@ -83,7 +83,7 @@ def test_every_pair_of_boundaries_equals_the_slow_reference(family):
         assert row.samples == 5
 
 
-def test_all_tokens_are_weighted_alike_whatever_sample_they_stand_in():
+def test_all_tokens_are_weighted_alike_whatever_sample_they_are_in():
     model = tiny.build("llama")
     samples = make_samples([2, 9, 17])
     frame = angular.measure(loaded(model), describe_anatomy(model), samples, tokens="all").frame
@@ -109,7 +109,7 @@ def test_batch_size_and_order_of_samples_make_no_difference(family):
 
 def test_the_last_boundary_is_taken_before_the_final_norm():
     model = tiny.build("gpt2")
-    # Strongly uneven final norm: reading x^L behind it would turn the vector far away.
+    # Strongly uneven final norm: reading x^L after it would turn the vector far away.
     model.transformer.ln_f.weight.data = torch.linspace(-3, 3, 32)
     model.transformer.ln_f.bias.data.fill_(2.0)
     samples = make_samples([8, 8])

@@ -205,14 +205,14 @@ def test_per_batch_gives_mean_and_deviation_over_whole_batches():
     model, samples = tiny.build("llama"), make_samples([9, 14, 6, 11, 8])
     found = measure(model, samples, per_batch=2)
     norms = []
-    for start in (0, 2):  # the fifth sample alone is no batch of two
+    for start in (0, 2):  # the fifth sample alone is not a batch of two
         part = Samples(samples.tokens[start : start + 2], samples.facts)
         norms.append(all_of(measure(model, part).frame).to_numpy())
     rows = found.frame[found.frame.part == "all"]
     np.testing.assert_allclose(rows.grad_norm, np.mean(norms, axis=0), rtol=1e-5)
     np.testing.assert_allclose(rows["std"], np.std(norms, axis=0, ddof=1), rtol=1e-4)
     assert found.facts["gradient_batches"] == 2 and found.facts["per_batch"] == 2
-    assert "The last 1 of 5 samples make no batch of 2 and are left out." in found.facts["notes"]
+    assert "The last 1 of 5 samples do not fill a batch of 2 and are left out." in found.facts["notes"]
     four = Samples(samples.tokens[:4], samples.facts)
     assert found.facts["loss_nats"] == pytest.approx(measure(model, four).facts["loss_nats"], rel=1e-6)
 
@@ -385,7 +385,7 @@ def test_nan_is_an_error_that_names_where_it_is(memory):
         measure(model, make_samples([6, 6]), memory=memory)
 
 
-def test_a_gradient_that_is_no_number_is_an_error():
+def test_a_gradient_that_is_not_a_number_is_an_error():
     model = tiny.build("llama")
 
     class Spoiling(torch.autograd.Function):

@@ -154,16 +154,16 @@ def test_the_rows_stand_in_order_and_the_facts_are_json():
     assert json.loads(json.dumps(found.facts)) == {"batches": 3, "tokens": 50, "without_branches": {}}
 
 
-def test_where_the_norms_stand_on_the_stream_there_are_no_branches_and_the_reason_is_told():
+def test_where_the_norms_are_on_the_stream_there_are_no_branches_and_the_reason_is_given():
     model = build("bert")
     found = variance.measure(loaded(model), describe_anatomy(model), make_samples(LENGTHS))
     assert set(found.frame.point) == {"stream"}
     assert found.facts["without_branches"] == {
-        "the norms stand on the stream itself (Post-LN), so nothing is only added to it": [0, 1, 2, 3]
+        "the norms are on the stream itself (Post-LN), so the block does more than add to it": [0, 1, 2, 3]
     }
 
 
-def test_a_block_that_does_not_only_add_has_no_branches_and_the_reason_is_told():
+def test_a_block_that_does_not_only_add_has_no_branches_and_the_reason_is_given():
     model = build("llama")
 
     class Shrinking(nn.Module):
@@ -176,7 +176,7 @@ def test_a_block_that_does_not_only_add_has_no_branches_and_the_reason_is_told()
 
     model.model.layers[2] = Shrinking()
     found = variance.measure(loaded(model), describe_anatomy(model), make_samples(LENGTHS))
-    left_out = {"no sum of module outputs was found to be what the block adds": [2]}
+    left_out = {"no sum of module outputs was found to equal what the block adds": [2]}
     assert found.facts["without_branches"] == left_out
     assert sorted(found.frame[found.frame.point == "attention"].layer) == [0, 1, 3]
 
@@ -344,7 +344,7 @@ def test_several_processes_give_what_a_single_one_does_also_where_one_has_nothin
             processes=Told(rank, count, others=others),
             advance=counted.append,
         )
-    # Only the last one was told everything.
+    # Only the last one received everything.
     assert len(others) == count and sum(counted) == sum(lengths)
     assert together.facts == alone.facts
     assert_same(rows_of(together), rows_of(alone), rel=1e-12, abs=1e-15)

@@ -154,7 +154,7 @@ def test_something_else_in_the_reports_place_is_left_alone(tmp_path):
     folder = tmp_path / "report"
     folder.mkdir()
     (folder / "thesis.tex").write_text("mine")
-    with pytest.raises(RunError, match="holds thesis.tex, which no report wrote"):
+    with pytest.raises(RunError, match="holds thesis.tex, which is not part of a report"):
         write_report(read_study([GALLERY]), folder)
     assert (folder / "thesis.tex").read_text() == "mine"
 
@@ -165,7 +165,7 @@ def test_somebodys_file_among_those_of_a_report_is_left_alone(tmp_path):
     mine = folder / "tables" / "layers-edited.tex"
     mine.write_text("mine")
     before = files_of(folder)
-    with pytest.raises(RunError, match=r"holds tables/layers-edited\.tex, which no report wrote"):
+    with pytest.raises(RunError, match=r"holds tables/layers-edited\.tex, which is not part of a report"):
         write_report(read_study([GALLERY]), folder)
     assert files_of(folder) == before
 

@@ -28,4 +28,5 @@ def measurement(frame):
 
 @pytest.fixture
 def settings():
-    return {"model": "tiny", "data": {"dataset": "builtin", "samples": 128}, "seed": 0, "tokens": "last"}
+    data = {"dataset": "builtin", "samples": 128}
+    return {"model": "tiny", "data": data, "seed": 0, "tokens": "last", "probe_version": 1}

@@ -118,8 +118,8 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, settings, below):
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (errno.EROFS, "read-only file system. Choose a place you may write in"),
-        (errno.EACCES, "permission denied. Choose a place you may write in"),
+        (errno.EROFS, "read-only file system. Choose a place that you may write in"),
+        (errno.EACCES, "permission denied. Choose a place that you may write in"),
         (errno.ENOSPC, "no space left on device. Free some space"),
     ],
 )

@@ -238,9 +238,9 @@ def test_a_path_that_does_not_exist_or_is_a_file_is_refused(run, tmp_path):
 
 
 def test_a_directory_above_runs_lists_them(run, tmp_path):
-    with pytest.raises(RunError, match="is no run: it holds no manifest.json") as caught:
+    with pytest.raises(RunError, match="is not a run: it has no manifest.json") as caught:
         read_run(tmp_path)
-    assert caught.value.hint == f"Runs lie below it: {run.directory}."
+    assert caught.value.hint == f"It holds the runs {run.directory}."
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match="A run directory is one that a measurement wrote"):
+    with pytest.raises(RunError, match="The directory of a run is written by a measurement"):
         read_run(tmp_path / "empty")

@@ -1,4 +1,4 @@
-"""The Markdown files for people: what stands in them to be run, and what they say comes out."""
+"""The Markdown files for people: the commands in them, and the output that they promise."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def documents() -> list[Path]:
 
 
 def notes() -> list[Path]:
-    """Return what is written beside them for people who work on the project or look at its studies."""
+    """Return the other documents, for people who work on the project or look at its studies."""
     places = ("reports/gallery/README.md", "tests/bench/README.md", ".github/CONTRIBUTING.md")
     return [ROOT / place for place in places if (ROOT / place).is_file()]
 
 
 def whole_text(*more: Path) -> str:
-    """Return the text of all documents, one behind the other, and of ``more``."""
+    """Return the text of all documents, one after another, and of ``more``."""
     return "\n".join(path.read_text(encoding="utf-8") for path in (*documents(), *more))
 
 
@@ -62,7 +62,7 @@ def commands() -> list[tuple[str, tuple[str, ...]]]:
             for line in block.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\|", line):
                     words = shlex.split(part, comments=True)
-                    # By its name, behind variables of the environment, or as a module of Python.
+                    # By its name, after variables of the environment, or as a module of Python.
                     while words and re.match(r"[A-Z_]+=", words[0]):
                         words = words[1:]
                     starts = [place for place, word in enumerate(words[1:], 1) if words[place - 1] == "-m"]

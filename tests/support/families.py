@@ -4,7 +4,7 @@ Each type is built tiny with random weights and put through every probe, a skip 
 generation under that skip; each result is held against a reference of this file's own. ``families.csv``
 records the outcomes:
 
-    PYTHONPATH=tests python -m support.families              # writes it anew
+    PYTHONPATH=tests python -m support.families              # rewrites it
     PYTHONPATH=tests python -m support.families gpt2 bert    # prints the rows of some types, writes nothing
 """
 
@@ -59,7 +59,7 @@ SHARE = {"zamba", "zamba2"}
 SHARED_KEYS = {"gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"}
 
 
-# --- the reference: forwards of its own, told apart by the order in which the blocks of a list are called
+# --- the reference: forwards of its own, distinguished by the order in which the blocks of a list are called
 
 
 def tensors(value):
@@ -131,7 +131,7 @@ def reference_distances(model, path, samples, layers):
 
 
 def vector_at(stream, length):
-    """The last token's vector, in float64, whatever the order of the axes and whatever stands before."""
+    """The last token's vector, in float64, whatever the order of the axes and whatever comes before."""
     if stream.shape[0] == length and stream.shape[1] == 1:  # XLNet
         return stream[-1, 0].double()
     if stream.shape[2] == length and stream.shape[1] != length:  # SqueezeBERT
@@ -197,7 +197,7 @@ def gradnorm_is_right(model, anatomy):
     rows = found.frame[found.frame.part == "all"]
     assert np.isfinite(found.frame.grad_norm).all() and len(rows) == anatomy.layers
     if shared:
-        return  # held against an untied model in tests/probes/test_gradnorm.py
+        return  # checked against an untied model in tests/probes/test_gradnorm.py
     with torch.inference_mode(False), torch.enable_grad():
         wanted, loss = reference_gradients(model, anatomy, examples)
     assert found.facts["loss_nats"] == pytest.approx(loss, rel=1e-4)
@@ -328,7 +328,7 @@ def skip_of(model, kind, anatomy, layers):
 
 
 def generation_of(model, kind, anatomy, layers, count=5):
-    """Whether cached generation without two layers says what passes without a cache say."""
+    """Whether cached generation without two layers gives what passes without a cache give."""
     ids = torch.randint(5, 250, (2, 10), generator=torch.Generator().manual_seed(1))
 
     def generated():
@@ -367,7 +367,7 @@ def generation_of(model, kind, anatomy, layers, count=5):
 
 
 def sharing_of(model, kind, anatomy, layers):
-    """How prune-sweep shares its work; its scores are held against plain passes, one text at a time."""
+    """How prune-sweep shares its work; its scores are checked against plain passes, one text at a time."""
     generator = np.random.default_rng(2)
     start = tuple(int(token) for token in generator.integers(5, 250, 8))
     requests = [ScoreRequest((*start, 7 + choice, 9), 2) for choice in range(3)] + [ScoreRequest(start, 7)]

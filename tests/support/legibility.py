@@ -39,7 +39,7 @@ def check_print(figure):
 
 
 def printed(table, encoding="utf-8"):
-    """A table as it stands in a file, 80 columns wide."""
+    """A table as it is in a file, 80 columns wide."""
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding=encoding) as file:
         Console(file=file, width=80).print(table)

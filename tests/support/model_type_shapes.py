@@ -1,4 +1,4 @@
-"""What makes each model type of transformers tiny: a table of fields, and what single types need besides."""
+"""What makes each model type of transformers tiny: a table of fields, and what some types need besides."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _parts(
 
 @torch.no_grad()
 def _redraw(model: PreTrainedModel) -> None:
-    """Draw the parameters anew: matrices wide, vectors around what they were."""
+    """Redraw the parameters: matrices widely, vectors around what they were."""
     for name, parameter in model.named_parameters():
         if name.rpartition(".")[2] in shapes.KEPT or not parameter.is_floating_point():
             continue

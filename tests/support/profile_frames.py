@@ -10,7 +10,7 @@ SHARES = {"attention": 0.5, "feedforward": 0.8, "norm": 0.05, "other": 0.02}
 
 
 def gradnorm(norms, parts=("attention", "feedforward", "norm"), std=0.0, outside=("embedding", "final_norm")):
-    """Whole blocks of these norms, their parts, and what stands outside; ``std`` as a share of the norm."""
+    """Whole blocks of these norms, their parts, and what is outside; ``std`` as a share of the norm."""
     rows = [(-1, "embedding", 2.0, 5000)] if "embedding" in outside else []
     for layer, norm in enumerate(norms):
         rows.append((layer, "all", norm, 1000))

@@ -104,10 +104,10 @@ def test_the_papers_text_is_the_default_of_every_model_but_the_embedded_ones():
             {"column": "page"},
             "no text column 'page'.*Columns of text: text",
         ),
-        (lambda p: p.write_text('{"n": 1}\n'), {}, "no column named text.*It has no text"),
+        (lambda p: p.write_text('{"n": 1}\n'), {}, "no column named text.*None of its columns holds text"),
         (lambda p: p.write_text('{"text": "a b c"}\n{"text": "a\n'), {}, "cannot be read"),
         (lambda p: rows_file(p, ["", " "]), {"column": "text"}, "no usable text"),
-        (lambda p: rows_file(p, ["a b"]), {"seq_len": 400}, "beyond the model's 128 positions"),
+        (lambda p: rows_file(p, ["a b"]), {"seq_len": 400}, "at most the model's 128 positions, got 400"),
     ],
 )
 def test_text_that_cannot_be_used_ends_in_a_sentence(tmp_path, write, options, message):
@@ -188,7 +188,9 @@ def test_a_name_with_wildcards_is_a_name(tmp_path):
 
 def test_a_file_of_another_kind_is_not_looked_for_on_the_hub(tmp_path):
     (tmp_path / "rows.tsv").write_text("a\tb\n")
-    with pytest.raises(TextError, match=r"rows.tsv is no file of a kind that is read. Kinds: .jsonl"):
+    with pytest.raises(
+        TextError, match=r"rows.tsv is not a file that can be read as text. Its name must end in .jsonl"
+    ):
         read_samples(TextOptions(str(tmp_path / "rows.tsv")), tiny.tokenizer())
 
 
@@ -216,5 +218,5 @@ def test_ids_beyond_the_embedding_are_told_before_they_are_looked_up():
     samples.check_fits(8, 300)
     with pytest.raises(TextError, match="the model's embedding has 100 rows"):
         samples.check_fits(None, 100)
-    with pytest.raises(TextError, match="beyond the model's 7 positions"):
+    with pytest.raises(TextError, match="do not fit the model's 7 positions"):
         samples.check_fits(7, 300)

@@ -4,13 +4,13 @@ Made on the spot from the modules that the embedded models never saw, so that it
 lm-eval it is a task like any other: a :class:`ConfigurableTask` scored by log-likelihood.
 
 An item shows the lines before a line of real code, up to its indentation, and four ways to go on: that
-line, and three from elsewhere in the same file with the same indentation and nearly the same length. What
-tells them apart is the context: the true line takes up a name that stands in it, each of the others
-brings at least two that do not. A model that only knows common Python stays near chance, one that
-carries names over a few dozen tokens does well.
+line, and three from elsewhere in the same file with the same indentation and nearly the same length. Only
+the context distinguishes them: the true line uses a name that occurs in it, each of the others at least
+two that do not. A model that only knows common Python stays near chance; one that carries names over a
+few dozen tokens does well.
 
-Every choice is by hash and not by a random generator: the same sources give the same items on every
-platform, and an edit somewhere in a file moves few items elsewhere in it.
+Every choice is made by hash, not by a random generator: the same sources give the same items on every
+platform, and an edit somewhere in a file changes few items elsewhere in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from depthprobe.errors import TextError
 
 NAME = "stdlib_mc"
 
-# Raised whenever another item, prompt or metric would come out of the same sources.
+# Raised whenever the same sources would give another item, prompt or metric.
 VERSION = 1
 
 ITEMS = 600
@@ -37,7 +37,7 @@ FEWEST_ITEMS = 500
 ITEMS_A_MODULE = 16
 CHOICES = 4
 
-# In characters: they fit any tokenizer. 300 are some 80 tokens of code to the embedded one.
+# In characters, so that they suit any tokenizer. 300 are some 80 tokens of code to the embedded one.
 CONTEXT_CHARACTERS = 300
 SHORTEST_CONTEXT = 180
 LINE_CHARACTERS = range(12, 61)
@@ -52,7 +52,7 @@ NO_NAMES = frozenset(keyword.kwlist) | {"self", "cls"}
 
 
 class ItemRows(list[dict[str, Any]]):
-    """Rows with the one attribute of a data set that lm-eval asks for beside them."""
+    """Rows with the one other attribute of a data set that lm-eval asks for."""
 
     @property
     def features(self) -> dict[str, str]:
@@ -62,10 +62,10 @@ class ItemRows(list[dict[str, Any]]):
 
 @cache
 def make_items(root: Any = None) -> ItemRows:
-    """Return the items, in a fixed mixed order, their right answers evenly over the four places.
+    """Return the items, in a fixed mixed order, with right answers spread evenly over the four places.
 
     Args:
-        root: Where the standard library lies; the running interpreter's by default.
+        root: Directory of the standard library; the running interpreter's by default.
 
     Returns:
         Rows of ``module``, ``context`` (ends with the indentation of the line asked for), ``choices``
@@ -75,7 +75,7 @@ def make_items(root: Any = None) -> ItemRows:
         TextError: if the sources give fewer than :data:`FEWEST_ITEMS`.
     """
     found = dict(item for document in corpus.documents("heldout", root) for item in _items_of(document))
-    # by context: modules that were split from each other share stretches of code
+    # By context: modules that were split from one another share stretches of code.
     distinct = {found[key]["context"]: found[key] for key in sorted(found, reverse=True)}
     chosen = list(reversed(distinct.values()))[:ITEMS]
     if len(chosen) < FEWEST_ITEMS:
@@ -100,7 +100,7 @@ def items_hash(items: ItemRows) -> str:
 
 
 def build_task() -> Task:
-    """Return the task for lm-eval, its items made."""
+    """Return the task for lm-eval, with its items."""
     items = make_items()
     return ConfigurableTask(
         config={
@@ -143,7 +143,7 @@ def _items_of(document: corpus.Document) -> Iterator[tuple[str, dict[str, Any]]]
         line, indentation = lines[number].strip(), _indentation(lines[number])
         lines_alike = pool[indentation]
         names = _names(context)
-        # A blank line before: a new topic starts, which no context foretells.
+        # After a blank line a new topic starts, which no context predicts.
         if not lines[number - 1].strip() or len(context) < SHORTEST_CONTEXT or line in context:
             continue
         if len(lines_alike[line] & names) < SHARED_NAMES:

@@ -15,19 +15,19 @@ import lm_eval.utils
 import numpy as np
 import torch
 
-# Both speak of matters that are reported by us: options overridden, texts cut, tokens beyond the model.
+# Both log what we report ourselves: overridden options, truncated texts, tokens beyond the model's limit.
 LOGGERS = ("lm_eval", "transformers")
 
-# lm-eval compiles a task's templates anew for every document: nine tenths of the time that scores take.
+# lm-eval compiles a task's templates anew for every document: nine tenths of the time that scoring takes.
 _compile_template = lru_cache(maxsize=512)(lm_eval.utils.env.from_string)
 
 
 class RandomState:
     """Python's and numpy's global random state as lm-eval would have it at this point of its run.
 
-    ``simple_evaluate`` seeds them once, then loading, prompts and metrics draw from them in turn. Here the
-    steps are apart and metrics are computed once for every variant, so the state is kept between the
-    steps, and the caller's own is put back after each.
+    ``simple_evaluate`` seeds them once, then loading, prompts and metrics draw from them in turn. Here these
+    are separate steps and metrics are computed once for every variant, so the state is kept between the
+    steps, and the caller's own is restored after each.
     """
 
     def __init__(self, random_seed: int | None, numpy_seed: int | None) -> None:
@@ -40,14 +40,14 @@ class RandomState:
 
     @contextmanager
     def advancing(self) -> Iterator[None]:
-        """Run the body in this state and keep what it becomes."""
+        """Run the body in this state, and keep the state that it leaves."""
         with self.replayed():
             yield
             self._state = _read_state()
 
     @contextmanager
     def replayed(self) -> Iterator[None]:
-        """Run the body in this state, and leave the state as it was: the next body sees the same."""
+        """Run the body in this state, which stays as it was: the next body starts from the same."""
         with _callers_state_kept():
             _write_state(self._state)
             yield
@@ -55,7 +55,7 @@ class RandomState:
 
 @contextmanager
 def torch_seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Run the body from a seeded torch generator (sampled decoding draws from it) and put it back after."""
+    """Run the body with torch's generator seeded (sampled decoding draws from it), then restore it."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)
@@ -64,7 +64,7 @@ def torch_seeded(seed: int | None, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def quiet(advance: Callable[[int], None] | None = None) -> Iterator[None]:
-    """Keep lm-eval's log lines and progress bars away while the body runs, and its templates compiled.
+    """Hide lm-eval's log lines and progress bars while the body runs, and cache its compiled templates.
 
     Args:
         advance: Called with 1 for every document whose prompt was built.
@@ -82,7 +82,7 @@ def quiet(advance: Callable[[int], None] | None = None) -> Iterator[None]:
         stack.enter_context(patch.object(lm_eval.utils.env, "from_string", _compile_template))
         # build_all_requests offers no switch for its bar, and draws one for each of mmlu's 57 subjects.
         stack.enter_context(patch.object(lm_eval.api.task, "tqdm", counted))
-        # nor has loading a switch for the bars that datasets draws for each split it prepares
+        # Nor does loading have a switch for the bars that datasets draws for each split it prepares.
         datasets = lm_eval.api.task.datasets
         if not datasets.are_progress_bars_disabled():
             datasets.disable_progress_bars()

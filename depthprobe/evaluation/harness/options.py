@@ -36,7 +36,7 @@ def listed(text: str) -> tuple[str, ...]:
 def parse_seeds(text: str) -> Seeds:
     """Return the four seeds of lm-eval's ``--seed``: random, numpy, torch, few-shot sampling.
 
-    One number seeds all four; three leave the last at its default; ``None`` leaves one unset.
+    One number seeds all four; three leave the last at its default; ``None`` leaves a generator unseeded.
 
     Raises:
         OptionError: if they are not one, three or four whole numbers or ``None``.
@@ -52,13 +52,13 @@ def parse_seeds(text: str) -> Seeds:
     if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
         raise OptionError(
             f"--seed must be a whole number of at least 0, got {text}.",
-            "Four of them, separated by commas, seed random, numpy, torch and few-shot sampling.",
+            "Give one, or four separated by commas for random, numpy, torch and few-shot sampling.",
         )
     return seeds[0], seeds[1], seeds[2], seeds[3]
 
 
 def parse_documents(text: str) -> dict[str, Any]:
-    """Return the documents that ``--samples`` picks, from JSON or a file of it.
+    """Return the documents that ``--samples`` picks, from JSON or a JSON file.
 
     Raises:
         OptionError: if it is neither.
@@ -69,9 +69,7 @@ def parse_documents(text: str) -> dict[str, Any]:
     except (ValueError, OSError):
         found = None
     if not isinstance(found, dict):
-        raise OptionError(
-            f"--samples must be JSON or a file of it, got {text}.", 'Write {"TASK": [0, 3, 6]}.'
-        )
+        raise OptionError(f"--samples must be JSON or a JSON file, got {text}.", 'Write {"TASK": [0, 3, 6]}.')
     return found
 
 
@@ -87,7 +85,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise OptionError(f"--layers must be a list such as 0,5,20-31 (0-based), got {text}.")
         if int(last if dash else first) > MOST_LAYERS:
-            raise OptionError(f"--layers {text} goes beyond any model.", "Write it like 0,5,20-31, 0-based.")
+            raise OptionError(f"--layers must be at most {MOST_LAYERS}, got {text}.")
         layers.update(range(int(first), int(last if dash else first) + 1))
     return tuple(sorted(layers))
 
@@ -96,11 +94,11 @@ def parse_layers(text: str) -> tuple[int, ...]:
 class TaskOptions(Options):
     """Which tasks, on which documents, with which prompts. Names and defaults are lm-eval's.
 
-    ``tasks`` are names of tasks, groups or tags, patterns such as ``mmlu_*``, or YAML files. ``limit``
-    is documents a task, or their share if below 1; ``samples`` picks documents by number, task by task.
-    ``fewshot_as_multiturn`` None means lm-eval's default: examples are turns of their own wherever a chat
-    template is applied. ``max_length`` is in tokens; None takes the model's positions as lm-eval reads
-    them. ``seeds`` as :func:`parse_seeds` gives them.
+    ``tasks`` are names of tasks, groups or tags, patterns such as ``mmlu_*``, or YAML files. ``limit`` is
+    the number of documents of each task, or their share if below 1; ``samples`` picks documents by number,
+    for each task. ``fewshot_as_multiturn`` None means lm-eval's default: examples are turns of their own if a
+    chat template is applied. ``max_length`` is in tokens; None takes the model's positions as lm-eval reads
+    them. ``seeds`` are as :func:`parse_seeds` returns them.
     """
 
     tasks: Annotated[
@@ -113,13 +111,16 @@ class TaskOptions(Options):
         ),
     ] = (EMBEDDED_TASK,)
     num_fewshot: Annotated[
-        int | None, Option("Examples in the prompt.", at_least=0, default="the task's own", panel=_TASKS)
+        int | None,
+        Option("Worked examples in each prompt.", at_least=0, default="the task's own", panel=_TASKS),
     ] = None
-    limit: Annotated[float | None, Option("Documents a task, or their share below 1.", panel=_TASKS)] = None
+    limit: Annotated[
+        float | None, Option("Documents of each task, or below 1 their share.", panel=_TASKS)
+    ] = None
     samples: Annotated[
         Mapping[str, Sequence[int]] | None,
         Option(
-            'Documents by number, JSON or a file of it: {"TASK": [0, 3, 6]}.',
+            'Documents by number, as JSON or a JSON file: {"TASK": [0, 3, 6]}.',
             metavar="JSON",
             panel=_TASKS,
             parse=parse_documents,
@@ -127,13 +128,15 @@ class TaskOptions(Options):
     ] = None
     max_length: Annotated[
         int | None,
-        Option("Tokens the model takes.", at_least=1, default="the model's positions", panel=_TASKS),
+        Option(
+            "Most tokens that the model may read.", at_least=1, default="the model's positions", panel=_TASKS
+        ),
     ] = None
     apply_chat_template: Annotated[bool | str, Option("Use the chat template.", panel=_TASKS)] = False
     chat_template: Annotated[
-        str | None, Option("Name of the chat template, where there are several.", panel=_TASKS)
+        str | None, Option("Name of the chat template, if there are several.", panel=_TASKS)
     ] = None
-    system_instruction: Annotated[str | None, Option("System instruction of the prompts.", panel=_TASKS)] = (
+    system_instruction: Annotated[str | None, Option("System instruction for the prompts.", panel=_TASKS)] = (
         None
     )
     fewshot_as_multiturn: Annotated[
@@ -141,7 +144,7 @@ class TaskOptions(Options):
         Option(
             "Give the examples as turns of a conversation.",
             flags=("--fewshot-as-multiturn/--no-fewshot-as-multiturn",),
-            default="where a chat template is applied",
+            default="if a chat template is applied",
             panel=_TASKS,
         ),
     ] = None
@@ -159,7 +162,8 @@ class TaskOptions(Options):
     seeds: Annotated[
         Seeds,
         Option(
-            "Seeds of random, numpy, torch and the few-shot sampler.",
+            "Seeds of random, numpy, torch and few-shot sampling: four, or one for all. The first also "
+            "seeds the text.",
             flags=("--seed",),
             metavar="TEXT",
             default=",".join(map(str, DEFAULT_SEEDS)),
@@ -177,22 +181,20 @@ class TaskOptions(Options):
         if self.limit is not None and not (math.isfinite(self.limit) and self.limit > 0):
             raise OptionError(
                 f"--limit must be more than 0, got {self.limit:g}.",
-                "Ask for 1 or more documents, or for a share of them such as 0.1.",
+                "Give a number of documents, or a share of them such as 0.1.",
             )
         if self.limit is not None and self.samples is not None:
-            raise OptionError("--limit and --samples exclude each other.", "Leave one of them out.")
+            raise OptionError("--limit and --samples cannot be combined.", "Leave one of them out.")
         if self.samples is not None:
             for name, numbers in self.samples.items():
                 listed = isinstance(numbers, (list, tuple)) and len(numbers) > 0
                 if not listed or any(type(n) is not int or n < 0 for n in numbers):
                     raise OptionError(
-                        f"--samples gives {name} no usable document numbers.",
+                        f"--samples must list document numbers for {name}, got {numbers!r}.",
                         'Write them as {"TASK": [0, 3, 6]}.',
                     )
         if self.fewshot_as_multiturn and not self.apply_chat_template:
-            raise OptionError(
-                "--fewshot-as-multiturn has no turns without a chat template.", "Add --apply-chat-template."
-            )
+            raise OptionError("--fewshot-as-multiturn needs a chat template.", "Add --apply-chat-template.")
         if isinstance(self.gen_kwargs, str):
             _check_generation(self.gen_kwargs)
         for folder in self.include_path:
@@ -202,18 +204,18 @@ class TaskOptions(Options):
                 )
 
     def documents(self, task: str) -> list[int] | None:
-        """Return the numbers of the documents picked for a task, ascending; None where all are meant.
+        """Return the numbers of the documents picked for a task, ascending; None for all.
 
-        Ascending whatever the order given: lm-eval walks the documents in that order and would
+        Ascending whatever order was given: lm-eval goes through the documents in that order and would
         otherwise log one document's answer under another's number.
         """
         picked = (self.samples or {}).get(task)
         return None if picked is None else sorted(set(picked))
 
     def settings(self) -> dict[str, Any]:
-        """Return the options of the tasks in JSON values, as a manifest records them."""
+        """Return the options of the tasks as JSON values, as a manifest records them."""
         known = {each.name: getattr(self, each.name) for each in fields(TaskOptions)}
-        del known["chat_template"]  # which apply_chat_template names
+        del known["chat_template"]  # apply_chat_template holds its name
         return known | {
             "tasks": list(self.tasks),
             "samples": {name: self.documents(name) for name in sorted(self.samples or {})} or None,
@@ -237,13 +239,13 @@ def _check_generation(text: str) -> None:
         try:
             json.loads(text)
         except ValueError as error:
-            raise OptionError(f"--gen-kwargs {text} is no JSON: {error}.", 'Write {"NAME": VALUE}.') from None
+            raise OptionError(
+                f"--gen-kwargs is not valid JSON ({error}): {text}.", 'Write {"NAME": VALUE}.'
+            ) from None
         return
     for part in text.split(","):
         if part and "=" not in part:
-            raise OptionError(
-                f"--gen-kwargs {text} has no value for {part}.", "Write NAME=VALUE, separated by commas."
-            )
+            raise OptionError(f"--gen-kwargs must be NAME=VALUE, separated by commas, or JSON; got {text}.")
 
 
 @dataclass(frozen=True)
@@ -255,12 +257,12 @@ class SweepOptions(TaskOptions):
     """
 
     log_samples: Annotated[
-        bool, Option("Write lm-eval's sample rows of every variant.", role="means", panel=_TASKS)
+        bool, Option("Write lm-eval's sample rows for every variant.", role="means", panel=_TASKS)
     ] = False
     layers: Annotated[
         tuple[int, ...] | None,
         Option(
-            "Layers to remove, such as 0,5,20-31.",
+            "0-based layers to remove, such as 0,5,20-31.",
             metavar="TEXT",
             default="all",
             panel=_SWEEP,
@@ -272,7 +274,7 @@ class SweepOptions(TaskOptions):
     ] = 1
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the numbers beside model and text, as known before the tasks are read."""
+        """Return what decides the numbers besides model and text, as known before the tasks are read."""
         import importlib.metadata  # takes a while, and only measuring needs it
 
         return {
@@ -283,15 +285,15 @@ class SweepOptions(TaskOptions):
         }
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a manifest says of them beside its settings, which hold them all."""
+        """Return what a manifest records of them under ``options``; its settings hold them all."""
         names = ("num_fewshot", "limit", "block")
         return {"tasks": list(self.tasks), **{name: getattr(self, name) for name in names}}
 
     def ending(self) -> str:
-        """Return what is put behind the probe's name for the run's directory: the tasks."""
+        """Return what follows the probe's name in the run's directory name: the tasks."""
         return "-".join(Path(task).stem for task in self.tasks)
 
     def files(self) -> list[str]:
-        """Return the directories of task files of one's own."""
+        """Return the directories of the user's own task files."""
         own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]
         return list(map(str, [*self.include_path, *own]))

@@ -32,8 +32,8 @@ class DocScores:
         doc_ids: int64 ``[doc]``, ascending; the numbers of the documents in the task's data.
         values: float64 ``[doc]``; or ``[doc, part]`` where a document gives several numbers: the
             log-likelihood in nats and the count of words or bytes for rolling perplexities, the right and
-            the chosen class for f1 and mcc. None where it gives none (BLEU's texts).
-        items: The same as lm-eval has them, one a document: what :attr:`Metric.aggregate` takes.
+            the chosen class for f1 and mcc. None where it gives no numbers (BLEU's texts).
+        items: The same as lm-eval holds them, one for each document: what :attr:`Metric.aggregate` takes.
     """
 
     doc_ids: np.ndarray
@@ -46,16 +46,16 @@ class Metric:
     """What a number means.
 
     Args:
-        aggregation: lm-eval's name of how documents are summed up: ``mean``, ``perplexity`` (exp of minus
+        aggregation: lm-eval's name for how documents are summed up: ``mean``, ``perplexity`` (exp of minus
             the mean), ``weighted_perplexity`` (exp of minus sum over sum), ``bits_per_byte``, ...;
             ``custom`` for a task's own, ``group`` for a group.
-        higher_is_better: As the task says; None where it does not, or where a group's tasks differ.
+        higher_is_better: As the task says; None where it does not say, or where a group's tasks differ.
         chance: What picking at random scores, where that is known: the mean over documents of the share of
             right choices.
         docs: Documents with this metric.
         aggregate: lm-eval's function from any list of :attr:`DocScores.items` to the number, for paired
             resampling; None for a group.
-        members: Of a group: leaf task -> weight, summing to 1.
+        members: For a group: leaf task -> weight, summing to 1.
     """
 
     aggregation: str
@@ -71,8 +71,8 @@ class Outcome:
     """lm-eval's results for one model.
 
     Args:
-        aggregate: Every number of lm-eval's ``results`` and ``groups``, standard errors apart.
-        per_doc: What they are made of, tasks only.
+        aggregate: Every number of lm-eval's ``results`` and ``groups``, except standard errors.
+        per_doc: What they are computed from, for tasks only.
         metrics: What each number means.
         samples: For each task the rows of ``--log-samples`` as lm-eval writes them, if asked for.
     """
@@ -91,12 +91,12 @@ def collect_outcome(
     *,
     samples: bool = False,
 ) -> Outcome:
-    """Return the scores of tasks whose every request has its answers in ``resps``.
+    """Return the scores of tasks all of whose requests have their answers in ``resps``.
 
     Args:
         tasks: Leaf tasks by name.
         groups: Groups by name.
-        documents: For each task the numbers of the documents picked; None where they start at 0.
+        documents: For each task the numbers of the chosen documents; None where they start at 0.
         chances: For each task what picking at random scores.
         samples: Whether to make the rows of ``--log-samples``.
     """
@@ -159,7 +159,7 @@ def _score_documents(
     for filter_name in task.instances[0].filtered_resps:
         for index, instances in by_document.items():
             instances = sorted(instances, key=lambda instance: instance.idx)
-            # A copy: lm-eval reads documents anew for each evaluation, so tasks may alter them.
+            # A copy: lm-eval reads documents afresh for each evaluation, so tasks may alter them.
             document = copy.deepcopy(instances[0].doc)
             scores = task.process_results(
                 document, [instance.filtered_resps[filter_name] for instance in instances]

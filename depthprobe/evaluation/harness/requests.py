@@ -32,8 +32,8 @@ class Requests:
         score: The distinct sequences to score.
         score_index: For every lm-eval request that is scored, which of ``score`` its answer is made of: one,
             or several windows of a document whose log-probabilities add up.
-        generation: Requests for generated text, one as often as it is to be repeated.
-        truncated: Requests that lose their beginning because the model has not enough positions.
+        generation: Requests for generated text, each as often as it is to be repeated.
+        truncated: Number of requests that lose their beginning because the model has too few positions.
     """
 
     score: list[ScoreRequest]
@@ -45,7 +45,7 @@ class Requests:
 class TokenizingLM(HFLM):
     """lm-eval's Hugging Face model, which hands out the token pairs it would score instead of scoring them.
 
-    So that BOS and prefix tokens, the border between context and continuation, and the windows of long
+    So BOS and prefix tokens, the border between context and continuation, and the windows of long
     documents are lm-eval's own. Generation is left as it is.
     """
 
@@ -53,11 +53,11 @@ class TokenizingLM(HFLM):
         named = isinstance(options.apply_chat_template, str) and isinstance(_templates(model.tokenizer), dict)
         super().__init__(
             pretrained=model.model,
-            # lm-eval gives it a pad token where there is none
+            # a copy: lm-eval gives it a pad token where it has none
             tokenizer=copy.deepcopy(model.tokenizer),
             max_length=options.max_length,
             batch_size=batch_size,
-            # lm-eval itself checks the name of a template and then takes the default one all the same
+            # lm-eval itself checks the name of a template and then takes the default one anyway
             chat_template_args={"chat_template": options.apply_chat_template} if named else None,
         )
         self._pairs: list[tuple[list[int], list[int]]] = []
@@ -67,11 +67,11 @@ class TokenizingLM(HFLM):
         """Encode the texts that these requests will ask for, on all cores at once.
 
         lm-eval encodes them one by one, the context anew for each of its continuations; with a few thousand
-        long prompts that takes minutes. A text not foreseen here is encoded when it is asked for.
+        long prompts that takes minutes. A text that is missed here is encoded when it is asked for.
         """
         pairs = [i.args[:2] for i in instances if i.request_type == "loglikelihood" and i.args[0]]
         texts = {text for context, rest in pairs for text in (context.rstrip(), context + rest)}
-        first = self.tokenizer.decode(self.prefix_token_id)  # where a text begins with it none is added
+        first = self.tokenizer.decode(self.prefix_token_id)  # not added to a text that begins with it
         wanted = [text for text in texts if text and not text.startswith(first)]
         encoded = self.tokenizer(wanted)["input_ids"] if wanted else []
         self._encoded = dict(zip(wanted, encoded, strict=True))
@@ -102,10 +102,10 @@ class TokenizingLM(HFLM):
 
 
 def check_checkpoint(options: TaskOptions, checkpoint: Checkpoint) -> None:
-    """Raise an error where lm-eval could not ask a model, before its weights are read.
+    """Raise an error if lm-eval cannot score a model, before its weights are read.
 
     Raises:
-        LoadError: if the model does not predict the next token, or its tokenizer has no first token to give.
+        LoadError: if the model does not predict the next token, or its tokenizer has neither BOS nor EOS.
         OptionError: if a chat template is asked for that the tokenizer does not have.
     """
     name = checkpoint.source.name
@@ -122,7 +122,7 @@ def open_lm(options: TaskOptions, model: LoadedModel, batch_size: int) -> Tokeni
 
     Raises:
         LoadError: as :func:`check_checkpoint`.
-        OptionError: as :func:`check_checkpoint`, or if ``max_length`` is beyond the model's positions.
+        OptionError: as :func:`check_checkpoint`, or if ``max_length`` exceeds the model's positions.
     """
     if not model.model.can_generate():
         _refuse_not_causal(model.source.name)
@@ -130,8 +130,7 @@ def open_lm(options: TaskOptions, model: LoadedModel, batch_size: int) -> Tokeni
     limit = context_limit(model.model)
     if options.max_length is not None and limit is not None and options.max_length > limit:
         raise OptionError(
-            f"--max-length {options.max_length} is beyond the model's {limit} positions.",
-            f"Ask for {limit} or less.",
+            f"--max-length must be at most the model's {limit} positions, got {options.max_length}."
         )
     with quiet():
         return TokenizingLM(model, options, batch_size)
@@ -142,7 +141,7 @@ def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None
 
     Raises:
         OptionError: if a task's generation leaves no room for its prompt.
-        TextError: if a document gives nothing to score, or more than the model can take.
+        TextError: if a document has nothing to score, or more than the model can read.
     """
     options = tasks.options
     instances: list[Instance] = []
@@ -190,7 +189,7 @@ def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
     """Return the requests as tokens, identical ones once."""
     requests = Requests([], [], [], 0)
     seen: dict[ScoreRequest, int] = {}
-    shared: dict[int, int] = {}  # one object an id: MMLU's prompts hold tens of millions of ids
+    shared: dict[int, int] = {}  # one object for each id: MMLU's prompts hold tens of millions of ids
     truncated = 0
     for number, instance in enumerate(instances):
         if number % ENCODED_AT_ONCE == 0:
@@ -202,7 +201,7 @@ def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
         indices = []
         for context, continuation in _pairs(instance, lm):
             tokens = context + continuation
-            # the model reads all but the last token, so one more than its positions may stand here
+            # the model reads all but the last token, so there may be one more token than positions
             kept = tokens[-(lm.max_length + 1) :]
             truncated += len(kept) < len(tokens)
             request = ScoreRequest(tuple(shared.setdefault(t, t) for t in kept), len(continuation))
@@ -211,7 +210,7 @@ def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
                 requests.score.append(request)
             indices.append(index)
         requests.score_index.append((instance, tuple(indices)))
-    lm.encode_ahead([])  # frees the last ones
+    lm.encode_ahead([])  # frees the last texts
     return Requests(requests.score, requests.score_index, requests.generation, truncated)
 
 
@@ -220,24 +219,24 @@ def _pairs(instance: Instance, lm: TokenizingLM) -> list[tuple[list[int], list[i
     where = f"Document {instance.doc_id} of {instance.task_name}"
     try:
         pairs = lm.token_pairs(instance)
-    except (AssertionError, IndexError) as error:  # an empty context after its spaces, an empty continuation
-        raise TextError(f"{where} gives no token to score.", "Leave it out with --samples.") from error
+    except (AssertionError, IndexError) as error:  # a context of spaces alone, an empty continuation
+        raise TextError(f"{where} has no token to score.", "Leave it out with --samples.") from error
     for context, continuation in pairs:
         if not context or not continuation:
-            raise TextError(f"{where} gives no token to score.", "Leave it out with --samples.")
+            raise TextError(f"{where} has no token to score.", "Leave it out with --samples.")
         if len(continuation) > lm.max_length:
             raise TextError(
-                f"{where} has {len(continuation)} tokens to score, and the model takes {lm.max_length}.",
+                f"{where} has {len(continuation)} tokens to score, but the model reads only {lm.max_length}.",
                 "Leave it out with --samples.",
             )
     return pairs
 
 
 def _loses_context(instance: Instance, lm: TokenizingLM) -> bool:
-    """Return whether the prompt of a request for text is longer than what its answer leaves of the model.
+    """Return whether the prompt of a request for text is longer than the room that its answer leaves.
 
     Raises:
-        OptionError: if the answer leaves nothing.
+        OptionError: if the answer leaves no room.
     """
     context, settings = instance.args[:2]
     try:
@@ -249,7 +248,7 @@ def _loses_context(instance: Instance, lm: TokenizingLM) -> bool:
         raise OptionError(
             f"The task {instance.task_name} generates {lm.max_length - room} tokens, "
             f"which leaves no room for its prompts in the model's {lm.max_length}.",
-            f"Ask for less, for example --gen-kwargs max_gen_toks={lm.max_length // 2}.",
+            f"Ask for fewer, for example --gen-kwargs max_gen_toks={lm.max_length // 2}.",
         )
     return len(lm.tok_encode(context)) > room
 
@@ -257,7 +256,7 @@ def _loses_context(instance: Instance, lm: TokenizingLM) -> bool:
 def _check_tokenizer(options: TaskOptions, name: str, tokenizer: Any) -> None:
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise LoadError(
-            f"The tokenizer of {name} has neither a first nor an end token, and lm-eval needs one of them.",
+            f"The tokenizer of {name} has neither a BOS nor an EOS token, but lm-eval needs one of them.",
             "Set bos_token or eos_token in its tokenizer_config.json.",
         )
     if not options.apply_chat_template:
@@ -281,6 +280,6 @@ def _templates(tokenizer: Any) -> str | dict[str, str] | None:
 
 def _refuse_not_causal(name: str) -> None:
     raise LoadError(
-        f"{name} does not predict the next token (a masked-language model, say): lm-eval cannot score it.",
+        f"{name} does not predict the next token (it may be a masked model): lm-eval cannot score it.",
         "Choose a causal language model.",
     )

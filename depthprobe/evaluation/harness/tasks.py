@@ -32,7 +32,7 @@ DATA_EXCEPTIONS = (OSError, ValueError, RuntimeError, lm_eval.api.task.datasets.
 
 LOCAL_COPY = (
     "Point --include-path at a directory with the task's YAML whose dataset_path is a copy on this machine, "
-    "or fill the cache where there is a network and set HF_HUB_OFFLINE=1 here."
+    "or fill the cache on a machine with a network and set HF_HUB_OFFLINE=1 here."
 )
 
 
@@ -41,10 +41,10 @@ class Tasks:
     """Loaded tasks: what to ask, with every option applied, before a model is known.
 
     Args:
-        options: As asked for.
+        options: The options as given.
         tasks: Every leaf task by name.
         groups: Every group by name, with its subgroups.
-        asked: Each name as the user wrote it -> the tasks or groups that it stands for.
+        asked: Each name as the user wrote it -> the tasks or groups that it names.
         notes: Sentences for the user about options that could not be followed.
         randomness: The global random state as lm-eval would have it now.
     """
@@ -64,7 +64,7 @@ def find_tasks(options: TaskOptions) -> Tasks:
 
     Raises:
         OptionError: if a name is unknown, a task would run unsafe code or needs images or sound, a document
-            number is out of range, two names stand for the same task, or a package is missing.
+            number is out of range, two names lead to the same task, or a package is missing.
         TextError: if a task's data cannot be reached.
         MachineError: if the disk is full.
     """
@@ -82,7 +82,7 @@ def find_tasks(options: TaskOptions) -> Tasks:
                 for task in loaded["tasks"]:
                     if origin.setdefault(task, name) != name and (loaded["groups"] or origin[task] in groups):
                         raise OptionError(
-                            f"The task {task} is asked for twice: by {origin[task]} and by {name}.",
+                            f"The task {task} is named twice: by {origin[task]} and by {name}.",
                             "Name one of them.",
                         )
                 tasks |= loaded["tasks"]
@@ -95,7 +95,7 @@ def find_tasks(options: TaskOptions) -> Tasks:
 
 
 def check_names(options: TaskOptions) -> None:
-    """Raise an OptionError where a task's name is unknown or would run unsafe code; no data are read."""
+    """Raise an OptionError if a task is unknown or would run unsafe code; no data are read."""
     _checked_names(options)
 
 
@@ -118,9 +118,9 @@ def _manager(include_path: tuple[Path, ...], include_defaults: bool) -> TaskMana
 
 
 def _resolve(options: TaskOptions) -> tuple[TaskManager, dict[str, list[str]]]:
-    """Return lm-eval's index and, for each name as written, the names or YAML files it stands for.
+    """Return lm-eval's index and, for each name as written, the task names or YAML files that it means.
 
-    lm-eval's own thousands of tasks are looked through only if a name is found nowhere else.
+    lm-eval's own thousands of tasks are searched only if a name is found nowhere else.
     """
     manager = _manager(options.include_path, False)
     known = set(manager.all_tasks) | EMBEDDED.keys()
@@ -174,7 +174,7 @@ def _leaves(names: list[str], index: Mapping[str, Any]) -> Iterator[tuple[str, d
                 child = member.get("group") or member.get("task")
                 if isinstance(child, str) and child in index:
                     yield from _leaves([child], index)
-                else:  # defined inside the group, or by a name that only the full index knows
+                else:  # defined inside the group, or a name that only the full index knows
                     yield str(child), member if len(member) > 1 else None
         else:
             yield name, None if entry is None else entry.cfg
@@ -200,21 +200,21 @@ def _load(manager: TaskManager, name: str) -> dict[str, Any]:
 def _data_errors_told() -> Iterator[None]:
     """Turn what a task's data set raises while the body loads tasks into our errors.
 
-    Here, because outside only the group would be known that was asked for, not the data set.
+    Done here because the caller knows only the group that was asked for, not the data set.
     """
 
-    def told(download: Any) -> Any:
-        def download_told(self: Task, *args: Any, **options: Any) -> None:
+    def explained(download: Any) -> Any:
+        def run(self: Task, *args: Any, **options: Any) -> None:
             try:
                 download(self, *args, **options)
             except DATA_EXCEPTIONS as error:
                 raise _data_error(self, error) from error
 
-        return download_told
+        return run
 
     with ExitStack() as stack:
         for kind in (Task, ConfigurableTask):
-            stack.enter_context(patch.object(kind, "download", told(kind.download)))
+            stack.enter_context(patch.object(kind, "download", explained(kind.download)))
         yield
 
 
@@ -222,7 +222,7 @@ def _data_error(task: Task, error: BaseException) -> DepthprobeError:
     full = explain_full_disk(error, "the data of a task")
     if full is not None:
         return full
-    # A task written as a class loads its data before it is told its name.
+    # A task written as a class loads its data before its name is set.
     name = getattr(getattr(task, "config", None), "task", None) or type(task).__name__
     config = f" ({task.DATASET_NAME})" if task.DATASET_NAME else ""
     what = f"data set {task.DATASET_PATH}{config}" if task.DATASET_PATH else "data"
@@ -255,7 +255,7 @@ def _apply_options(options: TaskOptions, tasks: Mapping[str, Task]) -> tuple[str
     if not fixed:
         return ()
     listed = ", ".join(fixed[:5]) + (f" and {len(fixed) - 5} more" if len(fixed) > 5 else "")
-    return (f"--num-fewshot does not apply to {listed}: defined without examples, and lm-eval keeps to it.",)
+    return (f"--num-fewshot does not apply to {listed}: lm-eval defines it to have no examples.",)
 
 
 def _generation_settings(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -265,13 +265,13 @@ def _generation_settings(given: str | Mapping[str, Any] | None) -> dict[str, Any
 
 
 def _check(options: TaskOptions, tasks: Mapping[str, Task]) -> None:
-    """Raise an OptionError for what only the loaded tasks can tell."""
+    """Raise an OptionError for whatever shows only once the tasks are loaded."""
     if not options.confirm_run_unsafe_code:
         _refuse_unsafe(name for name, task in tasks.items() if getattr(task, "UNSAFE_CODE", False))
     for name, task in tasks.items():
         if getattr(task, "MULTIMODAL", False):
             raise OptionError(
-                f"The task {name} asks about images or sound, and only text is scored.", "Leave it out."
+                f"The task {name} uses images or sound; only text can be scored.", "Leave it out."
             )
     for name in options.samples or {}:
         if name not in tasks:
@@ -281,8 +281,8 @@ def _check(options: TaskOptions, tasks: Mapping[str, Task]) -> None:
         count, last = len(tasks[name].eval_docs), (options.documents(name) or [0])[-1]
         if last >= count:
             raise OptionError(
-                f"--samples asks for document {last} of {name}, which has {count}.",
-                f"Documents are numbered 0 to {count - 1}.",
+                f"--samples names document {last} of {name}, which has {count} documents.",
+                f"They are numbered 0 to {count - 1}.",
             )
 
 

@@ -4,10 +4,10 @@ Three steps that know nothing of each other's engine::
 
     tasks = find_tasks(options)                # names and data; no model yet
     work = build_work(tasks, model)            # prompts and tokens, once
-    outcome = work.results(loglikelihoods, greedy, work.generate())      # once a variant
+    outcome = work.results(loglikelihoods, greedy, work.generate())      # once for each variant
 
-``lm_eval.simple_evaluate`` on the same model gives the same numbers. In between, whoever wants may answer
-``work.score_requests`` in whatever order and for however many variants of the model.
+``lm_eval.simple_evaluate`` on the same model gives the same numbers. In between, ``work.score_requests`` may
+be answered in any order and for any number of variants of the model.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def build_work(
     Raises:
         LoadError: if lm-eval cannot score the model.
         OptionError: if the options do not fit the model.
-        TextError: if a document gives nothing to score, or more than the model can take.
+        TextError: if a document has nothing to score, or more than the model can read.
     """
     lm = open_lm(tasks.options, model, batch_size)
     return Work(tasks, lm, build_requests(tasks, lm, advance))
@@ -100,7 +100,7 @@ class Work:
         requests: The instances as tokens.
 
     ``score_requests`` are the distinct sequences to score; ``generation_requests`` lm-eval's requests for
-    text, one as often as it is to be repeated; ``truncated`` counts the requests that lose their beginning
+    text, each as often as it is to be repeated; ``truncated`` counts the requests that lose their beginning
     because the model has too few positions; ``notes`` are sentences for the user.
     """
 
@@ -119,7 +119,7 @@ class Work:
         if self.truncated:
             self.notes += (
                 f"{self.truncated} of {count} requests are longer than the {self.max_length} tokens that the "
-                "model takes and lose their beginning, as in lm-eval.",
+                "model reads and lose their beginning, as in lm-eval.",
             )
 
     def generate(
@@ -127,21 +127,21 @@ class Work:
     ) -> list[str]:
         """Return the texts that lm-eval's own loop generates for ``generation_requests``.
 
-        Runs the model as it stands: call it inside whatever changes the model, or hand in another one. The
-        loop is cached decoding, so blocks must be run and discarded or deleted, not passed through.
+        Runs the model in its present state: call it inside whatever changes the model, or pass another one.
+        The loop is cached decoding, so blocks must be run and discarded or deleted, not passed through.
         Sampled decoding starts from the torch seed in every call.
 
         Args:
             indices: Which requests; all by default. Batches are made of these alone.
-            model: A model to ask instead, of the same tokenizer and positions.
+            model: A model to use instead, with the same tokenizer and positions.
         """
         wanted = range(len(self.generation_requests)) if indices is None else indices
         return self._generate([self.generation_requests[index] for index in wanted], model)
 
     def generate_briefly(self) -> None:
-        """Generate one token behind the last characters of one prompt of each task.
+        """Generate one token after the last characters of one prompt of each task.
 
-        With the tasks' own settings: what transformers does not take shows at once.
+        Uses the tasks' own settings, so that those transformers does not accept show up at once.
         """
         first = {instance.task_name: instance for instance in reversed(self.generation_requests)}
         for instance in first.values():
@@ -180,7 +180,7 @@ class Work:
         asked = (len(self.score_requests), len(self.score_requests), len(self.generation_requests))
         given = (len(loglikelihoods), len(greedy), len(generations))
         if asked != given:
-            raise MeasureError(f"{given} answers were given to {asked} requests.")
+            raise MeasureError(f"There are {given} answers to {asked} requests.")
         missing = int(np.isnan(loglikelihoods).sum())
         if missing:
             raise MeasureError(
@@ -205,7 +205,7 @@ class Work:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what is asked, JSON-safe: versions, counts, and hashes of all that decides the numbers."""
+        """Return what is asked, JSON-safe: versions, counts, and hashes of what decides the numbers."""
         tasks = {
             name: {
                 "version": str(task.VERSION),

@@ -1,1 +1,1 @@
-"""Scores of many variants of one model: what they share is computed once. Knows nothing of lm-eval."""
+"""Scores of many variants of one model, computing once what they share. Knows nothing of lm-eval."""

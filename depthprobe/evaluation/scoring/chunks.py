@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from depthprobe.evaluation.scores import ScoreRequest
 from depthprobe.evaluation.scoring.prefix_tree import shared_tokens
 
-# Texts that share less than this part of the shorter one may be told apart.
+# Texts that share less than this part of the shorter one may go into different chunks.
 LITTLE_SHARED = 0.1
 
 
@@ -15,8 +15,8 @@ def plan_chunks(requests: Sequence[ScoreRequest], tokens: int) -> list[list[int]
     """Return chunks of request indices that hold at most ``tokens`` different tokens each.
 
     Texts with a common beginning stay together where they fit. Families of such texts come longest first,
-    so that little is padded and memory runs short at once if it does. A text longer than ``tokens`` is a
-    chunk of its own; requests that differ only in their last token are never parted.
+    so that little is padded, and memory runs short at once if it does at all. A text longer than ``tokens``
+    is a chunk of its own; requests that differ only in their last token are never separated.
     """
     askers: dict[tuple[int, ...], list[int]] = {}
     for index, request in enumerate(requests):

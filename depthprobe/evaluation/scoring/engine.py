@@ -1,7 +1,7 @@
 """Scores of many requests for a model and for many variants of it, for the price of a few passes.
 
-What is shared is exact: variants start from the whole model's stream, texts with a common beginning compute
-it once, the head runs on scored positions only. The numbers are those that lm-eval's ``HFLM`` would give
+Sharing is exact: variants start from the whole model's stream, a common beginning of texts is computed
+once, the head runs on scored positions only. The numbers are those that lm-eval's ``HFLM`` would give
 on each variant, up to the rounding of float32.
 """
 
@@ -16,7 +16,7 @@ from depthprobe.evaluation.scores import ScoreRequest, Scores, Variant
 from depthprobe.evaluation.scoring.chunks import plan_chunks
 from depthprobe.evaluation.scoring.layout import Prices, lay_out
 from depthprobe.evaluation.scoring.passes import Passes, Ways
-from depthprobe.evaluation.scoring.remembered import Memory
+from depthprobe.evaluation.scoring.remembered import Remembered
 from depthprobe.evaluation.scoring.ways import check_removals, find_ways, mask_for, names_of
 from depthprobe.machine.batches import run_batches, token_budget
 from depthprobe.models.anatomy.anatomy import Anatomy
@@ -27,7 +27,7 @@ __all__ = ["ScoreRequest", "Scores", "ScoringEngine", "Variant"]
 # Streams of one chunk, kept at every boundary, on a machine without a GPU.
 CPU_STREAM_BYTES = 1 << 30
 LARGEST_CPU_CHUNK_TOKENS = 16_384
-# What the blocks may compute for one chunk: minutes on two cores. A kill loses no more.
+# What the blocks may compute for one chunk: minutes on two cores. A killed process loses no more.
 CPU_PIECE_FLOP = 10**13
 LARGEST_BATCH_TOKENS = 16_384
 LEAST_TOKENS = 256
@@ -39,27 +39,27 @@ class ScoringEngine:
     Args:
         model: The loaded model.
         anatomy: Its anatomy.
-        memory: What is known of this model; what is missing is tried now and kept there.
+        remembered: What is known of this model; what is missing is tried now and kept there.
         budget_tokens: The most different tokens a chunk may hold; None fits chunks to the memory.
 
-    ``way`` says, for the manifest, how the work is shared: what came out right when it was tried.
+    ``way`` says, for the manifest, how the work is shared: in the ways that gave right numbers when tried.
     """
 
     def __init__(
         self,
         model: LoadedModel,
         anatomy: Anatomy,
-        memory: Memory | None = None,
+        remembered: Remembered | None = None,
         *,
         budget_tokens: int | None = None,
     ) -> None:
         self._model, self._anatomy = model, anatomy
-        self._memory = memory or Memory()
+        self._remembered = remembered or Remembered()
         self._planned: tuple[Sequence[ScoreRequest], list[list[int]]] | None = None
-        if self._memory.ways is None:
-            self._memory.ways = find_ways(model.model, anatomy, model.device, context_limit(model.model))
-            self._memory.keep()
-        self._go(self._memory.ways)
+        if self._remembered.ways is None:
+            self._remembered.ways = find_ways(model.model, anatomy, model.device, context_limit(model.model))
+            self._remembered.keep()
+        self._go(self._remembered.ways)
         self._chunk_tokens, self._batch_tokens = self._budgets(budget_tokens)
 
     def _go(self, ways: Ways) -> None:
@@ -75,7 +75,7 @@ class ScoringEngine:
         generates: bool = False,
         advance: Callable[[int], None] = lambda count: None,
     ) -> None:
-        """See that the model can be run without the layers of each variant, and which way is right.
+        """Check that the model can be run without the layers of each variant, and find which way is right.
 
         Args:
             variants: What will be removed.
@@ -83,16 +83,16 @@ class ScoringEngine:
             advance: Called with 1 for every variant that is settled.
 
         Raises:
-            MeasureError: if there is a variant whose answers cannot be trusted.
+            MeasureError: if the answers of a variant cannot be trusted.
         """
-        model, anatomy, known = self._model, self._anatomy, self._memory.removals
+        model, anatomy, known = self._model, self._anatomy, self._remembered.removals
         asked = [variant for variant in variants if variant]
         unknown = [variant for variant in asked if variant not in known]
         advance(len(asked) - len(unknown))
         if unknown:
             context = context_limit(model.model)
             known |= check_removals(model.model, anatomy, model.device, context, self.ways, unknown, advance)
-            self._memory.keep()
+            self._remembered.keep()
         ways = {variant: known[variant] for variant in asked}
         still_acting = [variant for variant in asked if "discard" not in ways[variant]]
         if generates and still_acting:
@@ -111,7 +111,7 @@ class ScoringEngine:
         return self._planned[1]
 
     def costs(self, requests: Sequence[ScoreRequest]) -> np.ndarray:
-        """Return roughly what requests cost beside one another, 1 on average; float64 ``[request]``.
+        """Return roughly what requests cost relative to one another, 1 on average; float64 ``[request]``.
 
         Tokens go through half of the blocks in most variants, scored ones through the head in each.
         """
@@ -130,10 +130,10 @@ class ScoringEngine:
     ) -> dict[Variant, Scores]:
         """Return the scores of the requests that ``chunk`` names, in its order, for each variant.
 
-        All variants wanted should be asked for at once: what they share is computed once a call.
+        Ask for all variants at once: what they share is computed once in each call.
 
         Args:
-            requests: Among which the chunk is.
+            requests: The requests that ``chunk`` indexes.
             chunk: Indices of the requests to score.
             variants: Sorted layers to remove, ``()`` for the whole model.
             advance: Called for every variant with the indices of requests just answered, each once.
@@ -145,11 +145,11 @@ class ScoringEngine:
         wanted = sorted({tuple(sorted(set(variant))) for variant in variants})
         total = {variant: np.zeros(len(chunk)) for variant in wanted}
         greedy = {variant: np.ones(len(chunk), dtype=bool) for variant in wanted}
-        told = {variant: np.zeros(len(chunk), dtype=bool) for variant in wanted}
+        answered = {variant: np.zeros(len(chunk), dtype=bool) for variant in wanted}
 
-        def tell(variant: Variant, places: np.ndarray) -> None:
-            new = places[~told[variant][places]]  # where memory ran short they are answered again
-            told[variant][new] = True
+        def report(variant: Variant, places: np.ndarray) -> None:
+            new = places[~answered[variant][places]]  # where memory ran short they are answered again
+            answered[variant][new] = True
             advance(np.asarray(chunk)[new])
 
         def step(part: list[int]) -> list[tuple[Variant, np.ndarray, np.ndarray, np.ndarray]]:
@@ -158,10 +158,10 @@ class ScoringEngine:
                 for answer in self._answers([requests[chunk[index]] for index in part], wanted):
                     found.append(answer)
                     # All tokens of a request are in one part of the answers.
-                    tell(answer[0], np.asarray(part)[np.unique(answer[1])])
+                    report(answer[0], np.asarray(part)[np.unique(answer[1])])
                 return found
             except (RuntimeError, MemoryError):
-                # Should it have been the memory, smaller batches go on with half of the chunk.
+                # In case memory ran out: go on with half of the chunk, in smaller batches.
                 self._batch_tokens = max(self._batch_tokens // 2, LEAST_TOKENS)
                 raise
 
@@ -203,14 +203,14 @@ class ScoringEngine:
         return chunk, min(batch, chunk, LARGEST_BATCH_TOKENS)
 
     def _prices_here(self) -> Prices:
-        """Return what layouts cost on this model and device."""
+        """Return the prices of layouts on this model and device."""
         anatomy, ways = self._anatomy, self.ways
         weights = sum(p.numel() for block in anatomy.blocks for p in block.parameters()) / anatomy.layers
         on_gpu = self._model.device.type == "cuda"
         return Prices(
             # Scores and weighted sum, 2 * hidden each; a softmax between them costs a CPU as much again.
             pair=(4 if on_gpu else 8) * anatomy.hidden / max(2 * weights, 1.0),
-            # Memory is slow beside arithmetic, on a GPU far more so.
+            # Memory is slow compared with arithmetic, on a GPU far more so.
             copy=300.0 if on_gpu else 30.0,
             call=512.0 if on_gpu else 32.0,
             packs=bool(ways.pack),

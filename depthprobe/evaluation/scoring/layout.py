@@ -1,7 +1,7 @@
-"""Rows that compute what texts have in common once.
+"""Rows in which what texts have in common is computed once.
 
 A tree is laid out as groups. A group may have a prefix, computed once and kept as keys and values, and has
-rows behind it. A row is a part of the tree written one branch behind the other: a token sees the prefix
+rows that follow it. A row is a part of the tree, written one branch after another: a token sees the prefix
 and, in its row, the tokens it descends from. Which parts share a row, and where a prefix ends, is chosen
 by :class:`Prices`.
 """
@@ -23,10 +23,10 @@ class Prices:
 
     ``pair`` is one query looking at one key: long rows pay it for all pairs of their tokens. ``copy`` is one
     token of a prefix copied before a row's own keys, counted in pairs. ``call`` is what another pass over
-    a prefix costs beside its tokens. ``packs`` and ``keeps`` say whether branches may share a row and
-    whether a prefix may be kept; ``longest`` is the longest row that branches may share, for the sake of
-    its mask, and ``within`` the most tokens that such a row and its prefix may hold together: beyond some
-    distance a model may see its tokens otherwise. None where there is no such distance.
+    a prefix costs besides its tokens. ``packs`` and ``keeps`` say whether branches may share a row and
+    whether a prefix may be kept; ``longest`` is the longest row that branches may share, which limits its
+    mask, and ``within`` the most tokens that such a row and its prefix may hold together: beyond some
+    distance a model may treat its tokens differently. None where there is no such distance.
     """
 
     pair: float = 1e-3
@@ -38,7 +38,7 @@ class Prices:
     within: int | None = None
 
     def row(self, tokens: int, prefix: int) -> float:
-        """Return the price of one row of ``tokens`` behind ``prefix`` tokens."""
+        """Return the price of one row of ``tokens`` after ``prefix`` tokens."""
         return tokens * (1 + self.pair * (prefix + tokens)) + self.pair * self.copy * prefix
 
     def prefix(self, tokens: int) -> float:
@@ -46,15 +46,15 @@ class Prices:
         return self.call + tokens * (1 + self.pair * tokens / 2)
 
     def room(self, prefix: int) -> int:
-        """Return the best length of a row behind a prefix.
+        """Return the best length of a row after a prefix.
 
-        Longer rows copy the prefix less often and look at more tokens of other branches in vain: per token,
-        pair * (prefix + room) + pair * copy * prefix / room is least here.
+        Longer rows copy the prefix less often but look at more tokens of other branches for nothing: per
+        token, pair * (prefix + room) + pair * copy * prefix / room is least here.
         """
         return min(int((prefix * self.copy) ** 0.5), self.most(prefix))
 
     def most(self, prefix: int) -> int:
-        """Return the most tokens of a row of several branches behind a prefix."""
+        """Return the most tokens of a row of several branches after a prefix."""
         return self.longest if self.within is None else min(self.longest, self.within - prefix)
 
 
@@ -63,8 +63,8 @@ class Row:
     """Tokens to compute together.
 
     ``tokens`` and ``depths`` (position in the text) int64 ``[token]``; ``until`` int64 ``[token]``: the
-    tokens of the row from this one up to ``until`` descend from it. Scored are, one entry each: ``at``
-    (place in the row), ``target`` (the token that follows) and ``request``.
+    tokens of the row from this one up to ``until`` descend from it. What is scored has one entry in each of
+    ``at`` (place in the row), ``target`` (the token that follows) and ``request``.
     """
 
     tokens: np.ndarray
@@ -88,7 +88,7 @@ class Row:
 
 @dataclass
 class PrefixGroup:
-    """Rows behind one prefix, or behind none."""
+    """Rows that follow one prefix, or none."""
 
     prefix: Row | None
     rows: list[Row]
@@ -100,8 +100,8 @@ def lay_out(
     """Return groups whose rows compute and score every request once.
 
     Args:
-        requests: What is scored; a row's ``request`` counts in this order.
-        prices: By what the layout is chosen.
+        requests: What is scored; a row's ``request`` is an index into these.
+        prices: What the layout is chosen by.
         depth_limit: Texts longer than this go alone, each a plain row in a group of its own: beyond
             it the model may treat tokens differently, and nobody has checked.
     """
@@ -119,9 +119,9 @@ def lay_out(
 
 
 def choose_rows(tree: Tree, first: int, base: int, prices: Prices) -> tuple[float, list[int]]:
-    """Return the least price of rows for the subtree of ``first``, and the nodes they begin at.
+    """Return the least price of rows for the subtree of ``first``, and the nodes at which they begin.
 
-    A row holds a whole subtree, after the tokens from depth ``base`` that lead to it.
+    A row holds a whole subtree, after the tokens from depth ``base`` on that lead to it.
     """
     last = tree.beyond[first]
     below, whole = [0.0] * (last - first), [True] * (last - first)
@@ -147,7 +147,7 @@ def choose_prefixes(tree: Tree, prices: Prices) -> list[int]:
     """Return the nodes that end a prefix worth keeping, none below another.
 
     From the leaves up, each subtree is priced as rows on their own, as groups of its parts, and as rows
-    behind its first node.
+    after its first node.
     """
     count = len(tree.start)
     if not prices.keeps:
@@ -161,7 +161,7 @@ def choose_prefixes(tree: Tree, prices: Prices) -> list[int]:
         rows = min(own, alone[node]) if tree.children[node] else own
         best = min(rows, parts[node]) if tree.children[node] else rows
         leaves[node] = max(leaves[node], 1)
-        # Computing the prefix again for every leaf is the most that keeping it can save.
+        # The most that keeping a prefix can save is computing it again for every leaf.
         if tree.children[node] and leaves[node] * prices.row(tree.end[node], 0) > prices.prefix(
             tree.end[node]
         ):
@@ -184,7 +184,7 @@ def choose_prefixes(tree: Tree, prices: Prices) -> list[int]:
 
 
 class _Writer:
-    """Writes a tree down as rows, and into them what each request scores."""
+    """Writes a tree as rows, and enters what each request scores."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class _Writer:
         return groups
 
     def rest(self, kept: list[int]) -> list[int]:
-        """Return where the rows begin that hold what is below no kept node."""
+        """Return the nodes at which rows begin that hold everything not below a kept node."""
         tree, roots, behind = self.tree, [], set(kept)
         holds = [False] * len(tree.start)  # a kept node in the subtree
         holds[0] = True
@@ -231,7 +231,7 @@ class _Writer:
         return roots
 
     def bins(self, roots: list[int], base: int) -> list[list[int]]:
-        """Return which subtrees share a row behind a prefix of ``base`` tokens, the largest first."""
+        """Return which subtrees share a row after a prefix of ``base`` tokens, the largest first."""
         tree = self.tree
         if not self.prices.packs:
             return [[root] for root in roots]
@@ -250,9 +250,9 @@ class _Writer:
         return bins
 
     def row(self, roots: list[int], base: int, *, whole: bool = True, prefix: Row | None = None) -> Row:
-        """Return one row: each subtree after what leads to it from depth ``base``, one behind the other.
+        """Return one row: the subtrees one after another, each after what leads to it from depth ``base`` on.
 
-        With ``whole`` false only the tokens up to the end of the one root are written: a prefix.
+        With ``whole`` false only the tokens up to the end of the single root are written: a prefix.
         """
         tree = self.tree
         tokens, depths, until, offset = [], [], [], {}
@@ -284,7 +284,7 @@ class _Writer:
             np.concatenate(until).astype(np.int64),
         )
         endings = set(offset)
-        if not whole:  # what ends on the way to a prefix is answered by it
+        if not whole:  # texts that end on the way to a prefix are answered by it
             above = tree.parent[roots[0]]
             while above > 0:
                 endings.add(above)

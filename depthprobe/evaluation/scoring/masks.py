@@ -1,4 +1,4 @@
-"""Masks of rows in which several branches stand one behind the other."""
+"""Masks of rows in which several branches follow one another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MakeMask = Callable[[torch.Tensor, torch.Tensor, int], Masks]
 
 
 def mask_of(form: str, config: Any, window: int | None, dtype: torch.dtype) -> MakeMask:
-    """Return what makes the 4-d mask of a batch from ``depths`` and ``until``, for a prefix that all see.
+    """Return a function from ``depths``, ``until`` and the prefix length (seen by all) to a batch's 4-d mask.
 
     Args:
         form: ``full`` (the tree alone), ``window`` (the tree within the sliding window) or ``types`` (a
@@ -21,7 +21,7 @@ def mask_of(form: str, config: Any, window: int | None, dtype: torch.dtype) -> M
         window: Tokens that a sliding block sees, itself included.
         dtype: The model's.
     """
-    # Additive: every kernel takes it, and those that take booleans too turn them into this in each block.
+    # Additive: every kernel takes it, and those that also take booleans convert them to this in each block.
     seen, hidden = torch.zeros((), dtype=dtype), torch.tensor(torch.finfo(dtype).min, dtype=dtype)
 
     def ready(mask: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Forward passes over a group of rows: the whole model once, then each variant from a stored stream.
 
-Blocks before the first one skipped do the same work in a variant as in the whole model. The whole pass keeps
-the stream at each boundary where a variant parts from it; the variant starts there. With L blocks and
-every single one skipped in turn, L + L(L-1)/2 blocks run instead of L^2.
+Blocks before the first skipped one do the same work in a variant as in the whole model. The pass of the
+whole model keeps the stream at each boundary where a variant departs from it; the variant starts there. With
+L blocks and each skipped in turn, L + L(L-1)/2 blocks run instead of L^2.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from depthprobe.models.prefix_cache import PrefixCache
 
 # Logits that exist at a time, in bytes of float32.
 LOGIT_BYTES = 256 << 20
-# On a CPU as many as stay near its caches, but never fewer positions than make a matrix product worth while:
-# a head of 262,144 rows is read at 22 GFLOP/s for 8 positions and at 80 for 64 (two cores).
+# On a CPU as many as stay near its caches, but never too few positions for an efficient matrix product:
+# a head of 262,144 rows runs at 22 GFLOP/s for 8 positions and at 80 for 64 (two cores).
 CPU_LOGIT_BYTES = 8 << 20
 LEAST_POSITIONS = 128
 
 
 @dataclass(frozen=True)
 class Ways:
-    """What of the work is shared; each was tried on the model before it is used.
+    """How work is shared; each way is tried on the model before it is used.
 
-    ``removal`` is ``skip`` (pass-through), ``discard`` (run, and its output discarded) or ``delete``.
+    ``removal`` is ``skip`` (pass through), ``discard`` (run and discard the output) or ``delete``.
     ``same_length``: a batch holds texts of one length only. ``head``: the head runs on scored positions
     only. ``stream``: variants start from the whole model's stream. ``pack``: branches share a row under a 4-d
-    mask, whose form it names (see ``masks``); empty if not. ``prefix``: a common
+    mask, whose form it names (see ``masks``); empty if they do not. ``prefix``: a common
     prefix is kept as keys and values. ``depth_limit``: texts longer than this share nothing with others.
     """
 
@@ -75,7 +75,7 @@ class Batch:
 
     ``ids``, ``depths`` and ``until`` int64 ``[batch, token]``; ``row`` and ``at`` int64 ``[position]``: the
     scored positions, each once; ``position``, ``target`` and ``request`` int64 ``[answer]``. ``mask``
-    is kept once made.
+    is made once and kept.
     """
 
     ids: torch.Tensor
@@ -91,7 +91,7 @@ class Batch:
 
 
 def collate(rows: Sequence[Row], device: torch.device) -> Batch:
-    """Return rows as one batch on ``device``; a pad sees only itself and nobody sees it."""
+    """Return rows as one batch on ``device``; a pad sees only itself and no token sees it."""
     length = max(len(row.tokens) for row in rows)
     ids = np.zeros((len(rows), length), dtype=np.int64)
     depths = np.zeros_like(ids)
@@ -134,8 +134,8 @@ class Passes:
         """Yield ``(variant, request, logprob, greedy)`` for each variant: float32 and bool ``[answer]``.
 
         Args:
-            group: What is run.
-            variants: Which; the order of the answers is this one, the whole model first.
+            group: The rows to run, with their prefix.
+            variants: For which variants; the whole model is answered first.
             tokens: The most that a batch may hold.
         """
         every, prefix, batches = self._batches(group, tokens)
@@ -155,7 +155,7 @@ class Passes:
     ) -> Iterator[tuple[Variant, np.ndarray, np.ndarray, torch.Tensor]]:
         """Yield ``(variant, request, depth, x^L)``: what the head would read, in the order of the answers.
 
-        ``request`` and ``depth`` (the place of the scored token's predecessor in its text) are int64
+        ``request`` and ``depth`` (the position in its text of the token before the scored one) are int64
         ``[answer]``, x^L is ``[answer, hidden]``. The arguments are those of :meth:`run`.
         """
         every, prefix, batches = self._batches(group, tokens)
@@ -168,10 +168,10 @@ class Passes:
                 yield variant, request, depth, found[torch.from_numpy(position).to(found.device)]
 
     def _batches(self, group: PrefixGroup, tokens: int) -> tuple[list[Batch], Batch | None, list[Batch]]:
-        """Return the batches of a group, all of them, its prefix and its rows."""
+        """Return all batches of a group, that of its prefix, and those of its rows."""
         lengths = [len(row.tokens) for row in group.rows]
         ahead = 0 if group.prefix is None else len(group.prefix.tokens)
-        # A prefix copied before each row weighs less than tokens that go through whole blocks.
+        # A token of a prefix copied before each row costs less than one that goes through whole blocks.
         plan = plan_batches(
             [length + ahead // 8 for length in lengths], tokens, same_length=self.ways.same_length
         )
@@ -191,7 +191,7 @@ class Passes:
             return
         boundaries = {variant[0] for variant in last}
         stored: dict[tuple[int, int], torch.Tensor] = {}
-        # Blocks that no variant starts behind run only if the whole model is asked for.
+        # Blocks after the last start of a variant run only if the whole model is asked for.
         useless = () if () in variants else tuple(range(max(boundaries), layers))
         whole = self._sweep(prefix, batches, useless, None, stored, boundaries)
         if () in variants:
@@ -222,10 +222,10 @@ class Passes:
 
         Args:
             prefix: What is run first, its keys and values kept for the rest.
-            batches: The rows behind it.
+            batches: The rows after it.
             skipped: The variant.
-            start: ``(boundary, layer, keep)``: take the stored stream of ``boundary`` for what ``layer``
-                returns, and ``keep`` it for another variant or not.
+            start: ``(boundary, layer, keep)``: use the stored stream of ``boundary`` as what ``layer``
+                returns; ``keep`` says whether another variant still needs it.
             stored: Streams by ``(batch, boundary)``, written at ``boundaries`` and read at ``start``.
             boundaries: Where the stream is stored.
         """
@@ -271,7 +271,7 @@ class Passes:
         return torch.cat([vectors.to(self.device) for vectors in found])
 
     def _forward(self, batch: Batch, cache: PrefixCache | None, ahead: int) -> None:
-        """Run the backbone over one batch, behind ``ahead`` tokens of a frozen cache."""
+        """Run the backbone over one batch, after ``ahead`` tokens in a frozen cache."""
         extra: dict[str, Any] = {}
         if "use_cache" in self.accepts:
             extra["use_cache"] = cache is not None
@@ -291,7 +291,7 @@ class Passes:
         """Return log-probability and greedy of each answer from x^L, a bounded number of logits at a time.
 
         The model's own forward runs with every block passed through: final norm, head, caps and scales
-        are its own. Each vector is a text of one token, so that no mask grows.
+        are its own. Each vector is a text of one token, so that no mask grows large.
         """
         layers, vocab = self.anatomy.layers, self._vocab
         at_once = max(self.logit_bytes // (4 * vocab), self.least_positions)
@@ -333,7 +333,7 @@ class Passes:
 
 
 class _Scorer:
-    """Takes logits of consecutive positions and gives the answers that stand in them."""
+    """Takes logits of consecutive positions and gives the answers read from them."""
 
     def __init__(self, count: int, position: np.ndarray, target: np.ndarray, device: torch.device) -> None:
         self.order = np.argsort(position, kind="stable")
@@ -350,7 +350,7 @@ class _Scorer:
         logits = logits.to(self.position.device).float()
         largest = logits.amax(dim=-1)
         picked = logits[position, target]
-        # The index of the largest is slow to find, and needed only where a tie could hide it.
+        # The index of the largest is slow to find, and needed only where there may be a tie.
         greedy = picked == largest[position]
         best = greedy.nonzero()[:, 0]
         greedy[best] = logits[position[best]].argmax(dim=-1) == target[best]
@@ -368,12 +368,12 @@ class _Scorer:
 
 
 def without_cache(module: nn.Module) -> dict[str, bool]:
-    """Return the argument that keeps a pass from filling a cache, where a model or a part of it takes one."""
+    """Return the argument that keeps a pass from filling a cache, if a model or a part of it takes one."""
     return {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
 
 
 def _positions(every: Sequence[Batch]) -> np.ndarray:
-    """Return where each answer's scored position stands among those of all batches."""
+    """Return the index of each answer's scored position among those of all batches."""
     starts = np.cumsum([0, *(len(batch.row) for batch in every)])
     return np.concatenate([start + batch.position for start, batch in zip(starts[:-1], every, strict=True)])
 

@@ -1,4 +1,4 @@
-"""What texts have in common from the start: their prefix tree."""
+"""What texts have in common at their beginning: their prefix tree."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass
 class Tree:
-    """A prefix tree, one entry a node, parents before children and each subtree in one piece.
+    """A prefix tree, one entry for each node, parents before children and each subtree in one piece.
 
-    A node is the stretch ``start`` .. ``end`` (depths) of text ``text``. Node 0 is the empty root.
+    A node is the part from ``start`` to ``end`` (depths) of text ``text``. Node 0 is the empty root.
     """
 
     texts: list[tuple[int, ...]]
@@ -26,11 +26,11 @@ class Tree:
 
 
 def shared_tokens(first: tuple[int, ...], second: tuple[int, ...]) -> int:
-    """Return how many tokens two texts have in common from the start."""
+    """Return how many tokens two texts have in common at their beginning."""
     length = min(len(first), len(second))
     if first[:length] == second[:length]:
         return length
-    low, high = 0, length  # tuple slices compare in C: a bisection beats a loop over tokens
+    low, high = 0, length  # tuple slices are compared in C: bisection beats a loop over tokens
     while high - low > 1:
         middle = (low + high) // 2
         if first[low:middle] == second[low:middle]:
@@ -41,7 +41,7 @@ def shared_tokens(first: tuple[int, ...], second: tuple[int, ...]) -> int:
 
 
 def grow_tree(texts: Sequence[tuple[int, ...]]) -> Tree:
-    """Return the prefix tree of texts that are sorted, different and not empty."""
+    """Return the prefix tree of texts, which must be sorted, distinct and not empty."""
     start, end, text, parent = [0], [0], [0], [-1]
     path = [0]
     ending: dict[int, int] = {}

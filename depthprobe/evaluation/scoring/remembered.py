@@ -1,7 +1,7 @@
 """What was found out about a model when ways of sharing work were tried, kept for the next sweep of it.
 
-A small file in the user's cache, named by all that could make the findings others: weights, configuration,
-dtype, device, attention kernel and libraries. A cache that cannot be read or written is done without.
+A small file in the user's cache, named after everything that could change the findings: weights,
+configuration, dtype, device, attention kernel and libraries. Without a usable cache the work goes on.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from depthprobe.results.manifest import canonical
 if TYPE_CHECKING:
     from depthprobe.models.loading.loading import LoadedModel
 
-# Raised when something else is tried, or judged otherwise.
+# Raised when other things are tried, or judged differently.
 FORMAT = 1
 LIBRARIES = ("torch", "transformers")
 
 
 @dataclass
-class Memory:
-    """How work is shared on one model, and which removals of layers were seen to be right.
+class Remembered:
+    """How work is shared on one model, and which ways of removing layers were found right.
 
     ``path`` is the file that keeps it; None keeps nothing beyond this process.
     """
@@ -44,8 +44,8 @@ class Memory:
     path: Path | None = None
 
     @classmethod
-    def of(cls, model: LoadedModel) -> Memory:
-        """Return what is remembered of a loaded model; nothing of one whose weights have no name."""
+    def of(cls, model: LoadedModel) -> Remembered:
+        """Return what is remembered of a loaded model; nothing if its weights have no name."""
         source = model.source
         if source.fingerprint is None and source.revision is None:
             return cls()
@@ -71,7 +71,7 @@ class Memory:
 
 
 def cache_directory() -> Path:
-    """Return where depthprobe keeps what it can find out again; ``DEPTHPROBE_CACHE`` sets it."""
+    """Return the directory for what depthprobe can find out again; ``DEPTHPROBE_CACHE`` sets it."""
     own, shared = os.environ.get("DEPTHPROBE_CACHE"), os.environ.get("XDG_CACHE_HOME")
     if own:
         return Path(own)
@@ -79,7 +79,7 @@ def cache_directory() -> Path:
 
 
 def _facts_of(model: LoadedModel) -> dict[str, Any]:
-    """Return all that could make the findings about a model others, JSON-safe."""
+    """Return everything that could change the findings about a model, JSON-safe."""
     source, net, device = model.source, model.model, model.device
     config = net.config.to_json_string(use_diff=False)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None

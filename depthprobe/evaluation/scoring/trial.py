@@ -1,7 +1,7 @@
 """A few short made-up texts, and what a model truly gives for them: whole, and without some of its blocks.
 
-Real models have large heads, so what the head would read is compared (x^L), and the head itself is
-held against the model's own logits at a handful of positions.
+Real models have large heads, so what the head would read (x^L) is compared, and the head itself is
+checked against the model's own logits at a handful of positions.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from depthprobe.models.anatomy.stream import refuse_directionless
 from depthprobe.models.capture import reading_stream
 from depthprobe.models.intervene import discard_in_rows, keeps_for_later, skip_blocks
 
-# Tokens of a text; long enough for a common beginning, a fork in it and a few tokens behind each branch.
+# Tokens of a text; enough for a common beginning, a fork in it and a few tokens on each branch.
 LENGTH = 12
 # Of the text that every variant is tried on.
 FEW = 6
 # Rows of one batch in which variants are tried together.
 ROWS = 64
 
-# Vectors may differ by this share of their length. Over all families of transformers 5.24, tiny: right ways
-# stay below 1e-5 in float32 and 0.024 in bfloat16 (two families with routers: 0.4), wrong ones above 1e-2
-# and 0.075 (one family, whose positions hardly count: 0.01).
+# Vectors may differ by this share of their length. In tiny models of all families of transformers 5.24,
+# right ways stay below 1e-5 in float32 and 0.024 in bfloat16 (two families with routers: 0.4), wrong ones
+# above 1e-2 and 0.075 (one family, whose positions hardly count: 0.01).
 VECTOR_TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 4.5e-2}
 SINGLE_TOLERANCE = 3e-4
 # Log-probabilities by this share of the largest one.
@@ -73,7 +73,7 @@ class Trial:
     def vectors(
         self, ways: Ways, mask: MakeMask | None, variants: Sequence[Variant]
     ) -> dict[Variant, torch.Tensor]:
-        """Return x^L ``[answer, hidden]`` of every variant, run in these ways, in the order of the places."""
+        """Return x^L ``[answer, hidden]`` of every variant, run in these ways, by request, then by depth."""
         passes = Passes(self.model, self.anatomy, self.device, ways, mask)
         found: dict[Variant, list[tuple[np.ndarray, np.ndarray, torch.Tensor]]] = {v: [] for v in variants}
         for group in self._layout(ways, self.requests):
@@ -86,7 +86,7 @@ class Trial:
         return ordered
 
     def gives(self, ways: Ways, mask: MakeMask | None, truth: dict[Variant, torch.Tensor]) -> bool:
-        """Return whether the texts, run together in these ways, give the head what they give by themselves.
+        """Return whether the texts, run together in these ways, give the head what they give one by one.
 
         Args:
             ways: The ways.
@@ -106,7 +106,7 @@ class Trial:
         error = (found - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-30)
         if self.model.dtype not in VECTOR_TOLERANCE:
             return bool(error.max() <= SINGLE_TOLERANCE)
-        # All but the worst: in half precision a router may decide otherwise for a single token.
+        # All but the worst: in half precision a router may decide differently for a single token.
         worst = error.flatten().sort().values[: max(error.numel() - 1, 1)]
         return bool(worst[-1] <= VECTOR_TOLERANCE[self.model.dtype])
 
@@ -115,8 +115,8 @@ class Trial:
     def few_without(self, variants: Sequence[Variant]) -> dict[Variant, torch.Tensor]:
         """Return x^L ``[token, hidden]`` of variants whose blocks are run and discarded, many in one batch.
 
-        Variants that cannot be tried so are left out: those whose blocks keep something for later ones, and
-        all of a model whose blocks hand on what has no row for each text.
+        Variants that cannot be tried this way are left out: those whose blocks keep something for later ones,
+        and all variants of a model whose blocks pass on something without a row for each text.
         """
         alike = [variant for variant in variants if not keeps_for_later(self.anatomy, variant)]
         found: dict[Variant, torch.Tensor] = {}
@@ -148,7 +148,7 @@ class Trial:
     def alone_before_head(self) -> torch.Tensor | None:
         """Return x^L ``[token, hidden]`` of the short text, run by itself through the whole model.
 
-        None if final norm and head do not give for stored vectors what the model gives for the text.
+        None if final norm and head do not give the same for stored vectors as the model for the text.
 
         Raises:
             MeasureError: if the stream or the logits hold NaN.
@@ -177,7 +177,7 @@ class Trial:
             return None
         return seen[0] if self.agree(found, truth) else None
 
-    # --- whole answers, for models whose head cannot be told apart
+    # --- whole answers, for models whose head cannot run separately
 
     def scores(
         self, requests: Sequence[ScoreRequest], ways: Ways, variants: Sequence[Variant], alone: bool
@@ -203,7 +203,7 @@ class Trial:
         return bool((difference.mean() if is_half else difference.max()) <= tolerance)
 
     def _layout(self, ways: Ways, requests: Sequence[ScoreRequest]) -> list[PrefixGroup]:
-        # Attention dear and all else free: whatever can be shared is.
+        # Attention is expensive and all else free: whatever can be shared is.
         pair = 1.0 if ways.prefix else 0.0
         prices = Prices(
             pair=pair, copy=0.0, call=0.0, longest=1 << 30, packs=bool(ways.pack), keeps=ways.prefix
@@ -226,15 +226,15 @@ class Trial:
 def _in_order(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     request = np.concatenate([part[0] for part in parts])
     logprob = np.concatenate([part[1] for part in parts])
-    # A request's tokens may stand in a prefix and in a row; by value they have one order.
+    # A request's tokens may be in a prefix and in a row; sorting by value gives them one order.
     return logprob[np.lexsort((logprob, request))]
 
 
 def _texts(vocab: int, length: int) -> tuple[torch.Tensor, list[ScoreRequest], tuple[np.ndarray, np.ndarray]]:
     """Return texts over random tokens, requests made of their beginnings, and where each answer is read.
 
-    A common beginning, a fork behind it and one in that, one text the beginning of another, one that ends
-    within the common beginning, and two texts of their own, of different lengths.
+    They have a common beginning, a fork after it and another one further on; one text is the beginning of
+    another, one ends within the common beginning, and two texts of different lengths share nothing.
 
     Returns:
         int64 ``[text, token]``; the requests; text and token of each answer, by request, then by depth.
@@ -245,7 +245,7 @@ def _texts(vocab: int, length: int) -> tuple[torch.Tensor, list[ScoreRequest], t
     texts = generator.integers(low, vocab, (5, length))
     texts[1:3, :start] = texts[0, :start]
     texts[1, start : start + fork] = texts[0, start : start + fork]
-    following = int(generator.integers(low, vocab))  # stands after texts that are read whole
+    following = int(generator.integers(low, vocab))  # comes after texts that are read whole
     wanted = [(0, length, 3), (0, length - 2, 1), (1, length, 2), (2, length, 2), (0, start - 1, 2)]
     wanted += [(3, length, 2), (4, length // 2, 2)]
     requests, places = [], []

@@ -1,9 +1,9 @@
-"""Which ways of sharing work come out right on a model: tried on random tokens, never read off its name.
+"""Which ways of sharing work give right numbers on a model: tried on random tokens, never read off its name.
 
 A model may carry more than the stream from block to block, compute positions from the mask, look at a
 window or keep a state that no other row may see. So each way is run on a few short texts with common
-beginnings, for the whole model and without one block, and held against plain texts. All that is tried costs
-less than one plain pass over a short batch, see tests/bench/bench_start.py.
+beginnings, for the whole model and without one block, and checked against plain texts. All trials together
+cost less than one plain pass over a short batch, see tests/bench/bench_start.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHORT_WINDOW = 5
 
 
 def find_ways(model: Any, anatomy: Anatomy, device: torch.device, context: int | None) -> Ways:
-    """Return the ways that come out right.
+    """Return the ways that give right numbers.
 
     Args:
         model: The model.
@@ -38,7 +38,7 @@ def find_ways(model: Any, anatomy: Anatomy, device: torch.device, context: int |
         context: The most tokens the model reads; None if nothing limits it.
 
     Raises:
-        MeasureError: if no way comes out right, or the model gives NaN.
+        MeasureError: if no way gives right numbers, or the model gives NaN.
     """
     config = model.config.get_text_config()
     trial = Trial(model, anatomy, device, context)
@@ -48,17 +48,17 @@ def find_ways(model: Any, anatomy: Anatomy, device: torch.device, context: int |
         far = trial.one_text()
         with short_windows(model, SHORT_WINDOW):
             ways = _best(trial, config)
-            if trial.near(trial.one_text(), far):  # the window did not act: it was not tried
+            if trial.near(trial.one_text(), far):  # the window had no effect, so it was not tried
                 limits.append(window)
     else:
         ways = _best(trial, config)
-    # Distances that the texts outgrow were tried with all else; nothing is known of texts beyond the others.
+    # Distances shorter than the texts were tried with all else; nothing is known of texts beyond the others.
     limit = min((limit for limit in limits if limit >= LENGTH), default=None)
     return replace(ways, depth_limit=ways.depth_limit or limit)
 
 
 def mask_for(model: Any, ways: Ways) -> MakeMask | None:
-    """Return what makes the masks of packed rows; None where the ways need none."""
+    """Return the function that makes the masks of packed rows; None where the ways need none."""
     config = model.config.get_text_config()
     return mask_of(ways.pack, config, window_of(config), model.dtype) if ways.pack else None
 
@@ -69,7 +69,7 @@ def _best(trial: Trial, config: Any) -> Ways:
 
 
 def _shared(trial: Trial, config: Any, alone: torch.Tensor) -> Ways | None:
-    """Return the most that can be shared behind a head that is apart; None if nothing can.
+    """Return the most that can be shared where the head can run separately; None if nothing can.
 
     Args:
         trial: The texts.
@@ -78,7 +78,7 @@ def _shared(trial: Trial, config: Any, alone: torch.Tensor) -> Ways | None:
     """
     truth: dict[Variant, torch.Tensor] = {(): trial.true_vectors(())}
     if not trial.near(alone, truth[()][0, : len(alone)]):  # it begins the first text
-        return None  # other rows or later tokens are felt
+        return None  # other rows or later tokens change it
     removed = _sure_layer(trial)
     if removed is not None:
         truth[removed] = trial.true_vectors(removed)
@@ -100,11 +100,11 @@ def _shared(trial: Trial, config: Any, alone: torch.Tensor) -> Ways | None:
 
 
 def _plain(trial: Trial) -> Ways:
-    """Return how whole passes of the model come out right when texts are batched."""
+    """Return the way in which whole passes over batched texts give right numbers."""
     removed = _sure_layer(trial, settled=True)
     variants = [(), *filter(None, [removed])]
     truth = {variant: settle(trial, variant, trial.requests)[0] for variant in variants}
-    # Plain batches; of one length, where padding is felt; each text for itself, where later tokens are.
+    # Plain batches; of one length, where padding has an effect; each text alone, where later tokens have.
     for removal in ("skip", "delete"):
         for same_length, alone in ((False, None), (True, None), (True, 1)):
             ways = Ways(removal, same_length, depth_limit=alone)
@@ -115,17 +115,17 @@ def _plain(trial: Trial) -> Ways:
             if all(true is not None and trial.agree(found[variant], true) for variant, true in truth.items()):
                 return ways
     raise MeasureError(
-        "Texts scored together do not score what they score one by one.",
-        "prune-sweep does not know how to run this model.",
+        "Texts get other scores together than one by one.",
+        "prune-sweep cannot run this model.",
     )
 
 
 def _sure_layer(trial: Trial, settled: bool = False) -> Variant | None:
-    """Return a layer without which the model can surely be run, a middle one if may be; None if none is.
+    """Return a layer without which the model surely runs, preferably a middle one; None if there is none.
 
     Args:
         trial: The texts.
-        settled: Whether whole answers must be sure, also where the head is not apart.
+        settled: Whether whole answers must be certain, also where the head cannot run separately.
     """
     layers = trial.anatomy.layers
     if layers == 1:
@@ -147,7 +147,7 @@ def _sure_layer(trial: Trial, settled: bool = False) -> Variant | None:
 
 
 def _forms(config: Any) -> Iterator[str]:
-    """Yield the forms of mask that the model may take, the likeliest first."""
+    """Yield the forms of mask that the model may accept, the likeliest first."""
     kinds, window = getattr(config, "layer_types", None), window_of(config)
     if window is not None:
         if kinds:
@@ -167,10 +167,10 @@ def check_removals(
     variants: Sequence[Variant],
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[Variant, frozenset[str]]:
-    """Return which ways of removing the layers of each variant are right; one short text each.
+    """Return which ways of removing each variant's layers are right, tried on one short text each.
 
-    Passing through, as it will be done (``ways``), is held against running the blocks and discarding what
-    they give, for which many variants share a batch. Where the two differ, deletion decides.
+    Passing through, as it will be done (``ways``), is checked against running the blocks and discarding what
+    they return, for which many variants share a batch. Where the two differ, deletion decides.
 
     Args:
         model: The model.
@@ -203,15 +203,14 @@ def check_removals(
         advance(1)
     if stuck:
         raise MeasureError(
-            f"The model gives no sure answers without {names_of(stuck)}: "
-            "later blocks use what is computed there.",
+            f"The model cannot run without {names_of(stuck)}: later blocks use what is computed there.",
             "Choose others with --layers.",
         )
     return right
 
 
 def _passed(trial: Trial, ways: Ways, variants: Sequence[Variant]) -> Iterator[tuple[Variant, torch.Tensor]]:
-    """Yield what variants give the head for the short text in these ways; not those that cannot be run."""
+    """Yield what the head would read in each variant, run in these ways, except those that cannot run."""
     mask = mask_for(trial.model, ways)
     try:
         yield from trial.few_in(ways, mask, variants).items()
@@ -225,21 +224,21 @@ def _passed(trial: Trial, ways: Ways, variants: Sequence[Variant]) -> Iterator[t
 
 
 def _passes_alike(trial: Trial, ways: Ways, variant: Variant) -> bool:
-    """Return whether these ways give what a plain pass gives in which the blocks are passed through."""
+    """Return whether these ways give the same as a plain pass in which the blocks are passed through."""
     return all(trial.near(found, trial.few_passed(variant)) for _, found in _passed(trial, ways, [variant]))
 
 
 def settle(
     trial: Trial, variant: Variant, requests: Sequence[ScoreRequest]
 ) -> tuple[np.ndarray | None, frozenset[str]]:
-    """Return what requests, one by one, score without the layers of a variant, and which ways say so.
+    """Return the scores of requests, one by one, without the layers of a variant, and the ways that agree.
 
-    The scores are None if there is no telling.
+    The scores are None if no way can be trusted.
 
     Three ways are tried: passing the stream through, running the block and discarding what it
-    gives, and deleting it. Deletion is what is meant, but not every model can be cut so that the rest
-    still counts its layers rightly; so it is believed where another way confirms it, or the other two
-    where they confirm each other, or what alone can be run.
+    returns, and deleting it. Deletion is what is meant, but not every model can be cut so that the rest
+    still counts its layers correctly. So deletion is believed where another way confirms it, the other two
+    where they confirm each other, and passing through where deletion cannot run.
     """
     found: dict[str, np.ndarray] = {}
     for removal in ("skip", "discard", "delete"):

@@ -1,8 +1,8 @@
 """Distances that a configuration names: how far tokens see, and from where on positions change.
 
-Sharing work must be tried on texts that outgrow a sliding window, and real windows are 512 to 4096 tokens
-long. So the window is made short while ways are tried: the model's own code then cuts what tokens see
-after a few of them, in the same way as it does after thousands.
+Sharing work must be tried on texts longer than a sliding window, and real windows are 512 to 4096 tokens
+long. So the window is made short while ways are tried: the model's own code then cuts off what tokens see
+after a few of them, just as it does after thousands.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import nn
 from depthprobe.models.anatomy.block_sites import set_for_now
 from depthprobe.models.intervene import configurations
 
-# What a configuration calls a distance that tokens see, or from which on positions or attention change:
-# sparse attention chooses among the tokens once there are more than it takes.
+# What a configuration calls a distance that tokens see, or beyond which positions or attention change:
+# sparse attention chooses among the tokens once there are more than it keeps.
 DISTANCE = re.compile(r"^(?!.*layer).*(window|chunk|local|original_max_position|index_topk$)")
-# Not Doge's keep_window_size, which is how many tokens attention chooses.
+# Not Doge's keep_window_size, which is how many tokens its attention chooses.
 WINDOW = re.compile(r"^(?!.*(layer|keep)).*window")
-# Parts of a configuration that speak of other things than text.
+# Parts of a configuration that concern something other than text.
 NOT_TEXT = re.compile(r"vision|image|video|audio|speech")
 
 
@@ -32,7 +32,7 @@ def window_of(config: Any) -> int | None:
 
 
 def other_distances(config: Any) -> list[int]:
-    """Return every distance that a configuration names beside its window, also in lists and dicts in it."""
+    """Return every distance that a configuration names besides its window, also in nested lists and dicts."""
     window, values = window_of(config), config.to_dict()
     found = {distance for distance in _distances(values) if distance != window}
     blocks, block = values.get("index_topk_blocks"), values.get("index_block_size")
@@ -43,10 +43,10 @@ def other_distances(config: Any) -> list[int]:
 
 @contextmanager
 def short_windows(model: nn.Module, tokens: int) -> Iterator[None]:
-    """Let no window of the model be longer than ``tokens`` while the body runs.
+    """Limit every window of the model to ``tokens`` while the body runs.
 
-    Configurations and modules each keep the number under a name of their own; masks that were built when
-    the model was (GPT-Neo's) stay as they are, so whether it takes effect must be seen.
+    Configurations and modules each keep the number under a name of their own; masks that were built with
+    the model (GPT-Neo's) stay as they are, so the caller must check whether it takes effect.
     """
     with ExitStack() as stack:
         for owner in (*configurations(model), *model.modules()):

@@ -1,4 +1,4 @@
-"""What a loaded model is made of: found by structure, believed only after one forward pass.
+"""What a loaded model is made of: found by structure, confirmed by one forward pass.
 
 Boundaries are counted as in the papers: x^0 is what the first block receives, x^l what block l
 receives, x^L what the last block returns, BEFORE the final norm. (transformers' last entry of
@@ -24,13 +24,13 @@ from depthprobe.models.anatomy.trace import FORWARD_EXCEPTIONS, Trace, probe_ids
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of a model that the probes speak of.
+    """The parts of a model that the probes work on.
 
-    ``backbone`` runs the blocks without the head. ``feels_padding`` says that masked padding changes what
-    real tokens give (convolutions, Fourier transforms), so that a batch may hold one length only.
+    ``backbone`` runs the blocks without the head. ``feels_padding`` says that masked padding changes the
+    output at real tokens (convolutions, Fourier transforms), so that a batch may hold one length only.
     ``final_norm`` and ``head`` are None where the model has none. ``norm_placement`` is ``pre``, ``post``,
-    ``sandwich`` (a norm before and after each branch), ``branch-post`` (only after each branch, as OLMo 2),
-    ``none``, or ``mixed`` where the blocks differ; ``insides`` has one entry a layer.
+    ``sandwich`` (a norm before and after each branch), ``branch-post`` (only after each, as in OLMo 2),
+    ``none``, or ``mixed`` where the blocks differ; ``insides`` has one entry for each layer.
     """
 
     path: str
@@ -59,7 +59,7 @@ class Anatomy:
 
     @property
     def norm_placements(self) -> tuple[str, ...]:
-        """Where the norms of each layer stand."""
+        """Where the norms of each layer are."""
         return tuple(layer.norm_placement for layer in self.insides)
 
     @property
@@ -109,7 +109,7 @@ class Anatomy:
 def describe_anatomy(model: nn.Module, tower: str | None = None) -> Anatomy:
     """Return the anatomy of a transformers model, verified by one short forward pass.
 
-    Candidates are the module lists of the model, the ones as long as the configuration declares first.
+    Candidates are the model's module lists, those of the length that the configuration declares first.
     The pass must show that every block ran once and in order, on a ``[batch, token, hidden]`` stream,
     and that each received exactly what the one before it returned.
 
@@ -118,7 +118,7 @@ def describe_anatomy(model: nn.Module, tower: str | None = None) -> Anatomy:
         tower: ``decoder`` (default) or ``encoder`` of an encoder-decoder model, which has both.
 
     Raises:
-        AnatomyError: if no list of blocks passes; it says what was found and why it was not believed.
+        AnatomyError: if no list of blocks passes; it says what was found and why it was rejected.
     """
     candidates = block_lists(model, tower)
     if not candidates:
@@ -149,7 +149,7 @@ def block_lists(model: nn.Module, tower: str | None = None) -> list[tuple[str, t
     """Return the candidate block lists, ``(dotted path, blocks)``, likeliest first.
 
     Lists inside lists (experts, heads) are left out. Lists of the declared length come first, then the
-    larger ones; anything below one percent of the model's parameters is no stack of blocks.
+    larger ones; anything below one percent of the model's parameters is not a stack of blocks.
     """
     if tower is None and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         tower = "decoder"
@@ -220,7 +220,7 @@ def _anatomy(
 
 
 def _feels_padding(backbone: nn.Module, trace: Trace) -> bool:
-    """Return whether padding behind the text changes x^L at its tokens although the mask says padding."""
+    """Return whether padding after the text changes x^L at its tokens, although the mask marks it."""
     ids = probe_ids(backbone)
     padded = torch.cat([ids, ids[:, :3]], dim=1)
     mask = torch.ones_like(padded)
@@ -241,14 +241,14 @@ def _feels_padding(backbone: nn.Module, trace: Trace) -> bool:
             run_backbone(backbone, padded, mask)
         except FORWARD_EXCEPTIONS:
             return True
-    # Kernels round otherwise at another length; half precision far more so.
+    # Kernels round differently at another length; half precision far more so.
     tolerance = 1e-4 if trace.boundaries[-1].dtype.itemsize >= 4 else 5e-2
     length = ids.shape[1]
     return bool((found[0][:, :length] - truth[:, :length]).norm() > tolerance * truth.norm())
 
 
 def part_of(model: nn.Module, getter: str) -> nn.Module | None:
-    """Return what transformers' getter gives, or None where a model does not answer it."""
+    """Return the module that transformers' getter returns, or None where a model has none."""
     try:
         part = getattr(model, getter)()
     except (AttributeError, NotImplementedError):

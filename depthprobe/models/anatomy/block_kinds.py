@@ -1,4 +1,4 @@
-"""What the blocks of a model mix tokens with, and what their feed-forward part is: told by names."""
+"""What the blocks of a model mix tokens with, and what their feed-forward part is: judged by names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Kinds:
-    """How a block mixes tokens; its feed-forward part, such as ``8 experts, 2 active``; ``none`` if none."""
+    """How a block mixes tokens, and its feed-forward part, such as ``8 experts, 2 active``, or ``none``."""
 
     mixer: str
     feedforward: str
 
 
-# In this order: the first that fits a module's class or name is its kind.
+# In this order: the first that matches a module's class or name is its kind.
 WORDS = [
     ("experts", re.compile(r"moe(?!a)|expert|mixtureof|sparsemlp", re.I)),
     ("cross attention", re.compile(r"cross_?attn|cross_?attention|encoder_attn|EncDecAttention", re.I)),
@@ -37,7 +37,7 @@ SHARED = "n_shared_experts num_shared_experts moe_num_shared_experts".split()
 
 
 def prefix_of(model: nn.Module) -> str:
-    """Return what a model's classes are called after: ``Qwen3Moe`` tells nothing of a Qwen3MoeAttention."""
+    """Return the common prefix of a model's class names: ``Qwen3Moe`` says nothing of Qwen3MoeAttention."""
     return re.split(r"For[A-Z]|LMHead|Model|PreTrained", type(model).__name__)[0]
 
 
@@ -46,10 +46,10 @@ def kinds_of(block: nn.Module, config: Any, layer: int, layers: int, prefix: str
 
     Args:
         block: The block.
-        config: The model's configuration; ``layer_types`` tells sliding attention from full.
-        layer: Which layer of how many it is.
+        config: The model's configuration; ``layer_types`` distinguishes sliding attention from full.
+        layer: The block's layer.
         layers: Number of layers.
-        prefix: What the model's classes are called after, see :func:`prefix_of`.
+        prefix: The common prefix of the model's class names, see :func:`prefix_of`.
     """
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     found: dict[str, nn.Module] = {}
@@ -105,7 +105,7 @@ def _is_experts(name: str, module: nn.Module) -> bool:
 
 
 def _reach(block: nn.Module, attention: nn.Module, text: Any, layer: int, layers: int) -> str:
-    """Return ``full attention``, ``sliding attention`` or what else the configuration calls it."""
+    """Return ``full attention``, ``sliding attention`` or whatever the configuration calls it."""
     types = getattr(text, "layer_types", None)
     own = [getattr(m, "attention_type", None) for m in (block, *attention.modules())]
     said = next((value for value in own if isinstance(value, str)), None)

@@ -1,4 +1,4 @@
-"""The places where blocks run: each layer is one call of one module, and its forward can be wrapped.
+"""Where each layer runs: which module is called, at which call of it; and how its forward is wrapped.
 
 Most models call each block once. ALBERT and its like call one block for several layers: there a layer is
 the n-th call in a pass. Forwards are replaced on the module itself, as accelerate does it: that also
@@ -22,12 +22,12 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Site:
-    """Where one layer runs.
+    """Where one layer runs: a call of a module in the block list, and where the stream is in that call.
 
-    ``block`` is its module, ``index`` its place in the list of blocks, and ``call`` counts the module's
-    earlier calls in the same pass. ``source`` leads to the stream among the arguments, ``target`` to it in
-    what comes back. ``carried`` are pairs of such paths (in what comes back, among the arguments) of all
-    else that blocks hand from one to the next.
+    ``block`` is the module, ``index`` its place in the list of blocks, and ``call`` counts its earlier
+    calls in the same pass. ``source`` is the stream's path among the arguments, ``target`` its path in the
+    return value. ``carried`` are pairs of such paths (in the return value, among the arguments) for
+    everything else that one block hands to the next.
     """
 
     block: nn.Module
@@ -42,9 +42,9 @@ class Site:
 def wrapping(
     sites: Sequence[Site], layers: Collection[int], wrap: Callable[[int, Forward], Forward]
 ) -> Iterator[None]:
-    """Give the blocks of ``layers`` the forward ``wrap(layer, forward)``; on leaving they have their own.
+    """Give the blocks of ``layers`` the forward ``wrap(layer, forward)``; on leaving they get back their own.
 
-    Contexts inside one another wrap what they find: the innermost one sees a call first.
+    Nested contexts wrap what they find: the innermost one sees a call first.
     """
     calls: dict[nn.Module, list[int]] = {}
     for layer, site in enumerate(sites):
@@ -74,7 +74,7 @@ def _in_turn(forwards: Sequence[Forward]) -> Forward:
 
 
 def set_for_now(owner: Any, name: str, value: Any, stack: ExitStack) -> None:
-    """Set an attribute; ``stack`` restores it, or removes it where the object had none of its own."""
+    """Set an attribute; ``stack`` restores it, or removes it if the object had none of its own."""
     own = vars(owner)
     if name in own:
         stack.callback(own.__setitem__, name, own[name])

@@ -1,4 +1,4 @@
-"""What the blocks are made of inside: where their norms stand, and which modules' outputs they add.
+"""What the blocks are made of inside: where their norms are, and which modules' outputs they add.
 
 One pass over ten tokens. A branch is believed only where stream in + branches = stream out holds for the
 block, with the error taken relative to what the block adds.
@@ -27,7 +27,7 @@ from depthprobe.models.anatomy.stream import equal, given, leaves, pick, run_bac
 # Right answers stay below 6e-5 in float32, wrong ones above 0.87 (all families of transformers 5.23).
 TOLERANCE = 1e-3
 
-# What a path says of a branch whatever the module is: a convolution behind the MLP belongs to the MLP.
+# What a path says about a branch whatever the module is: a convolution after the MLP belongs to the MLP.
 ATTENTION = re.compile(r"attn|attention|mamba|rwkv|time_mix", re.I)
 FEEDFORWARD = re.compile(r"mlp|ffn|feed_?forward|moe|expert|channel_mix", re.I)
 SCALE = re.compile(r"multiplier|scale|alpha|factor")
@@ -37,9 +37,9 @@ FEW = 64  # components on which combinations of candidates are tried first
 
 @dataclass(frozen=True)
 class Branch:
-    """One thing a block adds to the stream: ``scale`` times what the module at ``path`` in it gives.
+    """One thing a block adds to the stream: ``scale`` times the output of its module at ``path``.
 
-    ``kind`` is ``attention`` (or what stands in its place: a state-space mixer, a convolution) or
+    ``kind`` is ``attention`` (or what takes its place: a state-space mixer, a convolution) or
     ``feedforward``. With ``carries_stream`` the module adds the stream itself: its contribution is its output
     minus the argument ``residual``.
     """
@@ -61,8 +61,8 @@ class Insides:
 def look_inside(backbone: nn.Module, sites: Sequence[Site], ids: torch.Tensor) -> tuple[Insides, ...]:
     """Return the insides of every layer, from one pass over ``ids`` ``[batch, token]``.
 
-    The stream is taken as the model lays it out, with all its places, so that what the modules inside give
-    can be held against it.
+    The stream is taken as the model lays it out, with all its places, so that the outputs of modules inside
+    can be compared with it.
     """
     config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
@@ -72,7 +72,7 @@ def look_inside(backbone: nn.Module, sites: Sequence[Site], ids: torch.Tensor) -
     calls: list[InnerCall] = []
     running: list[tuple[nn.Module, torch.Tensor]] = []
     prefix = prefix_of(backbone)
-    busy = [False]  # while a norm is being tried out, its own hook must not speak
+    busy = [False]  # while a norm is being tried out, its own hook must do nothing
 
     def watched(layer: int, forward: Any) -> Any:
         site = sites[layer]
@@ -129,7 +129,7 @@ def _insides(
     prefix: str,
 ) -> Insides:
     placement = place_norms(received, returned, calls)
-    if placement == "post":  # the stream itself is normalised: nothing is only added
+    if placement == "post":  # the stream itself is normalised: the block does more than add to it
         return Insides(placement, None)
     return Insides(placement, find_branches(received, returned, calls, scales, whole, prefix))
 
@@ -146,11 +146,11 @@ def find_branches(
 
     Args:
         received: The stream before the block.
-        returned: The same behind it.
+        returned: The same after it.
         calls: The modules inside, in the order in which they ended.
-        scales: Factors that the configuration knows.
+        scales: Factors that the configuration names.
         whole: Whether sub-layers add the stream themselves, as in BLOOM.
-        prefix: What the model's classes are called after, see ``block_kinds.prefix_of``.
+        prefix: The common prefix of the model's class names, see ``block_kinds.prefix_of``.
     """
     candidates = _candidates(received, returned, calls, whole)
     for count in (1, 2, 3):
@@ -174,9 +174,9 @@ def find_branches(
 def _candidates(
     received: torch.Tensor, returned: torch.Tensor, calls: Sequence[InnerCall], whole: bool
 ) -> list[tuple[InnerCall, torch.Tensor]]:
-    """Return the calls whose output may be added, outer modules before what they pass on from inside.
+    """Return the calls whose output may be added; where inner modules give the same, only the outer one.
 
-    Not the stream itself, before or behind the block: x - x + y = y holds for anything (MobileBERT).
+    Not the stream itself, before or after the block: x - x + y = y holds for anything (MobileBERT).
     """
     found: list[tuple[InnerCall, torch.Tensor]] = []
     for call in sorted(calls, key=lambda call: call.path.count(".")):
@@ -203,7 +203,7 @@ def _promising(
 ) -> Iterator[tuple[tuple[InnerCall, torch.Tensor], ...]]:
     """Yield the combinations of candidates that nearly add up on a few components.
 
-    There may be thousands (of three in a T5 decoder), too many to try each on all components.
+    There may be thousands (triples in a T5 decoder), too many to try each on all components.
     """
     chosen = torch.combinations(torch.arange(len(candidates)), count)
     if not len(chosen):
@@ -226,7 +226,7 @@ def _adds_up(
         update = returned.double() - received.double()
         total = sum(scale * output.double() for scale, output in zip(scales, outputs, strict=True))
         return bool((total - update).norm() <= TOLERANCE * update.norm())
-    # Half precision rounds more than a small update is worth, so the sum is redone as a model would.
+    # Half precision may round by more than a small update, so the sum is redone as a model would.
     ways = [list(zip(scales, outputs, strict=True))]
     for first in range(len(outputs) - 1):  # neighbours that are added before they are scaled
         together = functools.reduce(torch.add, outputs[first : first + 2])
@@ -247,7 +247,7 @@ def _branches(
     prefix: str,
 ) -> tuple[Branch, ...]:
     kinds = [_kind(call, calls, prefix) for call in chosen]
-    if None in kinds:  # names that say nothing: tokens are mixed first
+    if None in kinds:  # names say nothing: assume that tokens are mixed first
         kinds = [
             "attention" if place == 0 and len(chosen) > 1 else "feedforward" for place in range(len(kinds))
         ]
@@ -278,7 +278,7 @@ def _kind(call: InnerCall, calls: Sequence[InnerCall], prefix: str) -> str | Non
 
 
 def _scales(config: Any, layers: int) -> Iterator[float]:
-    """Yield 1, then the factors that a configuration names, whole and shared among the layers."""
+    """Yield 1, then the factors that a configuration names, as they are and divided by sqrt(layers)."""
     yield 1.0
     values = config.to_dict() if hasattr(config, "to_dict") else {}
     for name, value in values.items():
@@ -296,7 +296,7 @@ def contribution(
         branch: The branch.
         args: What the module was called with.
         kwargs: The same, by name.
-        output: What it gave back.
+        output: What it returned.
         shape: Of the stream, as the model lays it out.
 
     Returns:
@@ -307,7 +307,7 @@ def contribution(
     residual = _residual(args, kwargs, shape) if branch.carries_stream else None
     if added is None or (branch.carries_stream and residual is None):
         return None
-    if branch.carries_stream or branch.scale != 1:  # neither is to round half precision once more
+    if branch.carries_stream or branch.scale != 1:  # half precision must not be rounded again
         added = added.to(torch.promote_types(added.dtype, torch.float32))
     if residual is not None:
         added = added.reshape(shape) - residual.to(added.device, added.dtype).reshape(shape)
@@ -319,15 +319,15 @@ def identity_holds(
 ) -> bool:
     """Return whether stream in + branches = stream out for a block's tokens, up to rounding.
 
-    A model that adds n branches b rounds n sums, each at most |x| + sum |b| and the last one y, and once
-    what it scales. So rounding explains an error of n u (|x| + |y| + sum |b|) in every component, u half the
-    machine epsilon of the stream, and nothing beyond.
+    A model that adds n branches b rounds n sums, each at most |x| + sum |b| and the last one y, and rounds
+    once what it scales. So rounding explains an error of n u (|x| + |y| + sum |b|) per component, u being
+    half the machine epsilon of the stream, and nothing beyond.
 
     Args:
         received: ``[token, hidden]`` before the block, any floating dtype, on a device that has float64.
-        returned: The same behind it, in the stream's own dtype.
+        returned: The same after it, in the stream's own dtype.
         added: What each branch adds.
-        tokens_at_once: How many tokens are taken to float64 at a time.
+        tokens_at_once: How many tokens are converted to float64 at a time.
     """
     parts = list(zip(*(t.split(tokens_at_once) for t in (received, returned, *added)), strict=True))
     error, update = torch.stack([_squared_errors(*part) for part in parts]).sum(dim=0)
@@ -337,7 +337,7 @@ def identity_holds(
 
 
 def _squared_errors(x: torch.Tensor, y: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
-    """Return the squares of what the branches leave unexplained, and of what the block adds."""
+    """Return the squared norms of what the branches leave unexplained, and of what the block adds."""
     update = y.double() - x.double()
     error = functools.reduce(torch.sub, added, update)
     return torch.stack([error.square().sum(), update.square().sum()])
@@ -358,7 +358,7 @@ def _fits(tensor: torch.Tensor, shape: torch.Size) -> bool:
 
 
 def _output(output: Any, shape: torch.Size) -> torch.Tensor | None:
-    """Return the first tensor of the stream's size among what a module gave back."""
+    """Return the first tensor of the stream's size in what a module returned."""
     return next((tensor for _, tensor in leaves(output) if _fits(tensor, shape)), None)
 
 

@@ -1,4 +1,4 @@
-"""Normalisation layers, found by what they do, and where they stand in a block."""
+"""Normalisation layers, found by what they do, and where they are in a block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from depthprobe.models.anatomy.stream import equal, leaves
 class InnerCall:
     """One call of a module inside a block: tensors of the stream's size that went in and came out.
 
-    ``residual`` is the argument of that name, where a module adds the stream itself.
+    ``residual`` is the argument of that name, if a module adds the stream itself.
     """
 
     path: str
@@ -26,11 +26,11 @@ class InnerCall:
 
 
 def place_norms(received: torch.Tensor, returned: torch.Tensor, calls: Sequence[InnerCall]) -> str:
-    """Return where the norms of one block stand, from what they read and where their output goes.
+    """Return where the norms of one block are, from what they read and where their output goes.
 
-    A norm that reads the block's input stands before its branch. One whose output is the block's
-    output stands on the stream itself (Post-LN). One whose output is added to the block's input, as
-    the next module's input or the block's output shows, stands behind its branch. The additions are
+    A norm that reads the block's input is before its branch. One whose output is the block's
+    output is on the stream itself (Post-LN). One whose output is added to the block's input, as
+    the next module's input or the block's output shows, is after its branch. The additions are
     redone in the model's own dtype, so the comparison is exact in half precision too.
     """
     norms = [
@@ -60,7 +60,7 @@ def place_norms(received: torch.Tensor, returned: torch.Tensor, calls: Sequence[
 def is_norm(module: nn.Module, x: torch.Tensor) -> bool:
     """Return whether a module normalises its input: no children, no matrices, blind to the input's scale.
 
-    Found by behaviour, so that LayerNorm, RMSNorm and everybody's own variants count, and dropout,
+    Judged by behaviour, so that LayerNorm, RMSNorm and all their variants count, and dropout,
     activations and learned scales do not.
     """
     if next(module.children(), None) is not None or any(p.dim() > 1 for p in module.parameters()):

@@ -1,7 +1,7 @@
-"""The residual stream: how a backbone is run, and which tensor among a block's is the stream.
+"""The residual stream: how a backbone is run, and which of a block's tensors is the stream.
 
 What goes into a block and what comes out is named by its path among nested arguments: ``(0,)`` for the
-first positional one, ``("hidden_states",)`` for one by name, ``(0, 1)`` for the second of a tuple that
+first positional one, ``("hidden_states",)`` for one by name, ``(0, 1)`` for the second item of a tuple that
 comes first, ``()`` for a bare return value.
 """
 
@@ -33,12 +33,12 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, torch.Tensor]]:
 
 
 def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
-    """Return a call's arguments as one mapping that paths lead into, positional ones first."""
+    """Return a call's arguments as one mapping that paths point into, positional ones first."""
     return dict[Any, Any](enumerate(args)) | kwargs
 
 
 def pick(value: Any, path: Path) -> Any:
-    """Return what stands at a path, None where nothing does."""
+    """Return the value at a path, None where there is none."""
     for step in path:
         try:
             value = value[step]
@@ -48,7 +48,7 @@ def pick(value: Any, path: Path) -> Any:
 
 
 def put(value: Any, path: Path, item: Any) -> Any:
-    """Return a copy of nested values in which ``item`` stands at ``path``."""
+    """Return a copy of nested values with ``item`` at ``path``."""
     if not path:
         return item
     step, rest = path[0], path[1:]
@@ -68,8 +68,8 @@ class StreamAxes:
     """How a model lays out its stream.
 
     ``axes`` are the places of batch, token and hidden among the tensor's axes; ``first`` is the place of
-    the first real token, where a model puts tokens of its own before the text. Behind the text there may
-    be more places than tokens.
+    the first real token, if a model puts tokens of its own before the text. After the text there may be
+    further places.
     """
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -80,7 +80,7 @@ class StreamAxes:
         return stream.permute(self.axes)[:, self.first :]
 
     def is_plain(self) -> bool:
-        """Return whether the stream is ``[batch, token, hidden]`` as it stands."""
+        """Return whether the stream is ``[batch, token, hidden]`` as it is."""
         return self == StreamAxes()
 
 
@@ -113,14 +113,14 @@ def inputs_of(backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torc
 
 
 def refuse_directionless(vectors: torch.Tensor, boundary: int) -> None:
-    """Raise where a vector of the stream has no direction: NaN, infinite or zero.
+    """Raise if a vector of the stream has no direction: NaN, infinite or zero.
 
     Args:
         vectors: ``[vector, hidden]`` at one boundary.
-        boundary: Which one, for the sentence.
+        boundary: Which one, for the message.
 
     Raises:
-        MeasureError: with what is wrong, where it begins and how often.
+        MeasureError: saying what is wrong, where it begins and how often.
     """
     finite = vectors.isfinite().all(dim=-1)
     usable = finite & vectors.ne(0).any(dim=-1)

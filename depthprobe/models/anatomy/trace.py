@@ -20,13 +20,13 @@ from depthprobe.models.anatomy.stream import Path, StreamAxes, equal, given, lea
 
 BATCH, TOKENS = 2, 5  # different from each other, so that a transposed stream shows
 
-# What models raise for an input that they are not made for.
+# What models raise for an input that they are not made to take.
 FORWARD_EXCEPTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
 
 
 @dataclass
 class Trace:
-    """What the pass showed; ``refusal`` says why the modules are no stack of blocks, or is None."""
+    """What the pass showed; ``refusal`` says why the modules are not a stack of blocks, or is None."""
 
     refusal: str | None = None
     sites: tuple[Site, ...] = ()
@@ -54,15 +54,15 @@ class _Call:
 
 
 class NoChain(Exception):
-    """Why the modules are no stack of blocks."""
+    """Says why the modules are not a stack of blocks."""
 
 
 def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
     """Return how ten tokens ran through ``blocks`` when ``backbone`` was called.
 
-    The blocks are accepted if each ran, in order, on a ``[batch, token, hidden]`` stream (or one that is
-    laid out otherwise but has these axes), and received exactly what the one before it returned. A block
-    that is called several times in a row stands for as many layers.
+    The blocks are accepted if each ran, in order, on a ``[batch, token, hidden]`` stream (or one with these
+    axes in another order), and received exactly what the one before it returned. A block that is called
+    several times in a row counts as that many layers.
     """
     ids = probe_ids(backbone)
     config: Any = getattr(backbone, "config", None)
@@ -91,7 +91,7 @@ def trace_blocks(backbone: nn.Module, blocks: Sequence[nn.Module]) -> Trace:
 
 
 def probe_ids(backbone: nn.Module) -> torch.Tensor:
-    """Return ``[BATCH, TOKENS]`` ids past the first ones, which are special tokens in most vocabularies."""
+    """Return ``[BATCH, TOKENS]`` ids, skipping the first ones: special tokens in most vocabularies."""
     device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
@@ -103,7 +103,7 @@ def probe_ids(backbone: nn.Module) -> torch.Tensor:
 def _record(
     backbone: nn.Module, blocks: Sequence[nn.Module], ids: torch.Tensor
 ) -> tuple[list[_Call], list[tuple[nn.Module, torch.Tensor]]]:
-    """Return the blocks' calls, in order, and what modules outside them were given after the last one."""
+    """Return the blocks' calls, in order, and what modules outside them received after the last one."""
     calls: list[_Call] = []
     after: list[tuple[nn.Module, torch.Tensor]] = []
 
@@ -134,7 +134,7 @@ def _record(
 
 
 def why_not_in_order(called: Sequence[nn.Module], blocks: Sequence[nn.Module]) -> str | None:
-    """Return why the modules that were called, in this order, are no stack; None if they may be."""
+    """Return why the modules that were called, in this order, are not a stack; None if they may be."""
     unique = list(dict.fromkeys(blocks))
     order = [unique.index(block) for block in called]
     if not order:
@@ -159,7 +159,7 @@ def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) ->
             for target, tensor in call.returned.items()
             if may_be_stream(tensor) and equal(tensor, received)
         ]
-        # What a block hands on as it came is no stream, unless there is nothing else.
+        # What a block hands on unchanged is not the stream, unless there is nothing else.
         moved = [m for m in matches if not any(equal(call.returned[m[0]], x) for x in call.given.values())]
         if not matches:
             raise NoChain(_why_no_chain(call, layer))
@@ -171,7 +171,8 @@ def _links(calls: Sequence[_Call], blocks: Sequence[nn.Module], beside: bool) ->
         if sum(tensor.shape == streams[0].shape for tensor in streams) > 1 and not beside:
             raise NoChain(f"the blocks hand on {len(streams)} residual streams, not one")
         pairs.append((moved or matches)[0])
-    # The first block is taken to receive as the second does, the last to return as the one before it.
+    # The first block is assumed to receive the stream as the second does, the last to return it as the one
+    # before it does.
     first, last = calls[0], calls[-1]
     shape = first.returned[pairs[0][0]].shape if pairs else None
     inputs = {p: x for p, x in first.given.items() if may_be_stream(x) and shape in (None, x.shape)}
@@ -234,7 +235,7 @@ def _first_token(
     places = (changed != same).any(dim=-1).any(dim=0)
     if places.all() or not places.any():
         raise NoChain(
-            "what the first block receives is no embedding of single tokens: something ran before it"
+            "what the first block receives is not an embedding of single tokens: something ran before it"
         )
     return int(places.nonzero()[0])
 
@@ -242,7 +243,7 @@ def _first_token(
 def _first_input(
     backbone: nn.Module, blocks: Sequence[nn.Module], ids: torch.Tensor, source: Path
 ) -> torch.Tensor:
-    """Return what the first block to run receives as the stream; nothing behind it is computed."""
+    """Return what the first block to run receives as the stream; nothing after it is computed."""
     received: list[torch.Tensor] = []
 
     def ending(*args: Any, **kwargs: Any) -> Any:
@@ -264,7 +265,7 @@ class _Enough(Exception):
 
 
 def _refuse_wide(backbone: nn.Module, hidden: int) -> None:
-    """Raise if the stream is several hidden sizes wide: then it is as many streams side by side."""
+    """Raise if the stream is several hidden sizes wide: it is then several streams side by side."""
     config: Any = getattr(backbone, "config", None)
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else None
     size = getattr(text, "hidden_size", None)
@@ -273,7 +274,7 @@ def _refuse_wide(backbone: nn.Module, hidden: int) -> None:
 
 
 def _carried(calls: Sequence[_Call], layer: int, stream: set[Path]) -> tuple[tuple[Path, Path], ...]:
-    """Return what else a block hands to the next, as (place in its output, place among its own arguments)."""
+    """Return what else a block hands to the next, as (path in its output, path among its own arguments)."""
     if layer + 1 >= len(calls):
         return ()
     call, following = calls[layer], calls[layer + 1]

@@ -29,9 +29,9 @@ LOGITS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Example:
-    """One sample as a model reads it, and what it should say: both int64 ``[token]``.
+    """One sample as a model reads it, and what it should predict: both int64 ``[token]``.
 
-    ``targets`` is aligned with the logits and :data:`NOT_PREDICTED` where nothing is predicted.
+    ``targets`` is aligned with the logits, :data:`NOT_PREDICTED` where nothing is predicted.
     """
 
     input_ids: np.ndarray
@@ -52,7 +52,7 @@ def objective_of(model: PreTrainedModel) -> str:
     if part_of(model, "get_output_embeddings") is None:
         raise MeasureError(
             f"{type(model).__name__} has no language-model head, so there is no loss to take a gradient of.",
-            "Name a checkpoint with its head.",
+            "Name a checkpoint that has its head.",
         )
     return MASKED_TOKEN if is_masked(model) else NEXT_TOKEN
 
@@ -65,13 +65,13 @@ def next_token_examples(samples: Iterable[np.ndarray]) -> list[Example]:
 def masked_examples(
     samples: Iterable[np.ndarray], mask_id: int, special_ids: Sequence[int] = (), seed: int = 0
 ) -> list[Example]:
-    """Return samples in which :data:`MASKED_SHARE` of the ordinary tokens, one at least, is masked.
+    """Return samples in which :data:`MASKED_SHARE` of the ordinary tokens, at least one, are masked.
 
     Which ones depends on the seed and the sample itself, not on its place among the others.
 
     Args:
         samples: int64 ``[token]`` each.
-        mask_id: What stands where a token is to be guessed.
+        mask_id: The token put where one is to be guessed.
         special_ids: Tokens that are never masked.
         seed: Of the choice.
     """
@@ -93,35 +93,35 @@ def summed_loss(
     """Return the loss summed over predicted tokens, in nats: a float32 scalar (float64 of a float64 model).
 
     Args:
-        model: With its head.
+        model: The model, with its head.
         input_ids: int64 ``[batch, token]``, padded on the right.
         attention_mask: int64 ``[batch, token]``.
         targets: int64 ``[batch, token]``, :data:`NOT_PREDICTED` where nothing is predicted.
     """
     logits = model(**inputs_of(model, input_ids, attention_mask)).logits
-    if logits.dim() == 4:  # a code book each, of which text has one
+    if logits.dim() == 4:  # one set for each code book; text has only one
         logits = logits[:, 0]
     rows = logits[:, : targets.shape[1]].flatten(0, 1)
     wanted = targets.to(rows.device).flatten()
     size = max(LOGITS_AT_ONCE // rows.shape[-1], 1)
     if len(rows) <= size:
         return _cross_entropy(rows, wanted)
-    # Some tokens at a time, run again in the backward pass: else float32 logits would outweigh all else.
+    # A few tokens at a time, run again in the backward pass: float32 logits would outweigh all else.
     parts = zip(rows.split(size), wanted.split(size), strict=True)
     return torch.stack([checkpoint(_cross_entropy, *part, use_reentrant=False) for part in parts]).sum()
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the loss summed over rows; half precision would round the logarithms, so float32 at least."""
+    """Return the loss summed over rows, in float32 at least: half precision would round the logarithms."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return torch.nn.functional.cross_entropy(wide, targets, ignore_index=NOT_PREDICTED, reduction="sum")
 
 
 @torch.no_grad()
 def loss_feels_padding(model: PreTrainedModel, example: Example, pad: int, device: torch.device) -> bool:
-    """Return whether masked padding behind a text changes its loss.
+    """Return whether masked padding after a text changes its loss.
 
-    What an anatomy says of padding holds for the stream that it looks at; the loss may also go through
+    What an anatomy says about padding holds for the stream that it follows; the loss may also depend on
     another one (an encoder's, ProphetNet's n-grams).
     """
     losses = []

@@ -27,8 +27,8 @@ _PART_OF_KIND = {"feed-forward": FEEDFORWARD, "experts": FEEDFORWARD}
 class Holding:
     """The parameters of one layer, or of one part outside the layers.
 
-    ``parts`` lists the names of each part's parameters; ``parameters`` maps these names, as seen from
-    ``module``, to tensors, each once. A name in ``packed`` is held in integers and has no gradient.
+    ``parts`` lists the names of each part's parameters; ``parameters`` maps these names, relative to
+    ``module``, to tensors, each once. Those in ``packed`` are stored as integers and have no gradient.
     """
 
     layer: int
@@ -40,11 +40,11 @@ class Holding:
 
 
 def holdings_of(model: nn.Module, anatomy: Anatomy) -> list[Holding]:
-    """Return what each layer holds, in order, then embedding, final norm and head, as far as there are any.
+    """Return what each layer holds, in order, then embedding, final norm and head, where there are any.
 
-    Every norm of a block counts as ``norm``, also one inside its attention; ``attention`` is whatever mixes
-    tokens, ``feedforward`` includes experts and their router. A parameter that stands at several places
-    outside the blocks (a tied head) is listed at the first.
+    Every norm of a block counts as ``norm``, even inside its attention; ``attention`` is whatever mixes
+    tokens, ``feedforward`` includes experts and their router. A parameter used in several places outside
+    the blocks (a tied head) is listed at the first.
     """
     prefix = prefix_of(model)
     found = [_holding(layer, block, prefix) for layer, block in enumerate(anatomy.blocks)]
@@ -89,7 +89,7 @@ def part_of(block: nn.Module, path: str, prefix: str = "") -> str:
     Args:
         block: The block.
         path: The parameter's name in it.
-        prefix: What the model's classes are called after, as ``block_kinds.prefix_of`` gives it.
+        prefix: The common prefix of the model's class names, as ``block_kinds.prefix_of`` gives it.
     """
     modules = list(_way(block, path))
     if modules and _is_norm_layer(modules[-1][1]):
@@ -104,12 +104,12 @@ def part_of(block: nn.Module, path: str, prefix: str = "") -> str:
             continue
         if not (CONTAINER.search(cls) and any(True for _ in module.children())):
             return _PART_OF_KIND.get(kind, ATTENTION)
-        around = around or kind  # holds parts of several kinds, unless nothing inside says so
+        around = around or kind  # may hold parts of several kinds; decides if nothing inside does
     return OTHER if around is None else _PART_OF_KIND.get(around, ATTENTION)
 
 
 def _way(block: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules on the way from a block to the owner of a parameter, outermost first."""
+    """Yield the modules from a block down to the owner of a parameter, outermost first."""
     module = block
     for name in path.split(".")[:-1]:
         module = getattr(module, name) if not isinstance(module, nn.ModuleDict) else module[name]
@@ -121,7 +121,7 @@ def _is_norm_layer(module: nn.Module) -> bool:
 
 
 def names_in(model: nn.Module, module: nn.Module) -> str:
-    """Return the dotted path of a module in its model, for sentences; its class where it has none."""
+    """Return the dotted path of a module in its model, for messages; its class name if it has none."""
     return next((path for path, other in model.named_modules() if other is module), type(module).__name__)
 
 

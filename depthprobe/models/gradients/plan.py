@@ -1,7 +1,7 @@
-"""How the gradients of a model are taken in the memory there is: all at once, or some blocks a pass.
+"""How a model's gradients are taken in the available memory: all at once, or a few blocks in each pass.
 
-Both ways are exact. All at once costs one backward pass. Groups cost a forward pass each and a backward
-pass down to their lowest block, and never hold more than one group's gradients.
+Both ways are exact. All at once costs one backward pass. Each group costs a forward pass and a backward
+pass down to its lowest block, and no more than one group's gradients are ever held.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from depthprobe.models.sizing.footprint import gradient_token_bytes, room_on, wi
 
 AUTO, WHOLE = "auto", "whole"
 
-# Of what is free, so that the allocator's rounding and fragments have a place.
+# Share of free memory, which leaves room for the allocator's rounding and fragments.
 USABLE = 0.8
 
-# Enough for matrices to run at full speed; larger micro-batches only cost memory.
+# Enough for matrix products to run at full speed; larger micro-batches only cost memory.
 MOST_TOKENS = {"cuda": 16_384}
 MOST_TOKENS_ELSEWHERE = 2048
 
@@ -31,8 +31,8 @@ class GradientPlan:
     """How to take the gradients.
 
     ``groups`` are places in the list of holdings, one pass each, the deepest first; with ``checkpoint``
-    blocks are run again in the backward pass instead of keeping what they computed; ``tokens`` is what a
-    micro-batch may hold.
+    blocks are run again in the backward pass instead of keeping what they computed; ``tokens`` is the most
+    that a micro-batch may hold.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -41,13 +41,10 @@ class GradientPlan:
 
 
 def check_memory(memory: str | int) -> None:
-    """Raise an OptionError unless it is ``auto``, ``whole`` or a number of blocks."""
+    """Raise an OptionError unless ``memory`` is ``auto``, ``whole`` or a number of blocks."""
     if memory in (AUTO, WHOLE) or (isinstance(memory, int) and memory >= 1):
         return
-    raise OptionError(
-        f"--memory {memory} says nothing.",
-        "Use auto, whole, or how many blocks are taken at a time, such as 4.",
-    )
+    raise OptionError(f"--memory must be auto, whole or a number of blocks of at least 1, got {memory}.")
 
 
 def plan_gradients(
@@ -69,12 +66,12 @@ def plan_gradients(
         dtype: Of the weights.
         device: Where they are.
         memory: ``auto`` takes all at once where gradients and activations fit; ``whole`` in any case; a
-            number takes so many blocks a pass.
-        free_bytes: What is free beside the weights; None asks the device.
+            number takes that many blocks in each pass.
+        free_bytes: What is free besides the weights; None asks the device.
         done: Places of holdings that are not wanted.
 
     Raises:
-        OptionError: if ``memory`` is something else.
+        OptionError: if ``memory`` is anything else.
     """
     check_memory(memory)
     free = room_on(device).free if free_bytes is None else free_bytes
@@ -102,16 +99,16 @@ def plan_gradients(
 
 
 def gradient_bytes(holding: Holding) -> int:
-    """Return the bytes of the sums of a holding's gradients: float32, of float64 parameters float64."""
+    """Return the bytes of a holding's summed gradients: in float32, or float64 for float64 parameters."""
     return sum(
         parameter.numel() * max(parameter.element_size(), 4) for parameter in holding.parameters.values()
     )
 
 
 def _pack(holdings: Sequence[Holding], sizes: Sequence[int], capacity: int) -> tuple[tuple[int, ...], ...]:
-    """Return consecutive holdings in groups of about ``capacity`` bytes, one at least, the deepest first.
+    """Return consecutive holdings in groups of about ``capacity`` bytes, at least one, the deepest first.
 
-    Together, neighbours cost one backward pass down to the lower one. What is small (a final norm) goes
+    Together, neighbours cost one backward pass down to the lower one. A small holding (a final norm) goes
     with its neighbour in any case.
     """
     order = sorted(

@@ -1,7 +1,7 @@
 """Gradients of chosen parameters, summed in float32 as each is ready; afterwards the model is as before.
 
-A backward pass of one micro-batch gives gradients in the model's own dtype. Each is added to its sum the
-moment autograd has it and then let go, so that beside the sums at most one parameter's gradient exists.
+A backward pass of one micro-batch gives gradients in the model's own dtype. Each is added to its sum as soon
+as autograd has it and is then freed, so that besides the sums at most one parameter's gradient exists.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GradientSums:
         self.sums: dict[Key, torch.Tensor] = {}
 
     def add(self, key: Key, gradient: torch.Tensor) -> None:
-        """Add one micro-batch's gradient of a parameter; it may be kept as it is."""
+        """Add one micro-batch's gradient of a parameter; the tensor itself may be kept."""
         known = self.sums.get(key)
         if known is None:
             wide = torch.promote_types(gradient.dtype, torch.float32)
@@ -57,16 +57,16 @@ def summing_gradients(
 ) -> Iterator[GradientSums]:
     """Sum the gradients of the parameters of some holdings over all backward passes inside.
 
-    All other parameters take no gradient, so that autograd stops below the lowest of these. A parameter that
-    several layers share is seen by each through a leaf of its own: what a layer's row gets is the gradient
+    No other parameter gets a gradient, so that autograd stops below the lowest of these. A parameter that
+    several layers share is seen by each through a leaf of its own: a layer's row holds the gradient
     through that layer alone; the sum over layers is what an optimiser would see.
 
     Args:
-        model: Every parameter on a device. Those that are frozen take gradients here all the same.
+        model: Every parameter on a device. Frozen ones get gradients here like all others.
         anatomy: Its blocks.
         holdings: What :func:`depthprobe.models.gradients.parameters.holdings_of` gives.
         places: Which of them.
-        checkpointed: Layers of whose forward pass only what enters them is kept; the backward pass runs them
+        checkpointed: Layers for which the forward pass keeps only their input; the backward pass runs them
             again. The numbers are the same: blocks in evaluation mode draw nothing at random.
     """
     sums = GradientSums()
@@ -98,13 +98,13 @@ def summing_gradients(
                 forward = _seeing(anatomy.blocks[layer], aliases[layer], forward)
             return _checkpointing(anatomy.sites[layer], forward) if layer in checkpointed else forward
 
-        # One wrapping for both: a block that is called for several layers tells them apart by counting.
+        # One wrapping for both: a block called for several layers distinguishes them by counting.
         stack.enter_context(wrapping(anatomy.sites, {*aliases, *checkpointed}, wrap))
         yield sums
 
 
 def _drop_graphs(model: nn.Module) -> None:
-    """Cut what modules keep of a pass (RecurrentGemma its states) from its graph, which would live on."""
+    """Detach what modules keep of a pass (RecurrentGemma its states) from its graph, which would live on."""
     for module in model.modules():
         for name, value in vars(module).items():
             if isinstance(value, torch.Tensor) and value.grad_fn is not None:
@@ -142,10 +142,10 @@ def _seeing(block: nn.Module, aliases: dict[int, torch.Tensor], forward: Forward
 
 
 def _checkpointing(site: Site, forward: Forward) -> Forward:
-    """Return a block's forward that keeps what enters it, and runs again when gradients are taken."""
+    """Return a block's forward that keeps only its input, and runs again when gradients are taken."""
 
     def on_a_copy(*args: Any, **kwargs: Any) -> Any:
-        # A block may write into the stream it is given, which is what the second run starts from.
+        # A block may write into the stream it receives, which the second run starts from.
         named = given(args, kwargs)
         named = put(named, site.source, pick(named, site.source).clone())
         return forward(

@@ -24,7 +24,7 @@ from depthprobe.models.loading.sources import (
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that was read, for a model still to come: its files, what they say, and its weights."""
+    """An adapter that was read before its model is: its files, their configuration, and its weights."""
 
     source: AdapterSource
     folder: str
@@ -33,14 +33,14 @@ class Adapter:
 
 
 def read_adapter(source: AdapterSource) -> Adapter:
-    """Return an adapter, fetched and read before anything as large as its base model is.
+    """Return an adapter, fetched and read before its much larger base model.
 
     Raises:
         LoadError: If peft is missing, the files are damaged, or adapters of this type cannot be merged.
         MachineError: If the connection breaks, or the disk is full.
     """
     if importlib.util.find_spec("peft") is None:
-        problem = f"{source.name} is an adapter, and the Python package peft that merges adapters is missing."
+        problem = f"{source.name} is an adapter, but the Python package peft, which merges them, is missing."
         raise LoadError(problem, "Install it: pip install peft.")
     from peft import PeftConfig
     from peft.utils import load_peft_weights
@@ -63,14 +63,14 @@ def read_adapter(source: AdapterSource) -> Adapter:
 
 
 def merge_adapter(adapter: Adapter, model: PreTrainedModel, name: str) -> PreTrainedModel:
-    """Return the model with an adapter merged into its weights; the model handed in is used up.
+    """Return the model with an adapter merged into its weights; the model passed in is used up.
 
     The changes are computed in float32 at least and rounded once, to the dtype of the weights.
 
     Args:
         adapter: What to merge.
-        model: The adapter's base model, its weights on devices (none left on the disk).
-        name: The base model's name, for the sentences.
+        model: The adapter's base model, its weights on devices (none left on disk).
+        name: The base model's name, for messages.
 
     Raises:
         LoadError: If the adapter cannot be merged at all, or does not belong to this model.
@@ -81,7 +81,7 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel, name: str) -> PreTra
     _refuse_offloaded(source, model)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they warn of is checked below
+            warnings.simplefilter("ignore")  # what they warn about is checked below
             device = str(next(model.parameters()).device)
             adapted = PeftModel.from_pretrained(model, adapter.folder, config=config, torch_device=device)
     except LOAD_EXCEPTIONS as error:
@@ -107,9 +107,9 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel, name: str) -> PreTra
 
 
 def _untie(model: PreTrainedModel) -> None:
-    """Give the head weights of its own where the adapter changes it or the embedding, and both share theirs.
+    """Give the head weights of its own if it shares the embedding's and the adapter changes either.
 
-    Merged into a shared tensor, the change of one of the two would change both.
+    Merged into a shared tensor, a change of one of the two would change both.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     inner = getattr(head, "base_layer", head)
@@ -123,7 +123,7 @@ def _refuse_offloaded(adapter: AdapterSource, model: PreTrainedModel) -> None:
     places = set(map(str, (getattr(model, "hf_device_map", None) or {}).values()))
     if "disk" in places or (len(places) > 1 and "cpu" in places):
         raise LoadError(
-            f"{adapter.name} cannot be merged: part of the model's weights lies outside the GPUs.",
+            f"{adapter.name} cannot be merged: part of the model's weights is not on the GPUs.",
             "Use --device cpu, a smaller --dtype, or more GPUs.",
         )
 
@@ -135,12 +135,12 @@ def _kind(config: Any) -> str:
 def _unfit(adapter: AdapterSource, name: str, why: str) -> LoadError:
     base = f" It was trained on {adapter.base}." if adapter.base else ""
     return LoadError(
-        f"The adapter {adapter.name} does not fit {name}: {why}.{base}", "Name its own base model."
+        f"The adapter {adapter.name} does not fit {name}: {why}.{base}", "Use it with its own base model."
     )
 
 
 def _short(error: BaseException) -> str:
-    """Return the telling line of what peft and torch raise: of several wrong shapes the first."""
+    """Return the informative line of what peft and torch raise: of several wrong shapes, the first."""
     lines = [line.strip() for line in str(error).splitlines()]
     sized = next((line for line in lines if line.startswith("size mismatch for ")), None)
     return first_line(error) if sized is None else sized.rstrip(".").replace(" torch.Size(", " (")

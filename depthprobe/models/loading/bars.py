@@ -11,7 +11,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Let them draw none while the body runs: somebody else draws then."""
+    """Hide them while the body runs: the caller draws its own."""
     with ExitStack() as stack:
         if transformers.utils.logging.is_progress_bar_enabled():
             transformers.utils.logging.disable_progress_bar()

@@ -41,7 +41,7 @@ from depthprobe.models.loading.sources import ModelSource, fetch_small_files, or
 from depthprobe.models.loading.stages import Stage, unseen
 from depthprobe.models.own.registration import OWN_TYPE, register_with_transformers
 
-# Any file that a tokenizer can be read from; a byte-level one needs none.
+# Any file that a tokenizer can be read from; byte-level ones need none.
 TOKENIZER_FILES = [
     "tokenizer.json",
     "tekken.json",
@@ -52,7 +52,7 @@ TOKENIZER_FILES = [
     "*.vocab",
 ]
 
-# What the libraries raise for a checkpoint they cannot build, as seen with damaged ones.
+# What the libraries raise for a checkpoint that they cannot build, as observed with damaged ones.
 MACHINE_EXCEPTIONS = (MemoryError, OSError, RuntimeError)
 LOAD_EXCEPTIONS = (
     *MACHINE_EXCEPTIONS, ImportError, KeyError, TypeError, ValueError,
@@ -64,9 +64,9 @@ LOAD_EXCEPTIONS = (
 class Checkpoint:
     """What is known of a model before its weights are read.
 
-    ``folder`` holds its files; ``config`` is None for Meta's original layout, whose sizes stand in the
-    weights; ``context_tokens`` is the longest sequence its configuration admits, None if it names no limit;
-    ``tower`` is the one of an encoder-decoder model that is looked into, None for all others; ``gguf`` the
+    ``folder`` holds its files; ``config`` is None for Meta's original layout, whose sizes are known from the
+    weights; ``context_tokens`` is the longest sequence its configuration allows, None if it names no limit;
+    ``tower`` is the measured tower of an encoder-decoder model, None for all others; ``gguf`` the
     header of a GGUF file.
     """
 
@@ -98,13 +98,13 @@ def open_checkpoint(
         name_or_source: A name as :func:`resolve_model` takes it, or its answer. Revision and adapter are
             used only with a name.
         options: How the model is wanted.
-        stage: Is told what takes a while, see :mod:`depthprobe.models.loading.stages`.
+        stage: Shows what takes a while, see :mod:`depthprobe.models.loading.stages`.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it.
 
     Raises:
         LoadError: If the model cannot be found, or its configuration or tokenizer cannot be used.
-        OptionError: If a tower is asked for and the model has but one.
-        MachineError: If disk or network fail.
+        OptionError: If a tower is asked for but the model has only one.
+        MachineError: If the disk or the network fails.
     """
     options = replace(options or LoadOptions(), **wanted)
     source, trust = name_or_source, options.trust_remote_code
@@ -131,21 +131,21 @@ def open_checkpoint(
 
 
 def choose_tower(name: str, config: PretrainedConfig | None, wanted: str | None) -> str | None:
-    """Return the tower of an encoder-decoder model that is looked into, None for a model with one tower.
+    """Return the tower of an encoder-decoder model that is measured, None for a model with one tower.
 
     Raises:
-        OptionError: If a tower is wanted of a model with one tower.
+        OptionError: If a tower is asked for in a model with one tower.
     """
     if config is not None and config.is_encoder_decoder and not _is_lone_encoder(config):
         return wanted or "decoder"
     if wanted is not None:
-        problem = f"{name} is no encoder-decoder model: it has one tower, and --tower {wanted} names none."
+        problem = f"--tower {wanted} is for encoder-decoder models, but {name} has a single tower."
         raise OptionError(problem, "Leave out --tower.")
     return None
 
 
 def _is_lone_encoder(config: PretrainedConfig) -> bool:
-    """Return whether an encoder-decoder's configuration comes with its encoder alone, as T5EncoderModel."""
+    """Return whether an encoder-decoder's configuration comes with its encoder alone (T5EncoderModel)."""
     architecture = (config.architectures or [""])[0]
     return architecture.endswith("EncoderModel") and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
 
@@ -153,7 +153,7 @@ def _is_lone_encoder(config: PretrainedConfig) -> bool:
 def declared_positions(config: PretrainedConfig) -> int | None:
     """Return how many positions a configuration declares; None where nothing limits them.
 
-    Of an encoder-decoder model the smaller of what its two towers declare: the same text goes through both.
+    For an encoder-decoder model, the smaller of what its towers declare: the same text goes through both.
     """
     parts = [config.get_text_config()]
     if config.is_encoder_decoder:
@@ -175,7 +175,7 @@ def _own_positions(config: PretrainedConfig) -> int | None:
 
 
 def _read_gguf(source: ModelSource, folder: Path) -> tuple[gguf.Header, PretrainedConfig]:
-    """Return header and configuration of a GGUF file, which is read once for both."""
+    """Return header and configuration of a GGUF file, reading it once for both."""
     path = folder / str(source.gguf_file)
     reader = gguf_reader.open_reader(source.name, path)
     header = gguf.read_header(source.name, path, reader)
@@ -190,7 +190,7 @@ def _read_gguf(source: ModelSource, folder: Path) -> tuple[gguf.Header, Pretrain
 
 
 def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[PretrainedConfig, tuple[str, ...]]:
-    """Return the configuration and notes about code that comes with the model."""
+    """Return the configuration, and notes about code that comes with the model."""
     name = source.name
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -233,8 +233,8 @@ def _code_file(entry: str) -> str:
 def choose_class(config: PretrainedConfig) -> Any:
     """Return the transformers Auto class that loads a checkpoint with the head it was trained with.
 
-    Encoders such as BERT also stand in the causal table (as decoders of another model), so where both
-    tables list a type the checkpoint's own architecture decides, and by default the masked head is right.
+    Encoders such as BERT are also in the causal table (as decoders of another model). So where both
+    tables list a type, the checkpoint's own architecture decides; by default the masked head is right.
     A decoder saved bare or with another task's head is loaded without one: a random head gives random losses.
 
     Raises:
@@ -289,10 +289,10 @@ def is_masked(model: PreTrainedModel) -> bool:
 
 
 def _gguf_tokenizer_class(config: PretrainedConfig, folder: Path) -> Any:
-    """Return the class that AutoTokenizer would choose for a GGUF file, whose header it would read anew."""
+    """Return the class that AutoTokenizer would choose for a GGUF file, without reading its header again."""
     kind = TOKENIZER_MAPPING.get(type(config), PreTrainedTokenizerFast)
     named = (folder / "tokenizer_config.json").is_file() or getattr(config, "tokenizer_class", None)
-    # Mistral's class stands for one of two, as the files decide.
+    # Mistral's class is one of two, depending on the files.
     plain = isinstance(kind, type) and not named and "Mistral" not in kind.__name__
     return kind if plain else AutoTokenizer
 
@@ -312,10 +312,10 @@ def _read_tokenizer(
         except Exception as error:
             if not has_files and source.gguf_file is None:
                 raise LoadError(f"{source.name} has no tokenizer.", hint) from error
-            if type(error) is Exception:  # all that the tokenizers library raises: no name to catch it by
+            if type(error) is Exception:  # the tokenizers library raises no other: no name to catch it by
                 raise ValueError(str(error)) from error
             raise
-    # Without files transformers makes some types up from their special tokens alone; real bytes need 256.
+    # Without files transformers builds some types from their special tokens alone; real bytes need 256.
     if not has_files and len(tokenizer) < 256:
         raise LoadError(f"{source.name} has no tokenizer.", hint)
     return tokenizer
@@ -325,7 +325,7 @@ def _read_tokenizer(
 def errors_told(
     name: str, what: str, exceptions: tuple[type[Exception], ...] = LOAD_EXCEPTIONS
 ) -> Iterator[None]:
-    """Turn what transformers raises into our errors, and keep its warnings silent: we tell them ourselves."""
+    """Turn what transformers raises into our errors, and silence its warnings: we report them ourselves."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity(max(verbosity, transformers.logging.ERROR))
     try:

@@ -1,4 +1,4 @@
-"""GGUF files: which one is meant, and what stands in its header.
+"""GGUF files: which one is meant, and what its header says.
 
 transformers reads them and unpacks their blocks into floating-point weights; their header is read with the
 gguf package, which transformers needs as well.
@@ -28,10 +28,10 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself.
+    """What a GGUF file says about itself.
 
-    ``architecture`` is llama.cpp's name of it, ``file_type`` its name for the quantisation (``Q4_0``),
-    ``elements`` the number of weights.
+    ``architecture`` and ``file_type`` (the quantisation, such as ``Q4_0``) are llama.cpp's names,
+    ``elements`` is the number of weights.
     """
 
     architecture: str
@@ -45,7 +45,7 @@ class Header:
 
 
 def model_files(files: list[str]) -> list[str]:
-    """Return which of some files are GGUF models; vision projectors and importance matrices are none."""
+    """Return which of some files are GGUF models; vision projectors and importance matrices are not."""
     other = re.compile(r"mmproj|imatrix", re.IGNORECASE)
     return sorted(
         file for file in files if file.lower().endswith(".gguf") and not other.search(file.rpartition("/")[2])
@@ -56,7 +56,7 @@ def choose_file(name: str, files: list[str], wanted: str | None) -> str:
     """Return the one GGUF file that is meant.
 
     Args:
-        name: What the user typed, for the sentences.
+        name: What the user typed, for messages.
         files: The GGUF models there are, as :func:`model_files` gives them.
         wanted: The file the user named, if any.
 
@@ -66,7 +66,7 @@ def choose_file(name: str, files: list[str], wanted: str | None) -> str:
     shown = ", ".join(files[:12]) + (f" and {len(files) - 12} more" if len(files) > 12 else "")
     repo = name if wanted is None else name.removesuffix(f":{wanted}")
     if wanted is not None and wanted not in files:
-        there = f"There are: {shown}." if files else "It holds no GGUF file at all."
+        there = f"There are: {shown}." if files else "It holds no GGUF files."
         raise LoadError(f"{repo} has no file {wanted}.", there)
     whole = [file for file in files if not re.search(r"-\d{5}-of-\d{5}\.gguf$", file, re.IGNORECASE)]
     if wanted is None and len(files) > 1 and whole:
@@ -74,7 +74,7 @@ def choose_file(name: str, files: list[str], wanted: str | None) -> str:
     chosen = wanted or files[0]
     if chosen not in whole:
         raise LoadError(
-            f"{chosen} of {repo} is one part of a GGUF model, and transformers reads only whole ones.",
+            f"{chosen} of {repo} is one part of a GGUF model, but transformers reads only whole ones.",
             "Join the parts with `llama-gguf-split --merge`, or name a file that is in one piece.",
         )
     return chosen
@@ -83,20 +83,20 @@ def choose_file(name: str, files: list[str], wanted: str | None) -> str:
 def require_package(name: str) -> None:
     """Raise a LoadError if the gguf package is missing; asked before anything large is fetched."""
     if importlib.util.find_spec("gguf") is None:
-        problem = f"{name} is a GGUF model, and the Python package gguf that reads such files is missing."
+        problem = f"{name} is a GGUF model, but the Python package gguf, which reads such files, is missing."
         raise LoadError(problem, "Install it: pip install gguf.")
 
 
 def read_header(name: str, path: Path, reader: GGUFReader) -> Header:
-    """Return what a GGUF file says of itself.
+    """Return what a GGUF file says about itself.
 
     Args:
-        name: What the user typed, for the sentence.
+        name: What the user typed, for messages.
         path: The file.
         reader: Its reader, from :mod:`depthprobe.models.loading.gguf_reader`.
 
     Raises:
-        LoadError: If the file does not say what it is.
+        LoadError: If the file does not say what it contains.
     """
     import gguf
 
@@ -131,13 +131,13 @@ def unknown_architecture(name: str, header: Header) -> LoadError:
 
 
 def unpacking_options() -> dict[str, object]:
-    """Return what tells transformers to unpack the blocks; versions without that option always do."""
+    """Return the options that make transformers unpack the blocks; versions without them always do."""
     config = getattr(transformers, "GgufConfig", None)
     return {} if config is None else {"quantization_config": config(dequantize=True)}
 
 
 def conversion_note(name: str) -> str:
-    """Return the sentence that says how not to wait for the unpacking every time."""
+    """Return the sentence that says how to avoid unpacking every time."""
     return (
         f"Every command unpacks {name} anew: `depthprobe convert {shlex.quote(name)} DIR` does it once, and "
         "DIR then loads in a moment."

@@ -1,6 +1,6 @@
-"""The gguf package's reader of GGUF files, made quick, and lent to transformers.
+"""The gguf package's reader of GGUF files, made faster, and lent to transformers.
 
-A large vocabulary makes a header of a million entries, and transformers reads the header anew for every part
+A large vocabulary gives a header of a million entries, and transformers reads the header anew for every part
 of a model. Nothing here changes what is read.
 """
 
@@ -19,18 +19,18 @@ from depthprobe.models.loading.stages import Stage, unseen
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
 
-# What the reader raises for cut and foreign files: short buffers, wrong magic, unknown types, no field.
+# What the reader raises for truncated and other files: short buffers, wrong magic, unknown types, no field.
 UNREADABLE = (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError)
 
 
 def open_reader(name: str, path: Path) -> GGUFReader:
     """Return the gguf package's reader of a file, its header read.
 
-    Every entry of it is a slice of numpy's map of the file, which runs Python for each; from a plain array it
-    comes four times as fast and in half the memory.
+    Every entry is a slice of numpy's memory map of the file, which runs Python code for each; slices of a
+    plain array are four times as fast and take half the memory.
 
     Raises:
-        LoadError: If the file is damaged, truncated, or no GGUF file at all.
+        LoadError: If the file is damaged, truncated, or not a GGUF file at all.
     """
     from gguf.gguf_reader import GGUFReader
 
@@ -57,17 +57,17 @@ def lent(
     advance: Callable[[int], None] = lambda count: None,
     stage: Stage = unseen,
 ) -> Iterator[None]:
-    """Let transformers have our reader whenever it opens a file while the body runs.
+    """Give transformers our reader whenever it opens the file while the body runs.
 
     It reads the whole header anew for the configuration and for the weights. A version that opens files in
-    another way reads them in that way: nothing but time, and the count, depends on this.
+    another way still works: only time, and the count of progress, depend on this.
 
     Args:
-        name: What the user typed, for the sentence about a damaged file.
+        name: What the user typed, for the message about a damaged file.
         path: The file.
         reader: Its reader, from :func:`open_reader`; None opens one when it is asked for.
-        advance: Is called with the number of weights that are unpacked by then.
-        stage: Is told when the header is read.
+        advance: Called with the number of weights just unpacked.
+        stage: Shows the reading of the header.
     """
     import gguf
 
@@ -93,7 +93,7 @@ def lent(
 
 
 class _Count:
-    """Tells how many weights are unpacked, a hundredth at once: tiny tensors say nothing of the pace."""
+    """Reports how many weights are unpacked, by hundredths: tiny tensors say little about the pace."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self._advance = advance
@@ -121,11 +121,11 @@ class _Count:
             self._untold = 0
 
     def end(self) -> None:
-        """Tell the rest."""
+        """Report the rest."""
         self._advance(self._untold + self._begun)
 
 
 def damaged(name: str, path: Path) -> LoadError:
     """Return the error for a file that cannot be read."""
-    problem = f"{path.name} of {name} is truncated, damaged or no GGUF file."
+    problem = f"{path.name} of {name} is truncated, damaged or not a GGUF file."
     return LoadError(problem, "Download the file again.")

@@ -1,4 +1,4 @@
-"""Files of the hub: fetched into its cache, listed, and every failure told as one of our errors."""
+"""Files of the hub: fetched into its cache, listed, and every failure turned into one of our errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fetch_file(repo: str, filename: str, revision: str | None) -> Path | None:
         MachineError: If the hub cannot be reached and the cache does not help, or the disk is full.
     """
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
-        # A commit never changes: what the cache knows about it needs no network.
+        # A commit never changes, so what the cache knows about it needs no network.
         cached = try_to_load_from_cache(repo, filename, revision=revision)
         if cached is not None:
             return Path(cached) if isinstance(cached, str) else None
@@ -59,14 +59,14 @@ def fetch_file(repo: str, filename: str, revision: str | None) -> Path | None:
 
 
 def is_cached(repo: str, filename: str, revision: str | None) -> bool:
-    """Return whether the cache holds a hub file; asks no network."""
+    """Return whether the cache holds a hub file; uses no network."""
     return isinstance(try_to_load_from_cache(repo, filename, revision=revision), str)
 
 
 def list_files(repo: str, revision: str | None) -> list[str]:
     """Return the paths of a repository's files at a revision; empty where the hub cannot be asked.
 
-    What such a list is for, a better choice or a better sentence, is worth no failure of its own.
+    Such a list only serves a better choice or a better message, so it must not cause a failure of its own.
     """
     try:
         return [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
@@ -75,9 +75,9 @@ def list_files(repo: str, revision: str | None) -> list[str]:
 
 
 def cached_files(repo: str, revision: str | None) -> list[str]:
-    """Return the paths of what the cache holds of a repository at a revision; asks no network."""
+    """Return the paths of what the cache holds of a repository at a revision; uses no network."""
     try:
-        # No pattern: nothing is wanted of it, so nothing is missing; the place is all that is asked for.
+        # No pattern: no file is asked for, so none is missing; only the directory is wanted.
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[], local_files_only=True))
     except HUB_EXCEPTIONS:
         return []

@@ -1,7 +1,7 @@
-"""Foreign exceptions of finding and loading a model, as one sentence each.
+"""Other libraries' exceptions while finding and loading a model, as one sentence each.
 
-What huggingface_hub, transformers, safetensors and torch raise, told as our own errors. Their own text is
-quoted only where it says something about the model; never for the hub, whose messages carry addresses.
+What huggingface_hub, transformers, safetensors and torch raise, turned into our own errors. Their text is
+quoted only where it says something about the model; never for the hub, whose messages contain addresses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from depthprobe.errors import DepthprobeError, LoadError, MachineError, first_line
 from depthprobe.machine.connection import LOG_IN, explain_connection
 
-# OSError holds connection failures of the standard library, LocalEntryNotFoundError and a full disk.
+# OSError covers the standard library's connection failures, LocalEntryNotFoundError and a full disk.
 HUB_EXCEPTIONS = (HTTPError, HFValidationError, OSError)
 
 
@@ -32,11 +32,11 @@ def explain_hub_error(
     """Return our error for one of :data:`HUB_EXCEPTIONS`.
 
     Args:
-        error: What huggingface_hub raised, as it came.
+        error: What huggingface_hub raised.
         repo: The hub id that was asked for.
         revision: The branch, tag or commit that was asked for.
-        downloading: True once the hub had answered for this repository, so that a failing connection
-            broke in the middle rather than never came about.
+        downloading: True once the hub has answered for this repository, so that a failing connection
+            broke midway rather than never being made.
     """
     if isinstance(error, HFValidationError):
         return LoadError(
@@ -54,7 +54,7 @@ def explain_hub_error(
     if isinstance(error, RevisionNotFoundError):
         return LoadError(
             f"{repo} has no revision {revision!r}.",
-            "Name a branch, tag or commit that its page lists, or none.",
+            "Name a branch, tag or commit from its page, or leave the revision out.",
         )
     if isinstance(error, RepositoryNotFoundError):
         return LoadError(
@@ -67,15 +67,15 @@ def explain_hub_error(
 
 
 def explain_load_error(error: BaseException, name: str, what: str) -> DepthprobeError:
-    """Return our error for what a library raised while it built ``what``, "model" say, of ``name``."""
+    """Return our error for what a library raised while building ``what`` (such as "model") of ``name``."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return MachineError(
             f"Out of memory while loading {name}.",
-            "Use --dtype bfloat16, another --device, or a smaller model; close what else uses the memory.",
+            "Use --dtype bfloat16, another --device or a smaller model, or close other programs.",
         )
     if isinstance(error, pickle.UnpicklingError) and "weights only" in str(error).lower():
         return LoadError(
-            f"The weights of {name} are a pickle that holds more than tensors: reading it would run code.",
+            f"The weights of {name} are a pickle with more than tensors in it: reading it would run code.",
             "Choose a checkpoint with *.safetensors.",
         )
     if isinstance(error, ImportError):

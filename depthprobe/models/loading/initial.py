@@ -30,17 +30,17 @@ def build_initial(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Return a model as its own class initialises it, before training, and notes about its dtype.
 
-    No weights are read; only Meta's layout keeps sizes in them. The numbers are drawn on the device, so
-    that a seed gives one model on every machine with the same kind of device.
+    No weights are read, except in Meta's layout, which has sizes nowhere else. The numbers are drawn on the
+    device, so that a seed gives the same model on every machine with the same kind of device.
 
     Args:
-        checkpoint: Whose configuration is built.
+        checkpoint: The checkpoint; the model is built from its configuration.
         seed: Of the random weights; the caller's random state is kept.
         wanted: The dtype asked for, None for the one that suits the device.
         device: Where the model goes, whole.
 
     Raises:
-        LoadError: If transformers cannot build it, or it does not fit the device.
+        LoadError: If transformers cannot build it, or it does not fit on the device.
     """
     source = checkpoint.source
     config = _config_of(checkpoint)
@@ -51,7 +51,7 @@ def build_initial(
     )
     if placement(source.name, float(numbers * dtype.itemsize), dtype, device) is None:
         raise LoadError(
-            f"{source.name} does not fit {device} as a whole, which freshly initialised weights have to.",
+            f"{source.name} does not fit on {device} as a whole, as freshly initialised weights must.",
             "Use a smaller --dtype or --device cpu.",
         )
     kinds = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
@@ -63,7 +63,7 @@ def build_initial(
 
 
 def _config_of(checkpoint: Checkpoint) -> PretrainedConfig:
-    """Return the configuration without what belongs to stored weights alone."""
+    """Return the configuration without what concerns only stored weights."""
     if checkpoint.config is None:
         folder = original_folder(checkpoint.source)
         return original_llama.read_config(folder, original_llama.open_shards(folder))

@@ -1,7 +1,7 @@
 """The one door to transformers' loading: a name in, a loaded model with its tokenizer out.
 
-Three steps, each cheap to fail before the next: :func:`resolve_model` settles what a name stands for,
-:func:`open_checkpoint` reads configuration and tokenizer, :func:`load_model` brings the weights to a device.
+Three steps, so that failures come before the expensive part: :func:`resolve_model` finds what a name refers
+to, :func:`open_checkpoint` reads configuration and tokenizer, :func:`load_model` brings weights to a device.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, where both came from, and the device inputs go to.
+    """A model in evaluation mode, its tokenizer, where both came from, and the device that inputs go to.
 
-    ``notes`` are sentences for the user about what the loading had to decide; ``quantisation`` says how the
-    checkpoint's weights were packed, None if they were not; ``tower`` is the one of an encoder-decoder model
-    that is looked into, None for all others; ``initial_seed`` that of weights that were never trained.
+    ``notes`` are sentences for the user about what loading had to decide; ``quantisation`` says how the
+    checkpoint's weights were packed, None if they were not; ``tower`` is the measured tower of an
+    encoder-decoder model, None for all others; ``initial_seed`` that of weights that were never trained.
     """
 
     model: PreTrainedModel
@@ -80,25 +80,25 @@ class LoadedModel:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights as they are held, packed ones packed: GPTQ and AWQ keep theirs in buffers."""
+        """Bytes of all weights in memory, packed ones as packed: GPTQ and AWQ keep theirs in buffers."""
         held = {id(tensor): tensor for tensor in self.model.state_dict(keep_vars=True).values()}
         tensors = (tensor for tensor in held.values() if isinstance(tensor, torch.Tensor))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @property
     def context_tokens(self) -> int | None:
-        """The longest sequence the positions admit, see :func:`context_limit`."""
+        """The longest sequence that the positions allow, see :func:`context_limit`."""
         return context_limit(self.model)
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the embedding: ids from this number on have none."""
+        """Rows of the embedding; token ids must be below this."""
         embedding = self.model.get_input_embeddings()
         return int(getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0])
 
     @property
     def pad_token_id(self) -> int:
-        """An id to fill batches with; it is masked, so any valid one will do where none is set."""
+        """An id to pad batches with; it is masked, so any valid one will do where none is set."""
         if self.tokenizer is None:
             return 0
         return next(
@@ -106,8 +106,8 @@ class LoadedModel:
         )
 
     def as_options(self) -> LoadOptions:
-        """Return the options with which a command would have loaded it so."""
-        # On a CPU float32 is what nobody asked for.
+        """Return the options with which a command would load it like this."""
+        # On a CPU float32 is the default.
         usual = self.device.type == "cpu" and self.model.dtype == torch.float32
         return LoadOptions(
             dtype="auto" if usual else dtype_name(self.model.dtype),
@@ -123,7 +123,7 @@ class LoadedModel:
         is_split = len(set(map(str, placement.values()))) > 1
         return {
             "id": source.name,
-            # where the package lies says nothing, and would put a path of this machine into the manifest
+            # the package's directory says nothing, and would put a path of this machine into the manifest
             "location": source.name if source.name.startswith(PREFIX) else source.location,
             "commit": source.revision,
             "fingerprint": source.fingerprint,
@@ -156,9 +156,9 @@ def load_model(
 
     Args:
         model: A name as :func:`resolve_model` takes it, its answer, or an opened checkpoint. Revision and
-            adapter are used only with a name; an opened checkpoint has settled code and tower as well.
+            adapter are used only with a name; an opened checkpoint has also fixed trust in code and tower.
         options: How the model is wanted.
-        stage: Is told what takes a while, see :mod:`depthprobe.models.loading.stages`.
+        stage: Shows what takes a while, see :mod:`depthprobe.models.loading.stages`.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it: ``revision``,
             ``dtype``, ``device``, ``device_map``, ``trust_remote_code``, ``adapter``, ``tower``,
             ``initial_seed``.
@@ -166,7 +166,7 @@ def load_model(
     Raises:
         OptionError: If ``dtype``, ``device`` or another option has a value that cannot be used.
         LoadError: If the model cannot be found, read or built.
-        MachineError: If memory, disk or network fail.
+        MachineError: If memory, disk or network fails.
     """
     options = replace(options or LoadOptions(), **wanted)
     place = choose_device(options.device)
@@ -187,7 +187,7 @@ def load_model(
             options.initial_seed,
         )
     adapter = None if source.adapter is None else adapters.read_adapter(source.adapter)
-    # One processor is one place: there is nothing to split over, and no GPU to ask for.
+    # A CPU is a single device: there is nothing to split over, and no GPU to ask for.
     split = options.device_map == "auto" and place.type != "cpu"
     if source.layout == "meta":
         with stage("Converting weights", None, ""):
@@ -213,7 +213,7 @@ def load_model(
 def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> LoadedModel:
     """Return a model that is in memory, such as one that is being trained, as the probes take it.
 
-    It stays as it is: put it into evaluation mode first. Only what draws or masks tokens needs a tokenizer.
+    It is not changed: put it into evaluation mode first. Only drawing or masking tokens needs a tokenizer.
     """
     name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
     source = ModelSource(name, "in memory", revision=None, fingerprint=None, layout="transformers")
@@ -222,7 +222,7 @@ def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
 
 
 def context_limit(model: PreTrainedModel) -> int | None:
-    """Return the longest sequence, in tokens, that a model's positions admit; None if nothing limits it.
+    """Return the longest sequence, in tokens, that a model's positions allow; None if nothing limits it.
 
     Mamba, RWKV and ALiBi models have no such limit. RoBERTa's position table starts after its padding
     row, so that 514 rows hold 512 positions; OPT's two extra rows are already left out of its config.
@@ -237,7 +237,7 @@ def context_limit(model: PreTrainedModel) -> int | None:
 
 @dataclass(frozen=True)
 class _Built:
-    """A model with its weights in place, and the rest of a :class:`LoadedModel` that its files decide."""
+    """A model with its weights in place, and the fields of a :class:`LoadedModel` that its files decide."""
 
     model: PreTrainedModel
     notes: tuple[str, ...]
@@ -271,8 +271,8 @@ def _build_model(
         checkpoint: The opened checkpoint.
         wanted: The dtype asked for, None for the one that suits the device.
         device: Where inputs go.
-        device_map: What transformers calls so; None is the device, or all there are where it is too small.
-        stage: Is told what takes a while.
+        device_map: As in transformers; None is the device, or all there are if it is too small.
+        stage: Shows what takes a while.
     """
     source, config = checkpoint.source, checkpoint.config
     assert config is not None, "only Meta's layout has none"
@@ -291,7 +291,7 @@ def _build_model(
         is_packed = packed is not None and not packed.unpacked
         if is_packed and source.adapter is not None:
             raise LoadError(
-                f"{source.name} is quantised ({packed}), and {source.adapter.name} cannot be merged "
+                f"{source.name} is quantised ({packed}), so {source.adapter.name} cannot be merged "
                 "into packed weights without rounding them again.",
                 "Name the model it was made from, unquantised.",
             )
@@ -300,7 +300,7 @@ def _build_model(
         if (checkpoint.folder / "adapter_config.json").is_file():
             raise LoadError(  # transformers would put the adapter on the model without a word
                 f"{source.name} holds a whole model and an adapter beside it.",
-                "Name one with a model alone; an adapter is added by --adapter.",
+                "Name a directory with a model alone; add an adapter with --adapter.",
             )
         stored = stored_dtype(config, files)
         dtype, notes = (wanted or stored, ()) if is_packed else choose_dtype(wanted, stored, device)
@@ -310,7 +310,7 @@ def _build_model(
     if device_map is None:
         target = placement(source.name, weights, dtype, device)
         device_map = {"": target} if target is not None else "auto"
-    # Weights that fit nowhere else are read from the disk when needed; some must be written anew for that.
+    # Weights that fit nowhere else are read from disk when needed; some must be rewritten for that.
     offloaded = tempfile.mkdtemp(prefix="depthprobe-")
     try:
         with _unpacking(checkpoint, stage), errors_told(source.name, "model"):
@@ -320,7 +320,7 @@ def _build_model(
                 dtype="auto" if packed is not None and not packed.unpacked and wanted is None else dtype,
                 device_map=device_map,
                 trust_remote_code=checkpoint.trust_remote_code,
-                ignore_mismatched_sizes=True,  # told by us below, with the shapes
+                ignore_mismatched_sizes=True,  # reported by us below, with the shapes
                 output_loading_info=True,
                 offload_folder=offloaded,
                 **more,
@@ -362,7 +362,7 @@ def _unpacking(checkpoint: Checkpoint, stage: Stage) -> Iterator[None]:
 
 
 def _input_device(source: ModelSource, model: PreTrainedModel) -> torch.device:
-    """Return where token ids go: to the embedding, or where accelerate brings it when it is needed."""
+    """Return the device for token ids: the embedding's, or the one accelerate moves it to when needed."""
     if model.main_input_name != "input_ids":
         problem = f"{source.name} ({model.config.model_type}) reads {model.main_input_name}, not text."
         raise LoadError(problem, "Choose a language model.")

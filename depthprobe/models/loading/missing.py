@@ -1,4 +1,4 @@
-"""What a checkpoint lacks: weights that no file holds, and whether anything that is measured needs them."""
+"""What a checkpoint lacks: weights that no file holds, and whether any measurement needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from depthprobe.models.loading.sources import ModelSource
 def judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[str]) -> tuple[str, ...]:
     """Return notes on weights the checkpoint lacks but no measurement of the blocks needs.
 
-    Poolers are not used by language models, and an encoder's head plays no part in its blocks.
+    Language models do not use poolers, and an encoder's head plays no part in its blocks.
 
     Raises:
         LoadError: If a block, the embedding, a norm, or the head of a causal model has no weights.
@@ -30,12 +30,12 @@ def judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[str
     if heads:
         return (f"{source.name} has no weights for its head, which stays random: its losses mean nothing.",)
     if model.get_output_embeddings() is None:
-        return (f"{source.name} has no language-model head: it can be looked into, but has no losses.",)
+        return (f"{source.name} has no language-model head: its blocks can be measured, but not its loss.",)
     return ()
 
 
 def refuse_unloaded_weights(source: ModelSource, model: PreTrainedModel) -> None:
-    """Raise if a weight is on no device; accelerate brings those it offloaded when they are needed."""
+    """Raise if a weight is on no device; accelerate loads those it offloaded when they are needed."""
     if {"cpu", "disk"} & set(map(str, (getattr(model, "hf_device_map", None) or {}).values())):
         return
     tensors = [*model.named_parameters(), *model.named_buffers()]

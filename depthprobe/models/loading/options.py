@@ -1,4 +1,4 @@
-"""How a model is wanted: everything beside its name that a user may say about the loading."""
+"""How a model is to be loaded: everything besides its name that a user may set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOWERS = ("decoder", "encoder")
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model is wanted.
+    """How a model is to be loaded.
 
     Args:
         revision: Branch, tag or commit of a hub id.
@@ -22,12 +22,12 @@ class LoadOptions:
             :data:`depthprobe.models.loading.placement.DTYPES`.
         device: ``auto`` (cuda, then mps, then cpu), ``cuda``, ``cuda:N``, ``mps`` or ``cpu``.
         device_map: None puts the model on that one device, and splits it over all GPUs and the main memory
-            only where one GPU does not hold it; ``auto`` splits it in any case.
+            only where it does not fit on one GPU; ``auto`` splits it in any case.
         trust_remote_code: Whether Python files that come with the model may be run.
         adapter: Hub id or directory of a PEFT adapter, merged into the weights in memory.
         tower: ``decoder`` (what None means) or ``encoder`` of an encoder-decoder model.
-        initial_seed: Seed of freshly initialised weights, which then stand in place of the checkpoint's; None
-            loads those.
+        initial_seed: Seed of freshly initialised weights, used instead of the checkpoint's; None loads the
+            checkpoint's.
 
     Raises:
         OptionError: If ``device_map`` or ``tower`` is not a known name, or device and map contradict each
@@ -68,12 +68,12 @@ class LoadOptions:
             )
         if self.device_map == "auto" and self.initial_seed is not None:
             raise OptionError(
-                "--device-map auto and --initial contradict each other: nothing is there to be split.",
+                "--device-map auto and --initial contradict each other: fresh weights cannot be split.",
                 "Leave one of them out.",
             )
         if self.adapter is not None and self.initial_seed is not None:
             raise OptionError(
-                f"--adapter {self.adapter} and --initial contradict each other: nothing was trained.",
+                f"--adapter {self.adapter} and --initial contradict each other: adapters need training.",
                 "Leave one of them out.",
             )
         if self.tower not in (None, *TOWERS):
@@ -84,7 +84,7 @@ def split_name(name: str, revision: str | None) -> tuple[str, str | None, str | 
     """Return the repository, the GGUF file and the revision that ``REPO[:FILE.gguf][@REVISION]`` names.
 
     Args:
-        name: What the user typed; the revision may also stand before the file.
+        name: What the user typed; the revision may also come before the file.
         revision: What ``--revision`` says.
 
     Raises:

@@ -1,8 +1,8 @@
 """Meta's original Llama checkpoints, converted in memory to transformers' LlamaForCausalLM.
 
-A directory in this layout holds ``params.json``, ``consolidated.NN.pth`` (one a rank of the model-parallel
-group the model was trained with) and ``tokenizer.model``. Only one tensor at a time is held twice: the
-files are memory-mapped and every merged tensor goes to its device before the next is read.
+A directory in this layout holds ``params.json``, ``consolidated.NN.pth`` (one for each rank of the
+model-parallel group that the model was trained with) and ``tokenizer.model``. Only one tensor at a time is
+held twice: the files are memory-mapped, and every merged tensor goes to its device before the next is read.
 
 Source: the reference implementations meta-llama/llama (Llama 1, 2) and meta-llama/llama-models (Llama 3.x).
 """
@@ -50,7 +50,7 @@ LLAMA_3_SPECIAL_TOKENS = 256  # the reference tokenizer appends this many names 
 
 
 def is_original_layout(folder: Path) -> bool:
-    """Return whether a directory holds a checkpoint as Meta gave it out."""
+    """Return whether a directory holds a checkpoint as Meta released it."""
     return (folder / "params.json").is_file() and any(folder.glob("consolidated.*.pth"))
 
 
@@ -74,7 +74,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device | None) ->
     Args:
         folder: Directory with params.json and the shards.
         dtype: Of the weights in memory.
-        device: Where they go; None splits them over every device accelerate finds.
+        device: Where they go; None splits them over every device that accelerate finds.
 
     Raises:
         LoadError: If a file is damaged or missing, or the shapes contradict params.json.
@@ -82,7 +82,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device | None) ->
     shards = open_shards(folder)
     config = read_config(folder, shards)
     config.dtype = dtype
-    with init_empty_weights():  # parameters on no device yet; buffers (the rotary table) are really computed
+    with init_empty_weights():  # no memory for parameters yet; buffers (the rotary table) are computed
         model = LlamaForCausalLM(config)
     model.tie_weights()
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -112,7 +112,7 @@ def open_shards(folder: Path) -> list[dict[str, torch.Tensor]]:
 def read_config(folder: Path, shards: list[dict[str, torch.Tensor]]) -> LlamaConfig:
     """Return transformers' configuration from params.json and, where that is silent, from the shapes.
 
-    ``vocab_size`` is -1 in Llama 2 (left to the tokenizer) and the feed-forward width is nowhere: both
+    ``vocab_size`` is -1 in Llama 2 (left to the tokenizer) and the feed-forward width is not stated: both
     are read off the tensors, which also covers ``multiple_of`` and ``ffn_dim_multiplier``.
 
     Raises:
@@ -186,7 +186,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of an original checkpoint; it puts the beginning-of-sequence token first.
 
     Meta's downloads keep one ``tokenizer.model`` beside the directories of all sizes, so the parent
-    directory is looked at too.
+    directory is searched too.
 
     Raises:
         LoadError: If the file is missing, damaged, or needs a package that is not installed.
@@ -202,14 +202,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         if is_tiktoken:
             return _tiktoken_tokenizer(path)
         _check_sentencepiece(path)
-        # Without add_bos_token transformers' class leaves BOS out when it is built from tokenizer.model.
+        # Without add_bos_token transformers' class omits BOS when it is built from tokenizer.model.
         return LlamaTokenizer.from_pretrained(path.parent, add_bos_token=True)
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
         raise explain_load_error(error, folder.name, "tokenizer") from error
 
 
 def _check_sentencepiece(path: Path) -> None:
-    """Raise if a file is not a sentencepiece model: transformers would go on and guess another format."""
+    """Raise if a file is not a sentencepiece model: transformers would guess another format and go on."""
     from sentencepiece import SentencePieceProcessor
 
     SentencePieceProcessor(model_file=str(path))
@@ -219,7 +219,7 @@ def _tiktoken_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Return Llama 3's tokenizer from its tiktoken ranks.
 
     Source: meta-llama/llama-models, models/llama3/tokenizer.py: the names below take the ids after the
-    ranks, in this order, filled up with reserved names to 256.
+    ranks, in this order, padded with reserved names to 256.
     """
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
@@ -245,7 +245,7 @@ def _open_shard(path: Path) -> dict[str, torch.Tensor]:
     """Return one shard's tensors, memory-mapped: nothing is read before it is used.
 
     Raises:
-        LoadError: If the file is truncated or is no torch file.
+        LoadError: If the file is truncated or not a torch file.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -265,7 +265,7 @@ def _shard_tensor(shard: dict[str, torch.Tensor], name: str, folder: Path) -> to
 
 
 def _embedding_axis(parts: list[torch.Tensor], width: int) -> int:
-    """Return the axis ranks split the embedding along: hidden in Llama 1 and 2, vocab since Llama 3."""
+    """Return the axis along which ranks split the embedding: hidden in Llama 1 and 2, vocab since Llama 3."""
     return 0 if parts[0].shape[1] == width else 1
 
 
@@ -298,7 +298,7 @@ def _merged_tensors(
 
 
 def halve_rotary_pairs(weight: torch.Tensor, heads: int) -> torch.Tensor:
-    """Return a query or key projection whose rotary pairs lie half a head apart.
+    """Return a query or key projection whose rotary pairs are half a head apart.
 
     Meta rotates neighbouring rows (2i, 2i+1) of a head as one complex number, transformers rows i and
     i + head_dim/2: within each head the even rows come first, then the odd ones.

@@ -18,15 +18,15 @@ DTYPES = {
     "float64": torch.float64, "fp64": torch.float64,
 }  # fmt: skip
 
-MEMORY_MARGIN = 1.1  # over the weights' own bytes: buffers and what the allocator rounds up
+MEMORY_MARGIN = 1.1  # times the weights' own bytes: buffers, and what the allocator rounds up
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """Return the device that a name stands for; ``auto`` is cuda, then mps, then cpu.
+    """Return the device that a name refers to; ``auto`` is cuda, then mps, then cpu.
 
     Raises:
-        OptionError: If it is no known name.
-        LoadError: If that device is not here.
+        OptionError: If the name is unknown.
+        LoadError: If this machine has no such device.
     """
     device = str(device).lower()
     if device == "auto":
@@ -75,7 +75,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 def _has_dtype(device: torch.device, dtype: torch.dtype) -> bool:
     if (
         device.type == "cuda" and dtype == torch.bfloat16
-    ):  # emulated before Ampere: right, but slower than float32
+    ):  # emulated before Ampere: correct, but slower than float32
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "mps":
@@ -90,21 +90,19 @@ def _has_dtype(device: torch.device, dtype: torch.dtype) -> bool:
 def choose_dtype(
     wanted: torch.dtype | None, stored: torch.dtype, device: torch.device
 ) -> tuple[torch.dtype, tuple[str, ...]]:
-    """Return the dtype of the weights in memory, with a note where the checkpoint's own cannot be had."""
+    """Return the dtype of the weights in memory, with a note where the checkpoint's own cannot be used."""
     if wanted is not None:
         return wanted, ()
-    if device.type == "cpu":  # half precision is slow on most CPUs and buys nothing there
+    if device.type == "cpu":  # half precision is slow on most CPUs and gains nothing there
         return torch.float32, ()
     if _has_dtype(device, stored):
         return stored, ()
-    note = (
-        f"{device} does not compute in {dtype_name(stored)}: loaded in float32 (--dtype float16 halves it)."
-    )
+    note = f"{device} cannot compute in {dtype_name(stored)}: loaded in float32 (--dtype float16 halves it)."
     return torch.float32, (note,)
 
 
 def stored_dtype(config: PretrainedConfig, files: list[Path]) -> torch.dtype:
-    """Return the dtype of a checkpoint: as its config says, else as its first floating-point tensor shows."""
+    """Return the dtype of a checkpoint: as its config says, else that of its first floating-point tensors."""
     dtype = getattr(config, "dtype", None) or getattr(config.get_text_config(), "dtype", None)
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -117,7 +115,7 @@ def stored_dtype(config: PretrainedConfig, files: list[Path]) -> torch.dtype:
 
 
 def needed_bytes(files: list[Path], stored: torch.dtype, dtype: torch.dtype) -> float:
-    """Return the bytes that weight files take in memory: ``stored`` on the disk, ``dtype`` when loaded."""
+    """Return the bytes that weight files take in memory: ``stored`` on disk, ``dtype`` when loaded."""
     return sum(path.stat().st_size for path in files) * dtype.itemsize / stored.itemsize
 
 
@@ -125,13 +123,13 @@ def placement(name: str, weights: float, dtype: torch.dtype, device: torch.devic
     """Return the device that holds the whole model, None where only several together do.
 
     Args:
-        name: The model's name, for the sentence.
+        name: The model's name, for the message.
         weights: Bytes of the loaded weights, as :func:`needed_bytes` gives them.
         dtype: Their dtype, for the advice.
         device: Where they are wanted.
 
     Raises:
-        MachineError: If the weights are larger than the main memory (the system would end the process).
+        MachineError: If the weights are larger than the main memory (the system would kill the process).
     """
     needed = weights * MEMORY_MARGIN
     if device.type == "cuda":
@@ -141,7 +139,7 @@ def placement(name: str, weights: float, dtype: torch.dtype, device: torch.devic
     if needed > free:
         half = "; --dtype bfloat16 halves it" if dtype.itemsize == 4 else ""
         raise MachineError(
-            f"{name} needs {needed / 2**30:.1f} GiB in {dtype_name(dtype)}, and "
+            f"{name} needs {needed / 2**30:.1f} GiB in {dtype_name(dtype)}, but only "
             f"{free / 2**30:.1f} GiB of memory are free.",
             f"Free some memory or choose a smaller model{half}.",
         )

@@ -1,7 +1,7 @@
 """Quantised checkpoints: what their configuration says, and whether this machine can load them.
 
-transformers loads them, each method with packages of its own. Its own checks are asked here, before any
-weight is fetched, and what they refuse is told in one sentence.
+transformers loads them, each method with packages of its own. Its own checks are run here, before any
+weight is fetched, and what they refuse is reported in one sentence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoHfQuantizer
 
 from depthprobe.errors import LoadError, first_line
 
-# quant_method -> what pip installs for it, as transformers' quantizers ask for it
+# quant_method -> the packages to install with pip, as transformers' quantizers name them
 PACKAGES = {
     "aqlm": "aqlm[gpu,cpu]",
     "auto-round": "auto-round",
@@ -52,8 +52,8 @@ BITS = {"fp8": 8, "mxfp8": 8, "fbgemm_fp8": 8, "eetq": 8, "mxfp4": 4, "nvfp4": 4
 class Quantisation:
     """How a checkpoint's weights are packed.
 
-    ``bits`` is a weight's size where the configuration says it; ``unpacked`` whether loading turns the
-    weights into floats, so that what is measured computes with ordinary matrices.
+    ``bits`` is a weight's size where the configuration states it; ``unpacked`` whether loading turns the
+    weights into floats, so that the measured model computes with ordinary matrices.
     """
 
     method: str
@@ -75,9 +75,10 @@ def settings_of(config: PretrainedConfig) -> dict[str, Any] | None:
 
 
 def check_quantisation(name: str, config: PretrainedConfig, device: torch.device) -> Quantisation | None:
-    """Return how a checkpoint is quantised, None if it is not; ask whether it can be loaded here.
+    """Return how a checkpoint is quantised, None if it is not; check that it can be loaded here.
 
-    Where a device has no kernels for a method whose weights can be unpacked, the configuration is told so.
+    Where a device has no kernels for a method whose weights can be unpacked, the configuration is changed
+    to unpack them.
 
     Raises:
         LoadError: If transformers does not know the method, or a package or a GPU is missing.
@@ -124,7 +125,7 @@ def _ask(name: str, method: str, settings: dict[str, Any], device: torch.device)
             problem = f"{name} is quantised with {method} and needs a package that is missing: "
             raise LoadError(f"{problem}{first_line(error)}.", "Install it and run again.") from error
         raise LoadError(
-            f"{name} is quantised with {method}, and a Python package that it needs is missing.",
+            f"{name} is quantised with {method}, but a Python package that it needs is missing.",
             f"Install it: pip install {packages}.",
         ) from error
     except (RuntimeError, NotImplementedError) as error:
@@ -146,7 +147,7 @@ def _ask(name: str, method: str, settings: dict[str, Any], device: torch.device)
 def _needs_gpu(name: str, method: str, packages: str | None) -> LoadError:
     also = f" with pip install {packages}" if packages else ""
     return LoadError(
-        f"{name} is quantised with {method}, which needs a GPU, and there is none here.",
+        f"{name} is quantised with {method}, which needs a GPU, but there is none here.",
         f"Run it on a machine with a GPU{also}, or choose the model it was made from.",
     )
 

@@ -1,7 +1,7 @@
-"""What a model name stands for, and the files behind it on the hub or on the disk.
+"""What a model name refers to, and its files on the hub or on disk.
 
-A name is settled before anything large is fetched; files are fetched before anything is loaded. So what the
-hub refuses and what a file has wrong never mix in one error.
+A name is resolved before anything large is fetched; files are fetched before anything is loaded. So the
+hub's refusals and faults of files never mix in one error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AdapterSource:
     """A PEFT adapter, known before its weights are read.
 
     ``location`` is a hub id or a directory; ``commit`` that of a hub id; ``fingerprint`` the SHA-256 over a
-    directory's files; ``base`` the model that it says it was trained on.
+    directory's files; ``base`` the model that it names as the one it was trained on.
     """
 
     name: str
@@ -46,7 +46,7 @@ class AdapterSource:
     base: str | None
 
     def describe(self) -> dict[str, str | None]:
-        """Return what tells this adapter from others, for a run's manifest."""
+        """Return what distinguishes this adapter from others, for a run's manifest."""
         return {
             "id": self.name,
             "commit": self.commit,
@@ -56,7 +56,7 @@ class AdapterSource:
 
     @property
     def identity(self) -> str:
-        """Return what decides the numbers: a directory's contents rather than its place."""
+        """Return what decides the numbers: a directory's contents rather than its path."""
         return (
             f"{Path(self.name).name if self.commit is None else self.name}@{self.commit or self.fingerprint}"
         )
@@ -64,7 +64,7 @@ class AdapterSource:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What a name turned out to stand for, known before any weight is read.
+    """What a name refers to, known before any weight is read.
 
     ``location`` is what is loaded, a hub id or a directory; ``revision`` the resolved commit of a hub id;
     ``fingerprint`` the SHA-256 over names and contents of a directory's config and weight files;
@@ -83,18 +83,18 @@ class ModelSource:
 
     @property
     def identity(self) -> str:
-        """Return what decides the numbers: a directory is known by its contents, it may move."""
+        """Return what decides the numbers: a directory's contents, not its path, since it may move."""
         if self.fingerprint is not None:
             return self.gguf_file or Path(self.location).name
         return self.location if self.gguf_file is None else f"{self.location}:{self.gguf_file}"
 
 
 def resolve_model(name: str, revision: str | None = None, adapter: str | None = None) -> ModelSource:
-    """Return what a model name stands for: an embedded model, a directory, or a hub id at a commit.
+    """Return what a model name refers to: an embedded model, a directory, or a hub id at a commit.
 
     Args:
         name: ``builtin:NAME``, an existing directory or .gguf file, or NAMESPACE/NAME on the hub, also as
-            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``; what lies on the disk wins.
+            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``; what exists on disk wins.
         revision: Branch, tag or commit of a hub id.
         adapter: Name of an adapter for it, as :func:`resolve_adapter` takes it.
 
@@ -133,10 +133,10 @@ def _is_path(name: str) -> bool:
 
 
 def resolve_adapter(name: str) -> AdapterSource:
-    """Return the adapter that a name stands for: a directory, or a hub id, also as ``ID@REVISION``.
+    """Return the adapter that a name refers to: a directory, or a hub id, also as ``ID@REVISION``.
 
     Raises:
-        LoadError: If there is no such adapter, or what is there is none.
+        LoadError: If there is no such adapter, or what is there is not an adapter.
         MachineError: If the hub cannot be reached and the cache does not help.
     """
     path = Path(name).expanduser()
@@ -151,7 +151,7 @@ def resolve_adapter(name: str) -> AdapterSource:
         config = hub.fetch_file(location, ADAPTER_CONFIG, revision)
         commit = None if config is None else config.parent.name
     if config is None:
-        problem = f"{name} has no {ADAPTER_CONFIG}, so it is no adapter."
+        problem = f"{name} has no {ADAPTER_CONFIG}, so it is not an adapter."
         raise LoadError(problem, "Give --adapter what peft's save_pretrained wrote.")
     base = _base_of(name, config)
     if commit is None:
@@ -160,7 +160,7 @@ def resolve_adapter(name: str) -> AdapterSource:
 
 
 def check_adapter_weights(name: str, folder: Path) -> list[Path]:
-    """Return an adapter's weight files, each checked to be whole.
+    """Return an adapter's weight files, each checked to be complete.
 
     Raises:
         LoadError: If there are none, or one is truncated or damaged.
@@ -186,7 +186,7 @@ def _embedded_directory(name: str) -> Path:
     models = embedded_models()
     if name in models:
         return models[name]
-    hint = f"There are: {', '.join(models)}." if models else "This installation carries no embedded model."
+    hint = f"There are: {', '.join(models)}." if models else "This installation has no embedded models."
     near = difflib.get_close_matches(name, models, n=1)
     hint = f"Did you mean {near[0]}? {hint}" if near else hint
     raise LoadError(f"There is no embedded model {name}.", hint)
@@ -212,7 +212,7 @@ def _resolve_directory(
     notes: tuple[str, ...] = ()
     if "config.json" in names:
         indexes = [folder / index for _, index in WEIGHT_NAMES if index in names]
-        # Configuration and tokenizer files too: what a text turns into decides the numbers as well.
+        # Configuration and tokenizer files too: how a text is tokenised decides the numbers as well.
         small |= set(folder.glob("*.py"))
         files = [*weight_files(name, folder), *indexes, *(small - set(indexes))]
     else:
@@ -224,7 +224,7 @@ def _resolve_directory(
             folder / "params.json",
             *folder.glob("tokenizer.model"),
         ]
-        notes = (f"{name} is Meta's original layout; converting it in memory.",)
+        notes = (f"{name} is in Meta's original layout; converting it in memory.",)
     return ModelSource(name, str(folder), None, fingerprint_of(files), layout, notes)
 
 
@@ -248,13 +248,13 @@ def _resolve_hub(repo: str, file: str | None, revision: str | None) -> ModelSour
         params = hub.fetch_file(repo, f"{subfolder}params.json", revision)
         if params is None:
             continue
-        # Another repository's revisions are not the twin's: whoever names one gets just that.
+        # The twin's revisions are its own: whoever names a revision gets just this repository.
         twin = _resolve_twin(f"{repo}-hf") if revision is None and not subfolder else None
         if twin is not None:
-            note = f"{repo} is Meta's original layout; loading its twin {twin.location}."
+            note = f"{repo} is in Meta's original layout; loading its twin {twin.location}."
             return replace(twin, name=repo, notes=(note,))
         commit = (params.parent.parent if subfolder else params.parent).name
-        note = f"{repo} is Meta's original layout; converting it in memory."
+        note = f"{repo} is in Meta's original layout; converting it in memory."
         return ModelSource(repo, repo, commit, None, "meta", (note,))
     adapter = hub.fetch_file(repo, ADAPTER_CONFIG, revision)
     if adapter is not None:
@@ -268,9 +268,9 @@ def _resolve_hub(repo: str, file: str | None, revision: str | None) -> ModelSour
 def _resolve_hub_gguf(
     name: str, repo: str, file: str | None, revision: str | None, files: list[str] | None = None
 ) -> ModelSource:
-    """Return the GGUF file of a repository that is meant; it is fetched, as nothing stands beside it."""
+    """Return the GGUF file of a repository that is meant; fetched at once, as it holds all there is."""
     files = files or hub.list_files(repo, revision)
-    # Where the hub cannot be asked for a list, a file that was named may still be in the cache.
+    # Where the hub cannot give a list, a file that was named may still be in the cache.
     chosen = file if file and not files else gguf.choose_file(name, gguf.model_files(files), file)
     gguf.require_package(name)
     path = hub.fetch_file(repo, chosen, revision)
@@ -282,7 +282,7 @@ def _resolve_hub_gguf(
 
 
 def _resolve_twin(name: str) -> ModelSource | None:
-    """Return the repository in transformers' layout beside an original one, None if out of reach."""
+    """Return the repository in transformers' layout that goes with an original one, None if out of reach."""
     try:
         config = hub.fetch_file(name, "config.json", None)
     except DepthprobeError:  # absent, gated for this user, or not in the cache: the original will do
@@ -301,7 +301,7 @@ def _adapter_named_as_model(name: str, config: Path | None) -> LoadError:
 
 
 def _nothing_to_load(name: str, files: list[str]) -> LoadError:
-    problem = f"{name} has no config.json, so it is no model that transformers can load."
+    problem = f"{name} has no config.json, so it is not a model that transformers can load."
     if "params.json" in files:
         hint = "Complete the download of Meta's original files, or name a model in transformers' layout."
         return LoadError(f"{name} has params.json but no consolidated.*.pth beside it.", hint)
@@ -328,9 +328,9 @@ def fetch_small_files(source: ModelSource, with_code: bool) -> Path:
     """Return the local directory with configuration and tokenizer, and the model's own code if wanted."""
     if source.revision is None:
         return Path(source.location)
-    if source.gguf_file is not None:  # one file holds all, and lies in the cache
+    if source.gguf_file is not None:  # one file holds everything, and is in the cache
         return hub.download(source.location, source.revision, [source.gguf_file])
-    # Subfolders hold other formats and training states; only code may lie there.
+    # Subfolders hold other formats and training states; only code is wanted from there.
     wanted = [*SMALL_FILES, "*.py"] if with_code else SMALL_FILES
     return hub.download(
         source.location, source.revision, wanted, ignore=[f"*/{pattern}" for pattern in SMALL_FILES]

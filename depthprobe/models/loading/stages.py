@@ -1,4 +1,4 @@
-"""Who is told what the loading is at: nobody, unless the caller hands something in."""
+"""How loading reports its stages: not at all, unless the caller passes something that shows them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 # (what is being done, how much of it there is or None, in which unit) -> a context manager around doing it,
-# which gives the function that counts it on; "bytes" is what the libraries draw bars of their own for
+# which yields the function that counts progress; for "bytes" the libraries draw bars of their own
 Stage = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
 
 
 @contextmanager
 def unseen(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function that does nothing: the stage that nobody looks at."""
+    """Yield a function that does nothing: a stage that is not shown."""
     yield lambda count: None

@@ -66,7 +66,7 @@ def check_whole(name: str, path: Path) -> None:
                 f"{path.name} of {name} is a Git LFS pointer, not the weights.", "Run `git lfs pull`."
             )
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt"):  # holds the header against the file's length
+            with safe_open(path, framework="pt"):  # checks the header against the file's length
                 return
         # torch.save; before torch 1.6 a bare pickle
         if zipfile.is_zipfile(path) or start.startswith(b"\x80"):

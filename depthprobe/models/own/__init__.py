@@ -1,1 +1,1 @@
-"""Models of this package's own: norm placements that transformers does not have."""
+"""This package's own models: norm placements that transformers does not have."""

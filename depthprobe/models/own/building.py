@@ -1,4 +1,4 @@
-"""Models from sizes, a norm placement and an initialisation; and their way out as a plain Llama."""
+"""Models from sizes, a norm placement and an initialisation; and their conversion to a plain Llama."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from depthprobe.models.own.configuration import LLAMA_FIELDS, DepthprobeConfig
 from depthprobe.models.own.decoder import DepthprobeForCausalLM, PreBlock
 from depthprobe.private_names import attention_kernel
 
-# Norm of a Pre-LN block -> its name in Llama, which calls the second by what stands before it.
+# Norm of a Pre-LN block -> its name in Llama, which names the second after what comes before it.
 LLAMA_NAMES = {
     "input_layernorm": "input_layernorm",
     "pre_feedforward_layernorm": "post_attention_layernorm",
@@ -22,8 +22,8 @@ LLAMA_NAMES = {
 def build_model(sizes: LlamaConfig, norm: str = "pre", initialisation: str = "normal") -> LlamaForCausalLM:
     """Return a model with random weights, to be trained; Pre-LN is a plain Llama, the rest are ours.
 
-    With one state of the random generator all norms but DeepNorm start from the same weights, and scaled
-    ones from the same numbers made smaller: what differs in training is the placement alone.
+    From one state of the random generator all norms but DeepNorm start with the same weights, and scaled
+    ones with the same numbers made smaller: only the placement differs in training.
 
     Args:
         sizes: Widths, counts and special tokens.
@@ -42,18 +42,18 @@ def build_model(sizes: LlamaConfig, norm: str = "pre", initialisation: str = "no
 def fold_lns(model: DepthprobeForCausalLM) -> LlamaForCausalLM:
     """Return a plain Llama with the same logits, bit for bit: each norm's factor goes into its weights.
 
-    Fold when training has ended: Adam and weight decay treat a weight of 1/sqrt(l) otherwise than a weight of
-    1 with a factor. The model handed in keeps its weights; none are shared.
+    Fold after training: Adam and weight decay treat a weight of 1/sqrt(l) differently from a weight of
+    1 with a factor. The model passed in keeps its weights; none are shared.
 
     Args:
-        model: One with Pre-LN blocks only (``pre`` or ``lns``), also after blocks were taken out of it.
+        model: One with Pre-LN blocks only (``pre`` or ``lns``), even after blocks were taken out of it.
 
     Raises:
         ValueError: If it has other blocks: no Llama computes what they do.
     """
     other = next((block for block in model.model.layers if not isinstance(block, PreBlock)), None)
     if other is not None:
-        raise ValueError(f"A model with a {type(other).__name__} is no Llama; save it as it is.")
+        raise ValueError(f"A model with a {type(other).__name__} cannot become a Llama; save it as it is.")
     fields = {name: copy.deepcopy(getattr(model.config, name)) for name in LLAMA_FIELDS}
     # What is drawn here is overwritten: on the CPU, so that no generator moves.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):

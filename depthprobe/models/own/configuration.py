@@ -1,4 +1,4 @@
-"""The configuration of the lab's models: Llama's fields, and where each block's norms stand.
+"""The configuration of the package's own models: Llama's fields, and where each block's norms are.
 
 It does not inherit from ``LlamaConfig``, so that nothing takes one of these models for a Llama: its blocks
 compute something else. :mod:`depthprobe.models.own.decoder` registers it with its models.
@@ -48,9 +48,9 @@ LLAMA_FIELDS: dict[str, Any] = {
 class DepthprobeConfig(PreTrainedConfig):
     """A LLaMA-like decoder with one of the norm placements of the papers.
 
-    ``norm`` and ``initialisation`` say what is wanted; what follows from them for each block is settled here
-    and written to config.json. So the numbers belong to a block and not to its position: a model that lost a
-    block is saved and read back with the factors that its other blocks were trained with.
+    ``norm`` and ``initialisation`` say what is wanted; what follows from them for each block is computed here
+    and written to config.json. So the numbers belong to a block, not to its position: a model without one of
+    its blocks is saved and read back with the factors that its other blocks were trained with.
 
     Args:
         norm: A key of :data:`depthprobe.models.own.placements.NORMS`.
@@ -58,11 +58,12 @@ class DepthprobeConfig(PreTrainedConfig):
         block_norms: ``pre``, ``post`` or ``sandwich`` for each block; by default as ``norm`` says.
         norm_factors: What each block multiplies the output of its norms by, in Pre-LN blocks.
         residual_alpha: What Post-LN blocks multiply the stream by before they add to it.
-        final_norm: Whether a norm stands before the head; by default if the last block does not end in one.
-        kwargs: The fields of a LlamaConfig, and what all configurations have.
+        final_norm: Whether there is a norm before the head; by default if the last block does not end in one.
+        kwargs: The fields of a LlamaConfig, and those that all configurations have.
 
     Raises:
-        ValueError: If a name is unknown, a list has not one entry a block, or DeepNorm is to be scaled twice.
+        ValueError: If a name is unknown, a list has not one entry for each block, or DeepNorm is to be scaled
+            twice.
     """
 
     model_type = "depthprobe"
@@ -98,11 +99,14 @@ class DepthprobeConfig(PreTrainedConfig):
     ) -> None:
         layers = self.num_hidden_layers
         if norm not in NORMS:
-            raise ValueError(f"norm {norm!r} is none of {', '.join(NORMS)}.")
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}.")
         if initialisation not in INITIALISATIONS:
-            raise ValueError(f"initialisation {initialisation!r} is none of {', '.join(INITIALISATIONS)}.")
+            known = ", ".join(INITIALISATIONS)
+            raise ValueError(f"initialisation must be one of {known}; got {initialisation!r}.")
         if norm == "deepnorm" and initialisation == "scaled":
-            raise ValueError("DeepNorm scales its initial weights by depth itself: no scaled initialisation.")
+            raise ValueError(
+                "DeepNorm already scales its initial weights by depth: leave out the scaled initialisation."
+            )
         self.norm = norm
         self.initialisation = initialisation
         self.block_norms = block_norms(norm, layers) if placements is None else placements
@@ -114,4 +118,4 @@ class DepthprobeConfig(PreTrainedConfig):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {layers} blocks.")
         unknown = sorted(set(self.block_norms) - {"pre", "post", "sandwich"})
         if unknown:
-            raise ValueError(f"block_norms holds {unknown[0]!r}, which is none of pre, post, sandwich.")
+            raise ValueError(f"block_norms may hold pre, post and sandwich, got {unknown[0]!r}.")

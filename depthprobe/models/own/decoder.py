@@ -1,4 +1,4 @@
-"""The lab's decoder: Llama's attention, feed-forward part, head and generation, wired as the papers say.
+"""The package's own decoder: Llama's attention, feed-forward part, head and generation, wired by the papers.
 
 Norms are called as in Gemma 2, in all variants alike: ``input_layernorm`` and ``pre_feedforward_layernorm``
 read the stream, ``post_attention_layernorm`` and ``post_feedforward_layernorm`` a branch or the sum.
@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-# By itself first: this waits until another thread has imported it and the lazy module that knows the names
-# below is in its place. Without this line they would be asked of the unfinished one.
+# On its own line first: this waits until another thread has finished importing transformers and its lazy
+# module is in place. Without it, the names below would be looked up in an unfinished module.
 import transformers  # noqa: F401
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
@@ -34,8 +34,8 @@ from depthprobe.models.own.placements import deepnorm_beta
 class FactoredRMSNorm(nn.Module):
     """Llama's RMSNorm times a fixed factor: factor * weight * x / sqrt(mean(x^2) + eps).
 
-    The factor meets the weight first, so that ``building.fold_lns`` changes no bit. No
-    subclass of Llama's: a fused kernel put in its place by transformers would not know of the factor.
+    The factor multiplies the weight first, so that ``building.fold_lns`` changes no bit. Not a
+    subclass of Llama's: a fused kernel that transformers puts in its place would ignore the factor.
     """
 
     def __init__(self, hidden: int, eps: float, factor: float) -> None:
@@ -51,7 +51,7 @@ class FactoredRMSNorm(nn.Module):
         return self.gain() * normed.to(hidden_states.dtype)
 
     def gain(self) -> torch.Tensor:
-        """Return weight and factor in one, ``[hidden]``."""
+        """Return weight times factor, ``[hidden]``."""
         return self.factor * self.weight
 
 
@@ -71,7 +71,7 @@ class Block(GradientCheckpointingLayer):
 
 
 class PreBlock(Block):
-    """x + F(norm(x)) for attention, then for the feed-forward part; LNS with a factor behind both norms.
+    """x + F(norm(x)) for attention, then for the feed-forward part; LNS has a factor after both norms.
 
     Source: Pre-LN (2002.04745); LNS: CoD (2502.05795).
     """
@@ -83,13 +83,13 @@ class PreBlock(Block):
         self.pre_feedforward_layernorm = FactoredRMSNorm(config.hidden_size, config.rms_norm_eps, factor)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return the stream behind the block."""
+        """Return the stream after the block."""
         hidden_states = hidden_states + self.attend(self.input_layernorm(hidden_states), **kwargs)
         return hidden_states + self.mlp(self.pre_feedforward_layernorm(hidden_states))
 
 
 class PostBlock(Block):
-    """norm(alpha x + F(x)) for attention, then for the feed-forward part; alpha is 1 but for DeepNorm.
+    """norm(alpha x + F(x)) for attention, then for the feed-forward part; alpha is 1 except in DeepNorm.
 
     Source: Post-LN (1706.03762); DeepNorm (2203.00555), figure 2.
     """
@@ -101,7 +101,7 @@ class PostBlock(Block):
         self.post_feedforward_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return the stream behind the block."""
+        """Return the stream after the block."""
         total = torch.add(self.attend(hidden_states, **kwargs), hidden_states, alpha=self.alpha)
         hidden_states = self.post_attention_layernorm(total)
         total = torch.add(self.mlp(hidden_states), hidden_states, alpha=self.alpha)
@@ -122,7 +122,7 @@ class SandwichBlock(Block):
         self.post_feedforward_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return the stream behind the block."""
+        """Return the stream after the block."""
         branch = self.attend(self.input_layernorm(hidden_states), **kwargs)
         hidden_states = hidden_states + self.post_attention_layernorm(branch)
         branch = self.mlp(self.pre_feedforward_layernorm(hidden_states))
@@ -136,9 +136,9 @@ def _own_deviations(block: Block, config: DepthprobeConfig) -> list[tuple[nn.Lin
     """Return the matrices of a block that are not drawn with ``initializer_range``, and their deviation.
 
     Scaled: the output projections with initializer_range / sqrt(2L), as L blocks add two branches each.
-    DeepNorm: Xavier's deviation instead of initializer_range; times beta, but for queries and keys, which do
-    not set the size of a branch. Embedding and head keep initializer_range. The paper's feed-forward part has
-    two matrices; a gated one has three, which all get beta, as in the trainer released with CoD.
+    DeepNorm: Xavier's deviation instead of initializer_range, times beta, except for queries and keys, which
+    do not set the size of a branch. Embedding and head keep initializer_range. The paper's feed-forward part
+    has two matrices; a gated one has three, which all get beta, as in the trainer released with CoD.
 
     Source: scaled: GPT-2's, as CoD (2502.05795) compares it; DeepNet (2203.00555), figure 2. In Mix-LN we
     scale all blocks; the trainer released with CoD scales those with Pre-LN.
@@ -157,7 +157,7 @@ def _own_deviations(block: Block, config: DepthprobeConfig) -> list[tuple[nn.Lin
 
 
 class _Lab:
-    """What the lab's models have instead of Llama's."""
+    """What the package's own models have instead of Llama's."""
 
     config_class = DepthprobeConfig
     _no_split_modules = [block.__name__ for block in BLOCKS.values()]
@@ -165,7 +165,7 @@ class _Lab:
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # One draw a matrix, in Llama's order: with one seed all variants start from the same random numbers.
+        # One draw for each matrix, in Llama's order: with one seed all start from the same random numbers.
         std = getattr(module, "initial_std", None)
         if std is None:
             super()._init_weights(module)  # type: ignore[misc]
@@ -179,7 +179,7 @@ class DepthprobeModel(_Lab, LlamaModel):
     """Llama's decoder without its head, around blocks of our own."""
 
     def __init__(self, config: DepthprobeConfig) -> None:
-        # Past LlamaModel's, which would build Llama's own blocks and draw their weights.
+        # Skips LlamaModel's own, which would build Llama's blocks and draw their weights.
         super(LlamaModel, self).__init__(config)
         self.padding_idx = config.pad_token_id
         self.vocab_size = config.vocab_size
@@ -194,7 +194,7 @@ class DepthprobeModel(_Lab, LlamaModel):
 
 
 class DepthprobeForCausalLM(_Lab, LlamaForCausalLM):
-    """The lab's language model; what it does not say here is Llama's."""
+    """The package's own language model; everything not defined here is Llama's."""
 
     def __init__(self, config: DepthprobeConfig) -> None:
         super(LlamaForCausalLM, self).__init__(config)

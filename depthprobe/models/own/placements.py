@@ -26,9 +26,9 @@ INITIALISATIONS: dict[str, str] = {
 
 
 def block_norms(norm: str, layers: int) -> list[str]:
-    """Return where the norms of each block stand, from the first block to the last.
+    """Return where the norms of each block are, from the first block to the last.
 
-    Of ``mix`` the first quarter is Post-LN, 3 blocks of 12; rounded down, but one at least: with none the
+    In ``mix`` the first quarter is Post-LN, 3 blocks of 12; rounded down, but at least one: with none the
     model would be Pre-LN under another name.
 
     Args:
@@ -55,7 +55,7 @@ def norm_factors(norm: str, layers: int) -> list[float]:
 def residual_alpha(norm: str, layers: int) -> float:
     """Return what a Post-LN block multiplies the stream by: alpha = (2L)^(1/4) for ``deepnorm``, else 1.
 
-    Source: DeepNet (2203.00555), figure 2, decoder-only. The trainer released with CoD has 2.83 at every
+    Source: DeepNet (2203.00555), figure 2, decoder-only. The trainer released with CoD uses 2.83 at every
     depth, which is the value for 32 blocks.
     """
     return (2 * layers) ** 0.25 if norm == "deepnorm" else 1.0
@@ -64,18 +64,18 @@ def residual_alpha(norm: str, layers: int) -> float:
 def deepnorm_beta(layers: int) -> float:
     """Return the gain that DeepNorm draws its value, output and feed-forward matrices with: (8L)^(-1/4).
 
-    Source: DeepNet (2203.00555), figure 2, decoder-only. The trainer released with CoD has (8L)^(+1/4), ten
+    Source: DeepNet (2203.00555), figure 2, decoder-only. The trainer released with CoD uses (8L)^(+1/4), ten
     times as much at 12 blocks.
     """
     return (8 * layers) ** -0.25
 
 
 def ends_in_a_norm(placements: list[str]) -> bool:
-    """Return whether the last block hands out a normalised stream, so that the head needs no norm before it.
+    """Return whether the last block returns a normalised stream, so that the head needs no norm before it.
 
     Source: Post-LN (1706.03762) and DeepNet (torchscale: a last norm only where ``normalize_before``) have
     none; Pre-LN (2002.04745) and what adds to the stream like it (LNS, Mix-LN's last blocks, Gemma 2) have
-    one. We differ from the trainer released with CoD, which normalises once more behind every variant: to a
+    one. We differ from the trainer released with CoD, which normalises once more after every variant: to a
     normalised stream that adds little but a second gain.
     """
     return placements[-1] == "post"

@@ -1,4 +1,4 @@
-"""depthprobe's own model type made known to transformers, where one is loaded or somebody asks for it."""
+"""depthprobe's own model type registered with transformers, when one is loaded or on request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ OWN_TYPE = "depthprobe"
 
 
 def register_with_transformers() -> None:
-    """Make transformers' Auto classes know models of the type ``depthprobe``; again is harmless.
+    """Make models of the type ``depthprobe`` known to transformers' Auto classes; repeating it is harmless.
 
     depthprobe itself does so when it loads such a model. Call it before ``AutoModel.from_pretrained`` reads
     one directly. Importing depthprobe alone changes nothing in transformers, and does not import it.

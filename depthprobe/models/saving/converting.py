@@ -1,6 +1,6 @@
 """Any model that loads, written once as an ordinary transformers directory, and read back from it.
 
-For models whose loading takes long or needs more than one directory: GGUF files, Meta's original layout,
+For models that take long to load or need more than one directory: GGUF files, Meta's original layout,
 adapters to be merged.
 """
 
@@ -31,10 +31,10 @@ from depthprobe.models.sizing.footprint import declared_dtype
 
 CPU = torch.device("cpu")
 
-# What every tokenizer must say the same to when it is read back: words, spaces, marks and other letters.
+# Texts that a tokenizer must encode the same way once read back: words, spaces, marks and other scripts.
 SAMPLES = ("The stream turns less.", "  two spaces,\n\ta line; x_l+1 = 3.14!", "Größe, 深さ, глубина", "")
 
-# What a configuration holds beside its model's settings: how and by whom it was stored.
+# What a configuration holds besides its model's settings: how and by what it was stored.
 NO_SETTINGS = {
     "_name_or_path", "architectures", "auto_map", "dtype", "quantization_config", "transformers_version",
 }  # fmt: skip
@@ -42,7 +42,7 @@ NO_SETTINGS = {
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: how many weights, in which dtype, the bytes of all files; and the loading's notes."""
+    """What was written: number of weights, their dtype, the bytes of all files; and notes from loading."""
 
     parameters: int
     dtype: torch.dtype
@@ -53,18 +53,18 @@ class Written:
 def write_model(
     checkpoint: Checkpoint, wanted: torch.dtype | None, folder: Path, stage: Stage = unseen
 ) -> Written:
-    """Return what was written into an empty directory: a model as it loads on a CPU, read back and equal.
+    """Write a model, as it loads on a CPU, into an empty directory, and check it; return what was written.
 
     Args:
         checkpoint: The opened checkpoint.
         wanted: What the weights are rounded to. None keeps every number of the float32 weights that a CPU
             computes with: in the checkpoint's own dtype where that holds them all, else in float32.
         folder: The directory; after an error it holds whatever was written until then.
-        stage: Is told what takes a while.
+        stage: Shows what takes a while.
 
     Raises:
         LoadError: If the model does not load, stays packed, or is not the same when it is read back.
-        MachineError: If the disk is full or may not be written, or memory fails.
+        MachineError: If the disk is full or not writable, or memory runs out.
     """
     name = checkpoint.source.name
     _refuse_packed(checkpoint)
@@ -78,7 +78,7 @@ def write_model(
     with stage("Writing the directory", None, ""):
         marks, settings = _fingerprints(loaded), _settings(loaded.model.config.to_dict())
         save_model(loaded, checkpoint.folder, folder)
-    del loaded  # the memory that it took is needed to read it back
+    del loaded  # its memory is needed to read it back
     with stage("Reading it back", None, ""):
         again = _read_back(checkpoint, folder, kept)
         if _settings(again.model.config.to_dict()) != settings:
@@ -86,7 +86,7 @@ def write_model(
         if differing := _differing(marks, _fingerprints(again)):
             raise _unlike(name, f"the weights {some(differing)} differ")
         if not _same_tokens(checkpoint.tokenizer, again.tokenizer):
-            raise _unlike(name, "its tokenizer makes other tokens")
+            raise _unlike(name, "its tokenizer gives different tokens")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Written(parameters, kept, size, notes)
 
@@ -98,13 +98,13 @@ def _refuse_packed(checkpoint: Checkpoint) -> None:
     packed = check_quantisation(name, copy.deepcopy(checkpoint.config), CPU)
     if packed is not None and not packed.unpacked:
         raise LoadError(
-            f"{name} is quantised ({packed}), and its weights stay packed: they cannot be written as floats.",
+            f"{name} is quantised ({packed}) and its weights stay packed: they cannot be written as floats.",
             "Convert the model it was made from.",
         )
 
 
 def _least_bytes(checkpoint: Checkpoint, wanted: torch.dtype | None) -> int:
-    """Return what the weights take on the disk at least; 0 where they alone say how many they are."""
+    """Return the least bytes that the weights take on disk; 0 where nothing else says how many they are."""
     if checkpoint.config is None:
         return 0
     config = copy.deepcopy(checkpoint.config)
@@ -115,7 +115,7 @@ def _least_bytes(checkpoint: Checkpoint, wanted: torch.dtype | None) -> int:
 
 
 def _own_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
-    """Return the float type of a checkpoint's files, None for blocks and where nothing says it."""
+    """Return the float type of a checkpoint's files; None for GGUF blocks and where nothing says it."""
     if checkpoint.gguf is not None:
         return gguf.FLOATS.get(checkpoint.gguf.file_type)
     if checkpoint.config is None:
@@ -130,11 +130,11 @@ def _holds_all(model: PreTrainedModel, dtype: torch.dtype) -> bool:
 
 
 def _fingerprints(loaded: LoadedModel) -> dict[str, str]:
-    """Return the SHA-256 of every weight that the checkpoint had, by its name in the model."""
+    """Return the SHA-256 of every weight that came from the checkpoint, by its name in the model."""
     marks = {}
     for key, tensor in loaded.model.state_dict().items():
         if key not in loaded.unfilled:
-            # As numbers, in whatever dtype: transformers keeps parts of some models in float32 by itself.
+            # By value, whatever the dtype: transformers itself keeps parts of some models in float32.
             values = tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
             raw = values.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
             marks[key] = f"{hashlib.sha256(raw.data).hexdigest()} {tuple(tensor.shape)}"
@@ -142,7 +142,7 @@ def _fingerprints(loaded: LoadedModel) -> dict[str, str]:
 
 
 def _settings(config: Any) -> Any:
-    """Return the part of a configuration that decides a model's numbers, as JSON holds it."""
+    """Return the part of a configuration that decides a model's numbers, in JSON's types."""
     if isinstance(config, Mapping):
         return {str(key): _settings(value) for key, value in config.items() if key not in NO_SETTINGS}
     return [_settings(value) for value in config] if isinstance(config, list | tuple) else config
@@ -156,7 +156,7 @@ def _read_back(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype) -> Load
     """Return the model as every later command will load it.
 
     Raises:
-        LoadError: If it does not load any more.
+        LoadError: If it no longer loads.
     """
     source = ModelSource(str(folder), str(folder), revision=None, fingerprint=None, layout="transformers")
     trust = checkpoint.trust_remote_code
@@ -178,6 +178,6 @@ def _same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -
 
 def _unlike(name: str, why: str) -> LoadError:
     return LoadError(
-        f"{name} is another model when transformers {transformers.__version__} reads it back: {why}.",
-        "Nothing was kept; go on using the model as it is.",
+        f"{name} is a different model when transformers {transformers.__version__} reads it back: {why}.",
+        "Nothing was kept; keep using the model as it is.",
     )

@@ -1,4 +1,4 @@
-"""A loaded model onto the disk, as transformers writes it; what stands in the way as a sentence."""
+"""Writing a loaded model to disk as transformers does; whatever goes wrong becomes a sentence."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SHARD_SIZE = "5GB"
 
 
 def require_space(name: str, folder: Path, needed: int) -> None:
-    """Raise a MachineError if the disk of a directory has no room for so many bytes of weights."""
+    """Raise a MachineError if the disk of a directory has no room for ``needed`` bytes of weights."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise MachineError(
-            f"{name} takes {gib(needed)} as a directory, and {gib(free)} are free there.",
+            f"{name} takes {gib(needed)} as a directory, but only {gib(free)} are free there.",
             "Free some space, choose a DIR on another disk, or name a --dtype of half the size.",
         )
 
@@ -34,13 +34,13 @@ def save_model(loaded: LoadedModel, origin: Path, folder: Path) -> None:
     """Write model and tokenizer; random weights are left out, so that nobody takes them for trained ones.
 
     Args:
-        loaded: The model; what marks it as unpacked is taken off.
-        origin: Where its own files lie.
+        loaded: The model; the mark that it was packed is removed from it.
+        origin: The directory of its own files.
         folder: An empty directory.
 
     Raises:
         LoadError: If transformers cannot write such a model.
-        MachineError: If the disk is full or may not be written.
+        MachineError: If the disk is full or not writable.
     """
     with _told(loaded.source.name):
         _write(loaded, origin, folder)
@@ -49,17 +49,17 @@ def save_model(loaded: LoadedModel, origin: Path, folder: Path) -> None:
 def _write(loaded: LoadedModel, origin: Path, folder: Path) -> None:
     model = loaded.model
     quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is not None:  # unpacked, so the mark that it was packed would only forbid the saving
+    if quantizer is not None:  # unpacked, so the mark that it was packed would only prevent saving
         quantizer.remove_quantization_config(model)
     settings = origin / "generation_config.json"
-    if settings.is_file():  # kept as it is: transformers refuses to write some that it reads
+    if settings.is_file():  # copied unchanged: transformers refuses to write some that it reads
         model.generation_config = GenerationConfig()
     weights = {key: tensor for key, tensor in model.state_dict().items() if key not in loaded.unfilled}
     model.save_pretrained(folder, state_dict=weights, max_shard_size=SHARD_SIZE)
     if settings.is_file():
         shutil.copyfile(settings, folder / settings.name)
     loaded.tokenizer.save_pretrained(folder)
-    for path in folder.glob("*.safetensors"):  # these alone are written for the owner's eyes only
+    for path in folder.glob("*.safetensors"):  # only these are written readable by the owner alone
         path.chmod((folder / "config.json").stat().st_mode)
 
 
@@ -71,7 +71,7 @@ def _told(name: str) -> Iterator[None]:
     except DepthprobeError:
         raise
     except Exception as error:
-        # The tokenizers library raises bare exceptions; safetensors' carry the system's number in their text.
+        # The tokenizers library raises bare exceptions; safetensors' have the system's number in their text.
         if not isinstance(error, LOAD_EXCEPTIONS) and type(error) is not Exception:
             raise
         text = str(error)
@@ -82,4 +82,4 @@ def _told(name: str) -> Iterator[None]:
         if isinstance(error, OSError | SafetensorError):
             raise MachineError(f"{name} could not be written: {first_line(error)}.") from error
         problem = f"{name} loads, but transformers {transformers.__version__} cannot write it"
-        raise LoadError(f"{problem}: {first_line(error)}.", "Go on using the model as it is.") from error
+        raise LoadError(f"{problem}: {first_line(error)}.", "Keep using the model as it is.") from error

@@ -1,6 +1,6 @@
-"""What a model is made of, told from its configuration alone: built and run on the meta device.
+"""What a model is made of, found from its configuration alone: built and run on the meta device.
 
-What is found here is a plan; ``describe_anatomy`` is what measurements rely on.
+What is found here is a plan; measurements rely on ``describe_anatomy``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from depthprobe.models.sizing.dry_pass import MetaPass, prefer_plain_kernels, ru
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """One layer: its block's class and insides; ``norm_placement`` is None where the pass did not show it."""
+    """One layer: its block's class and parts; ``norm_placement`` is None where the pass did not show it."""
 
     block: str
     kinds: Kinds
@@ -38,7 +38,7 @@ class Blueprint:
     """A model's parts, named as in :class:`depthprobe.models.anatomy.anatomy.Anatomy`.
 
     ``parameters`` counts shared ones once. ``not_run`` says why there was no pass on the meta device (all is
-    then told by structure), ``refusal`` why the pass saw no plain chain of blocks; None if all is well.
+    then found by structure), ``refusal`` why the pass saw no plain chain of blocks; None if all is well.
     """
 
     architecture: str
@@ -64,12 +64,12 @@ class Blueprint:
 
 
 def open_without_weights(name: str, options: LoadOptions) -> Checkpoint:
-    """Return configuration and tokenizer of a model; unlike :func:`open_checkpoint` weights may be absent.
+    """Return configuration and tokenizer as :func:`open_checkpoint` does, but weights may be absent.
 
-    A directory's weights are neither looked for nor hashed, so its source carries no fingerprint.
+    A directory's weights are neither looked for nor hashed, so its source has no fingerprint.
 
     Raises:
-        LoadError: As :func:`open_checkpoint`, and if the configuration cannot be had without the weights.
+        LoadError: As :func:`open_checkpoint`, and if the configuration cannot be read without the weights.
     """
     folder = embedded_models().get(name, Path(name).expanduser())
     if name and (folder / "config.json").is_file():
@@ -79,10 +79,10 @@ def open_without_weights(name: str, options: LoadOptions) -> Checkpoint:
         source = ModelSource(name, str(folder.resolve()), None, None, "transformers")
         return open_checkpoint(source, options)
     if name.lower().partition(".gguf")[1]:
-        raise LoadError(f"{name} holds its configuration in the file of the weights.", "Add --check.")
+        raise LoadError(f"{name} holds its configuration in its weight file.", "Add --check.")
     checkpoint = open_checkpoint(name, options)
     if checkpoint.config is None:
-        problem = f"{name} is in Meta's original layout, whose sizes stand in the weights themselves."
+        problem = f"{name} is in Meta's original layout, whose sizes are known only from its weights."
         raise LoadError(problem, "Add --check, which loads them.")
     return checkpoint
 
@@ -90,12 +90,12 @@ def open_without_weights(name: str, options: LoadOptions) -> Checkpoint:
 def describe_blueprint(model: nn.Module, tower: str | None = None, path: str | None = None) -> Blueprint:
     """Return what a model on the meta device is made of.
 
-    Attention and experts are run in the plain ways of transformers, which look at no values.
+    Attention and experts run in transformers' plain implementations, which look at no values.
 
     Args:
         model: The model, with all its parameters on the meta device.
         tower: ``decoder`` (default) or ``encoder`` of an encoder-decoder model, which has both.
-        path: Where the blocks are, if that is known.
+        path: Path of the block list, if it is known.
 
     Raises:
         AnatomyError: If it has no list of blocks.
@@ -126,7 +126,7 @@ def describe_blueprint(model: nn.Module, tower: str | None = None, path: str | N
 
 
 def verified(blueprint: Blueprint, anatomy: Anatomy) -> Blueprint:
-    """Return a blueprint with the norms that an anatomy of the same blocks saw with weights."""
+    """Return a blueprint with the norm placements that an anatomy of the same blocks saw with weights."""
     if len(blueprint.layers) != anatomy.layers:
         return blueprint
     layers = tuple(

@@ -1,7 +1,7 @@
 """One forward pass without values, on the meta device, and how the stream ran through the blocks in it.
 
-Tensors there have shapes only, so the stream is followed by object identity: the tensor that one block
-returned is the one that the next receives. Additions are watched as they happen.
+Tensors there have only shapes, so the stream is followed by object identity: the tensor that one block
+returned is the one that the next receives. Additions are recorded as they happen.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ADDITIONS = {"add", "add_", "__add__", "__radd__", "__iadd__"}
 
 @dataclass
 class _Call:
-    """One call of a block: tensors by their paths, what modules inside it did, and what was added."""
+    """One call of a block: its tensors by path, what modules inside it did, and what was added."""
 
     block: nn.Module
     given: dict[Path, torch.Tensor]
@@ -42,7 +42,7 @@ class _Call:
 
 @dataclass
 class MetaPass:
-    """What the pass showed: the block of each layer, its norms' places, and the norm behind the last."""
+    """What the pass showed: each layer's block, where its norms are, and the norm after the last block."""
 
     blocks: list[nn.Module] = field(default_factory=list)
     placements: list[str] = field(default_factory=list)
@@ -55,8 +55,8 @@ class MetaPass:
 class _Watching(TorchFunctionMode):
     """Notes the operands of every addition while a block runs, and answers for a mask that hides nothing.
 
-    Models ask whether all of a mask is one, or any of it zero, to choose a kernel. The mask given is all
-    ones, so ``all`` is true and ``any`` is false. Whatever else asks for a value fails.
+    Models ask whether all of a mask is one, or any of it zero, to choose a kernel. The mask is all ones, so
+    ``all`` is true and ``any`` is false. Anything else that asks for a value fails.
     """
 
     def __init__(self, running: list[_Call]) -> None:
@@ -88,7 +88,7 @@ def prefer_plain_kernels(model: nn.Module) -> None:
 
 
 def run_on_meta(model: nn.Module, blocks: Sequence[nn.Module]) -> MetaPass:
-    """Return how the stream ran through ``blocks``; the part below the head is tried if the whole fails."""
+    """Return how the stream ran through ``blocks``; if the model fails, the part below its head is tried."""
     body = getattr(model, "base_model", model)
     failure = ""
     for part, masked in itertools.product(dict.fromkeys((model, body)), (True, False)):
@@ -110,7 +110,7 @@ def _record(
     after: list[tuple[nn.Module, list[torch.Tensor]]],
     masked: bool = True,
 ) -> None:
-    """Run ten tokens without values; note the calls of blocks, and what other modules got after the last."""
+    """Run ten tokens without values; note blocks' calls, and what other modules received after the last."""
     running: list[_Call] = []
 
     def watched(block: nn.Module, forward: Any) -> Any:
@@ -142,7 +142,7 @@ def _record(
             set_for_now(block, "forward", watched(block, block.forward), stack)
         for module in part.modules():
             stack.callback(module.register_forward_hook(inside, with_kwargs=True).remove)
-        stack.enter_context(torch.device("meta"))  # tensors that models make on the way belong there too
+        stack.enter_context(torch.device("meta"))  # also for tensors that models create on the way
         stack.enter_context(torch.no_grad())
         stack.enter_context(_Watching(running))
         ids = torch.zeros(BATCH, TOKENS, dtype=torch.long)
@@ -192,7 +192,7 @@ def _follow(
 
 
 def _place_norms(call: _Call, received: torch.Tensor, returned: torch.Tensor) -> str:
-    """Return where a block's norms stand, as :func:`depthprobe.models.anatomy.norms.place_norms` names it."""
+    """Return where a block's norms are, as :func:`depthprobe.models.anatomy.norms.place_norms` names it."""
     norms = [pair for pair in call.norms if pair[1] and pair[1][0].shape == received.shape]
     before = any(_same(tensor, received) for inputs, _ in norms for tensor in inputs)
     if any(_same(outputs[0], returned) for _, outputs in norms):
@@ -210,13 +210,13 @@ def _place_norms(call: _Call, received: torch.Tensor, returned: torch.Tensor) ->
 
 
 def is_named_norm(module: nn.Module) -> bool:
-    """Return whether a module is called a norm: without values, what it does cannot be tried."""
+    """Return whether a module is named as a norm: without values, what it does cannot be tested."""
     name = type(module).__name__
     return next(module.children(), None) is None and bool(NORM.search(name)) and "NoNorm" not in name
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Return whether two are one tensor, or views of one that show all of it in the same way."""
+    """Return whether two values are one tensor, or views that show the same part of one in the same way."""
     if a is b or not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):
         return a is b
     return (

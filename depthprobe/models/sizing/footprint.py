@@ -1,8 +1,8 @@
 """How much memory each command needs, estimated before any weight is read, against what is free.
 
 The weights are counted exactly, in the dtype that would be loaded. The working memory is an estimate: one
-batch of :data:`TOKENS_AT_ONCE` tokens inside one block, and what the command keeps beside it. Batches grow
-into what is free and shrink where it is short, so a model that just fits runs, only slower.
+batch of :data:`TOKENS_AT_ONCE` tokens inside one block, and what the command keeps besides. Batches grow
+into free memory and shrink where it is short, so a model that just fits still runs, only slower.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ TOO_LARGE = "does not fit"
 class Widths:
     """The sizes that working memory depends on.
 
-    ``feedforward`` counts the experts that are active; ``vocabulary`` is 0 where a configuration names none;
-    ``largest`` are the parameters of the largest block, 0 where they are not known.
+    ``feedforward`` counts the active experts; ``vocabulary`` is 0 where a configuration names none;
+    ``largest`` is the number of parameters of the largest block, 0 where it is not known.
     """
 
     layers: int
@@ -54,16 +54,16 @@ def bytes_per_token(config: PretrainedConfig, layers: int, hidden: int) -> int:
 
 
 def working_bytes(working: Working, widths: Widths, itemsize: int, kind: str) -> int:
-    """Return the bytes that a probe needs beside the weights.
+    """Return the bytes that a probe needs besides the weights.
 
     Args:
         working: What it keeps, as the catalogue declares it.
         widths: The sizes of the model.
-        itemsize: Bytes of a number of the stream.
+        itemsize: Bytes of each number in the stream.
         kind: Of the device: ``cuda``, ``cpu``, ``mps``.
     """
     if working.gradients:
-        # The least it can do with: the gradients of one block, and a batch whose blocks are run again.
+        # The least that will do: the gradients of one block, and a batch whose blocks are run again.
         return 4 * widths.largest + TOKENS_AT_ONCE * gradient_token_bytes(widths, itemsize)[1]
     token = _inside(widths) + 4 * working.vectors * widths.hidden
     if working.boundaries:
@@ -73,13 +73,13 @@ def working_bytes(working: Working, widths: Widths, itemsize: int, kind: str) ->
 
 
 def gradient_token_bytes(widths: Widths, itemsize: int) -> tuple[int, int]:
-    """Return what a token in flight costs at most while gradients are taken.
+    """Return the most that a token in flight costs while gradients are taken.
 
     Returns:
-        Bytes with everything kept that the backward pass needs, and with blocks run again in it.
+        Bytes if everything that the backward pass needs is kept, and if blocks are run again in it.
     """
     block = itemsize * (24 * widths.hidden + 6 * widths.feedforward)
-    # Logits, their gradient and a copy of each while they are cut and joined.
+    # Logits, their gradient, and a copy of each while they are split and joined.
     logits = 4 * itemsize * widths.vocabulary
     stream = itemsize * widths.layers * widths.hidden
     return widths.layers * block + logits, stream + 2 * block + logits
@@ -97,7 +97,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Room:
-    """Free bytes on the chosen device, and on all that a model can be split over."""
+    """Free bytes on the chosen device, and on all devices that a model can be split over."""
 
     device: torch.device
     free: int
@@ -114,7 +114,7 @@ def room_on(device: torch.device) -> Room:
 
 
 def widths_of(config: PretrainedConfig, layers: int, hidden: int | None) -> Widths:
-    """Return the sizes that a configuration names; four times the stream where it names no feed-forward."""
+    """Return the sizes that a configuration names; without a feed-forward width, four times the stream's."""
     text = config.get_text_config(decoder=True)
     hidden = hidden or _number(text, "hidden_size", "d_model", "n_embd") or 1
     dense = _number(text, "intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size") or 4 * hidden
@@ -147,7 +147,7 @@ def loaded_dtype(
     packed: Quantisation | None,
     device: torch.device,
 ) -> torch.dtype:
-    """Return the dtype of the weights in memory; of packed ones, that of those which are not packed."""
+    """Return the dtype of the weights in memory; in a packed model, that of the weights not packed."""
     stored = stored or torch.float32
     if packed is not None and not packed.unpacked:
         return wanted or stored
@@ -155,11 +155,11 @@ def loaded_dtype(
 
 
 def weight_bytes(model: nn.Module, path: str, dtype: torch.dtype, packed: Quantisation | None) -> float:
-    """Return the bytes of a model's weights in memory; of a packed one its blocks' matrices are packed.
+    """Return the bytes of a model's weights in memory; in a packed one, its blocks' matrices are packed.
 
     Args:
         model: The model, on the meta device.
-        path: Where its blocks are.
+        path: Path of its block list.
         dtype: As :func:`loaded_dtype` gives it.
         packed: How it is quantised, if it is.
     """
@@ -187,13 +187,13 @@ def why_not(name: str, footprint: Footprint, dtype: torch.dtype, room: Room) -> 
     half = " --dtype bfloat16 halves the weights." if dtype.itemsize == 4 else ""
     place = f"{room.device} alone" if room.everywhere == room.free else "all devices and the main memory"
     return (
-        f"{name} needs {gib(footprint.weights + footprint.working)} in {dtype_name(dtype)}, and "
+        f"{name} needs {gib(footprint.weights + footprint.working)} in {dtype_name(dtype)}, but only "
         f"{gib(room.everywhere)} are free on {place}.{half}"
     )
 
 
 def gib(size: float) -> str:
-    """Return ``12.3 GiB``; two decimals below one."""
+    """Return text such as ``12.3 GiB``; with two decimals below one."""
     amount = size / 2**30
     if amount < 0.005:
         return "<0.01 GiB"

@@ -105,7 +105,7 @@ def test_an_edit_moves_few_items(tmp_path, monkeypatch):
     assert len(before & after) >= len(before) - 2
 
 
-def test_a_library_too_small_is_told(tmp_path):
+def test_a_library_that_is_too_small_is_an_error(tmp_path):
     with pytest.raises(TextError) as error:
         make_items.__wrapped__(sources(tmp_path, ("ast",), 3))
     assert str(error.value).startswith("The standard library here gives ")

@@ -216,7 +216,7 @@ def test_requests_asked_twice_are_scored_once(folder, model, tmp_path):
     assert [resps[0][0] for resps in outcome.samples["tiny_twice"][0]["resps"]] == [-1, -2, -1, -2]
 
 
-def test_long_prompts_lose_their_beginning_and_that_is_told(folder, model):
+def test_long_prompts_lose_their_beginning_and_a_note_says_so(folder, model):
     work = build_work(find_tasks(options(folder, "tiny_choice", "tiny_text", max_length=16)), model)
     assert max(len(request.tokens) for request in work.score_requests) == 17
     whole = build_work(find_tasks(options(folder, "tiny_choice", "tiny_text")), model)
@@ -230,7 +230,7 @@ def test_long_prompts_lose_their_beginning_and_that_is_told(folder, model):
     assert whole.truncated == 0 and whole.notes == ()
     assert work.truncated == by_hand > 0
     assert work.notes == (
-        f"{by_hand} of 37 requests are longer than the 16 tokens that the model takes and lose their "
+        f"{by_hand} of 37 requests are longer than the 16 tokens that the model reads and lose their "
         "beginning, as in lm-eval.",
     )
 
@@ -324,22 +324,22 @@ def message(error):
     [
         (
             {"limit": 0},
-            "--limit must be more than 0, got 0. "
-            "Ask for 1 or more documents, or for a share of them such as 0.1.",
+            "--limit must be more than 0, got 0. Give a number of documents, or a share of them such as 0.1.",
         ),
         (
             {"limit": 3, "samples": {"tiny_choice": [1]}},
-            "--limit and --samples exclude each other. Leave one of them out.",
+            "--limit and --samples cannot be combined. Leave one of them out.",
         ),
         (
             {"samples": {"tiny_choice": []}},
-            '--samples gives tiny_choice no usable document numbers. Write them as {"TASK": [0, 3, 6]}.',
+            "--samples must list document numbers for tiny_choice, got []. "
+            'Write them as {"TASK": [0, 3, 6]}.',
         ),
         ({"num_fewshot": -1}, "--num-fewshot must be at least 0, got -1."),
         ({"max_length": 0}, "--max-length must be at least 1, got 0."),
         (
             {"fewshot_as_multiturn": True},
-            "--fewshot-as-multiturn has no turns without a chat template. Add --apply-chat-template.",
+            "--fewshot-as-multiturn needs a chat template. Add --apply-chat-template.",
         ),
         (
             {"include_path": (Path("nowhere"),)},
@@ -348,7 +348,7 @@ def message(error):
         ({"tasks": ()}, "No task is named. Name one with --task, for example --task hellaswag."),
     ],
 )
-def test_options_that_cannot_be_are_told_at_once(given, expected):
+def test_impossible_options_are_refused_at_once(given, expected):
     with pytest.raises(OptionError) as error:
         TaskOptions(**{"tasks": ("tiny_choice",)} | given)
     assert message(error) == expected
@@ -366,12 +366,12 @@ def test_options_that_cannot_be_are_told_at_once(given, expected):
         (
             ["tiny_few", "tiny_group"],
             {},
-            "The task tiny_few is asked for twice: by tiny_few and by tiny_group. Name one of them.",
+            "The task tiny_few is named twice: by tiny_few and by tiny_group. Name one of them.",
         ),
         (
             ["tiny_few"],
             {"samples": {"tiny_few": [1, 3]}},
-            "--samples asks for document 3 of tiny_few, which has 3. Documents are numbered 0 to 2.",
+            "--samples names document 3 of tiny_few, which has 3 documents. They are numbered 0 to 2.",
         ),
         (
             ["tiny_few"],
@@ -381,18 +381,18 @@ def test_options_that_cannot_be_are_told_at_once(given, expected):
         (
             ["tiny_text"],
             {"gen_kwargs": "temperature"},
-            "--gen-kwargs temperature has no value for temperature. Write NAME=VALUE, separated by commas.",
+            "--gen-kwargs must be NAME=VALUE, separated by commas, or JSON; got temperature.",
         ),
         (["no/such.yaml"], {}, "There is no task file no/such.yaml. Check the path given to --task."),
     ],
 )
-def test_tasks_that_cannot_be_asked_are_told_before_a_model_is_needed(tasks, given, expected, folder):
+def test_tasks_that_cannot_be_asked_are_refused_before_a_model_is_needed(tasks, given, expected, folder):
     with pytest.raises(OptionError) as error:
         find_tasks(options(folder, *tasks, **given))
     assert message(error) == expected
 
 
-def test_an_unknown_task_is_told_with_the_nearest_names(folder):
+def test_an_unknown_task_is_refused_with_the_nearest_names(folder):
     with pytest.raises(OptionError) as error:
         find_tasks(options(folder, "tiny_choise"))
     assert message(error) == (
@@ -419,7 +419,7 @@ def test_lm_evals_own_tasks_are_known():
     )
 
 
-def test_data_that_cannot_be_reached_is_told_with_its_name(folder, tmp_path):
+def test_data_that_cannot_be_reached_is_reported_by_name(folder, tmp_path):
     config = lm_eval_tasks.CHOICE | {"dataset_kwargs": {"data_files": {"test": str(tmp_path / "gone.json")}}}
     lm_eval_tasks.write(tmp_path, "tiny_gone", config, lm_eval_tasks.questions(2, seed=0))
     with pytest.raises(TextError) as error:
@@ -429,11 +429,11 @@ def test_data_that_cannot_be_reached_is_told_with_its_name(folder, tmp_path):
     )
     assert message(error).endswith(
         ". Point --include-path at a directory with the task's YAML whose dataset_path is a copy on this "
-        "machine, or fill the cache where there is a network and set HF_HUB_OFFLINE=1 here."
+        "machine, or fill the cache on a machine with a network and set HF_HUB_OFFLINE=1 here."
     )
 
 
-def test_a_model_without_a_chat_template_is_told_before_and_after_its_weights_are_read(folder, tmp_path):
+def test_a_model_without_a_chat_template_is_refused_before_and_after_its_weights_are_read(folder, tmp_path):
     asked = options(folder, "tiny_choice", apply_chat_template=True)
     checkpoint = open_checkpoint(str(tiny.save(tmp_path / "plain")))
     expected = (
@@ -448,10 +448,10 @@ def test_a_model_without_a_chat_template_is_told_before_and_after_its_weights_ar
     assert message(error) == expected
 
 
-def test_a_masked_language_model_is_told_before_and_after_its_weights_are_read(folder, tmp_path):
+def test_a_masked_language_model_is_refused_before_and_after_its_weights_are_read(folder, tmp_path):
     checkpoint = open_checkpoint(str(tiny.save(tmp_path / "bert", "bert")))
     expected = (
-        f"{checkpoint.source.name} does not predict the next token (a masked-language model, say): "
+        f"{checkpoint.source.name} does not predict the next token (it may be a masked model): "
         "lm-eval cannot score it. Choose a causal language model."
     )
     with pytest.raises(LoadError) as error:
@@ -462,15 +462,15 @@ def test_a_masked_language_model_is_told_before_and_after_its_weights_are_read(f
     assert message(error) == expected
 
 
-def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
+def test_what_does_not_fit_the_model_is_refused(folder, model, tmp_path):
     with pytest.raises(OptionError) as error:
         build_work(find_tasks(options(folder, "tiny_choice", max_length=129)), model)
-    assert message(error) == "--max-length 129 is beyond the model's 128 positions. Ask for 128 or less."
+    assert message(error) == "--max-length must be at most the model's 128 positions, got 129."
     with pytest.raises(OptionError) as error:
         build_work(find_tasks(options(folder, "tiny_text", gen_kwargs="max_gen_toks=128")), model)
     assert message(error) == (
         "The task tiny_text generates 128 tokens, which leaves no room for its prompts in the model's 128. "
-        "Ask for less, for example --gen-kwargs max_gen_toks=64."
+        "Ask for fewer, for example --gen-kwargs max_gen_toks=64."
     )
     rows = lm_eval_tasks.questions(2, seed=0)
     rows[1]["choices"][0] = "many words " * 200
@@ -478,25 +478,27 @@ def test_what_does_not_fit_the_model_is_told(folder, model, tmp_path):
     with pytest.raises(TextError) as error:
         build_work(find_tasks(options(tmp_path, "tiny_long")), model)
     assert message(error).startswith("Document 1 of tiny_long has ")
-    assert message(error).endswith(" tokens to score, and the model takes 128. Leave it out with --samples.")
+    assert message(error).endswith(
+        " tokens to score, but the model reads only 128. Leave it out with --samples."
+    )
 
 
-def test_a_task_without_examples_by_definition_stays_so_and_that_is_told(folder, tmp_path):
+def test_a_task_without_examples_by_definition_stays_so_and_a_note_says_so(folder, tmp_path):
     lm_eval_tasks.write(
         tmp_path, "tiny_zero", lm_eval_tasks.CHOICE | {"num_fewshot": 0}, lm_eval_tasks.questions(4, seed=0)
     )
     tasks = find_tasks(options(tmp_path, "tiny_zero", num_fewshot=2))
     assert tasks.notes == (
-        "--num-fewshot does not apply to tiny_zero: defined without examples, and lm-eval keeps to it.",
+        "--num-fewshot does not apply to tiny_zero: lm-eval defines it to have no examples.",
     )
     assert tasks.tasks["tiny_zero"].config.num_fewshot == 0
 
 
-def test_answers_must_be_complete_and_no_nan(folder, model):
+def test_answers_must_be_complete_and_not_nan(folder, model):
     work = build_work(find_tasks(options(folder, "tiny_few")), model)
     with pytest.raises(MeasureError) as error:
         work.results(np.zeros(11), np.zeros(12, dtype=bool))
-    assert message(error) == "(11, 12, 0) answers were given to (12, 12, 0) requests."
+    assert message(error) == "There are (11, 12, 0) answers to (12, 12, 0) requests."
     broken = np.zeros(12)
     broken[3] = np.nan
     with pytest.raises(MeasureError) as error:
@@ -524,5 +526,5 @@ def test_other_seeds_are_refused(text):
         parse_seeds(text)
     assert message(error) == (
         f"--seed must be a whole number of at least 0, got {text}. "
-        "Four of them, separated by commas, seed random, numpy, torch and few-shot sampling."
+        "Give one, or four separated by commas for random, numpy, torch and few-shot sampling."
     )

@@ -219,7 +219,7 @@ def test_any_plan_batch_and_layout_gives_the_same_numbers(order, cuts, tokens, p
     keeps=st.booleans(),
     limit=st.none() | st.integers(1, 10),
 )
-def test_a_layout_answers_each_scored_token_once_behind_its_own_text(texts, pair, call, packs, keeps, limit):
+def test_a_layout_answers_each_scored_token_once_after_its_own_text(texts, pair, call, packs, keeps, limit):
     requests = [ScoreRequest(tuple(tokens), min(scored, len(tokens) - 1)) for tokens, scored in texts]
     prices = Prices(pair=pair, copy=1.0, call=call, packs=packs, keeps=keeps)
     found = {index: [] for index in range(len(requests))}
@@ -329,8 +329,8 @@ def test_nan_is_an_error_that_names_the_layers():
         engine.score(REQUESTS, [0], [(1,)])
 
 
-def test_a_request_must_score_a_token_behind_another():
-    with pytest.raises(OptionError, match="scores 3 of its 3 tokens"):
+def test_a_request_must_score_a_token_that_follows_another():
+    with pytest.raises(OptionError, match="must score at least 1 and not all of its 3 tokens, got 3"):
         ScoreRequest((5, 6, 7), 3)
 
 
@@ -359,7 +359,7 @@ def gemma4(layers=6, shared=2):
 def test_a_layer_that_alone_keeps_keys_for_later_ones_is_refused_by_its_number():
     model = gemma4(layers=4, shared=2)
     engine = ScoringEngine(loaded(model), describe_anatomy(model))
-    with pytest.raises(MeasureError, match="no sure answers without layers 0, 1: later blocks use"):
+    with pytest.raises(MeasureError, match="The model cannot run without layers 0, 1: later blocks use"):
         engine.check([(0,), (1,), (2,), (3,)])
     engine.check([(2,), (3,)], generates=True)
 

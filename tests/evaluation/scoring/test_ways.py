@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from depthprobe.errors import MeasureError
 from depthprobe.evaluation.scoring.engine import ScoringEngine
 from depthprobe.evaluation.scoring.passes import Ways
-from depthprobe.evaluation.scoring.remembered import Memory
+from depthprobe.evaluation.scoring.remembered import Remembered
 from depthprobe.evaluation.scoring.ways import find_ways
 from depthprobe.evaluation.scoring.windows import other_distances, short_windows, window_of
 from depthprobe.models.anatomy.anatomy import describe_anatomy
@@ -73,7 +73,7 @@ def test_a_deep_model_is_tried_in_few_passes_and_reads_each_weight_seldom():
     for block in anatomy.blocks:
         block.mlp.register_forward_pre_hook(lambda *_: runs.__setitem__(0, runs[0] + 1))
     engine.check([(layer,) for layer in range(40)])
-    # from the stored stream: 40 blocks whole, 39 + 38 + .. behind each layer, 40 in one pass for all variants
+    # from the stored stream: 40 blocks whole, 39 + 38 + .. after each layer, 40 in one pass for all variants
     assert runs[0] <= 40 + 40 * 39 // 2 + 40
 
 
@@ -135,7 +135,7 @@ def test_other_distances_of_a_text_are_named_and_those_of_images_are_not():
     assert other_distances(config) == [1024, 2048, 4096, 8192]
 
 
-def test_in_half_precision_a_wrong_mask_is_told_from_rounding():
+def test_in_half_precision_a_wrong_mask_is_distinguished_from_rounding():
     model = model_types.build("mpt")  # its position bias follows the row, not the text
     device = torch.device("cpu")
     assert not find_ways(model, describe_anatomy(model), device, None).pack
@@ -145,7 +145,7 @@ def test_in_half_precision_a_wrong_mask_is_told_from_rounding():
     assert find_ways(llama, describe_anatomy(llama), device, None).pack == "full"
 
 
-def test_broken_weights_are_told_before_anything_is_blamed_on_layers():
+def test_broken_weights_are_reported_before_anything_is_blamed_on_layers():
     model = build("llama")
     anatomy = describe_anatomy(model)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def passes_before_scoring(model, variants, **named):
     known = with_source(model, **named)
     anatomy = describe_anatomy(model)
     begun = count.passes
-    engine = ScoringEngine(known, anatomy, Memory.of(known))
+    engine = ScoringEngine(known, anatomy, Remembered.of(known))
     engine.check(variants)
     return count.passes - begun, engine.way
 
@@ -222,19 +222,19 @@ def test_a_sweep_killed_while_layers_are_tried_keeps_how_work_is_shared(monkeypa
     assert 0 < rest < whole / 2
 
 
-def test_a_memory_that_cannot_be_read_or_written_is_done_without(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_read_or_written_is_done_without(tmp_path, monkeypatch):
     model = with_source(build("llama"))
-    path = Memory.of(model).path
+    path = Remembered.of(model).path
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    assert Memory.of(model) == Memory(path=path)
+    assert Remembered.of(model) == Remembered(path=path)
     path.unlink()
     path.parent.rmdir()
     path.parent.write_text("in the way")
-    memory = dataclasses.replace(Memory.of(model), ways=Ways())
-    memory.keep()
-    assert Memory.of(model).ways is None
+    remembered = dataclasses.replace(Remembered.of(model), ways=Ways())
+    remembered.keep()
+    assert Remembered.of(model).ways is None
 
 
 def test_weights_without_a_name_are_not_remembered():
-    assert Memory.of(with_source(build("llama"), fingerprint=None)).path is None
+    assert Remembered.of(with_source(build("llama"), fingerprint=None)).path is None

@@ -118,7 +118,7 @@ def returning(block, change):
         (lambda m: setattr(m.config, "hidden_size", 16), "2 residual streams side by side"),
     ],
 )
-def test_a_stream_that_is_no_plain_chain_is_refused_with_the_reason(break_it, reason):
+def test_a_stream_that_is_not_a_plain_chain_is_refused_with_the_reason(break_it, reason):
     model = tiny.build("llama")
     break_it(model)
     with pytest.raises(AnatomyError, match=reason):

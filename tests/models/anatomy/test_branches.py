@@ -1,4 +1,4 @@
-"""What a block adds: found by the identity, told by kind, and held against it again."""
+"""What a block adds: found by the identity, sorted by kind, and checked against it again."""
 
 import itertools
 
@@ -18,12 +18,12 @@ def branches_of(model, tower=None):
     return [inside.branches and [(b.kind, b.path) for b in inside.branches] for inside in anatomy.insides]
 
 
-def test_a_module_that_hands_on_what_the_block_received_is_no_branch():
+def test_a_module_that_hands_on_what_the_block_received_is_not_a_branch():
     # MobileBERT's bottleneck may: x - x + y = y would make a branch of the whole output.
     assert branches_of(model_types.build("mobilebert", masked=True)) == [None] * 4
 
 
-def test_what_lies_behind_a_feedforward_part_belongs_to_it_whatever_it_is():
+def test_a_module_after_a_feedforward_part_belongs_to_it_whatever_it_is():
     added = [("attention", "attn_sconv"), ("feedforward", "mlp_sconv")]
     assert branches_of(model_types.build("inkling_text")) == [added] * 4
 
@@ -56,7 +56,7 @@ def test_branches_that_are_added_to_each_other_first_are_found_in_half_precision
     assert all(len(added) == 3 for added in found)
 
 
-def test_a_stream_laid_out_otherwise_shows_its_norms():
+def test_a_stream_laid_out_differently_shows_its_norms():
     assert describe_anatomy(model_types.build("xlnet")).norm_placement == "post"
     assert describe_anatomy(model_types.build("squeezebert", masked=True)).norm_placement == "post"
 

@@ -63,5 +63,5 @@ def test_a_number_of_blocks_bounds_what_is_held(blocks):
 
 @pytest.mark.parametrize("memory", ["some", 0, -1, 1.5])
 def test_what_says_nothing_is_refused(memory):
-    with pytest.raises(OptionError, match="says nothing"):
+    with pytest.raises(OptionError, match="--memory must be auto, whole or a number of blocks"):
         plan(memory=memory)

@@ -1,4 +1,4 @@
-"""GGUF files: read with as little work as gives the same, each stage told, and how not to wait again."""
+"""GGUF files: read with no more work than needed, each stage shown, and a note on how not to wait again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 class Told:
-    """Remembers the stages it is told of, and how far each one got."""
+    """Remembers the stages that are reported to it, and how far each one got."""
 
     def __init__(self) -> None:
         self.stages: list[list[object]] = []
@@ -67,7 +67,7 @@ def test_a_lent_reader_serves_its_own_file_and_only_while_the_body_runs(file: Pa
         assert all(tensor.data is not None for tensor in reader.tensors)
         assert sum(sizes[:-1]) - piece <= sum(counted) <= sum(sizes[:-1])  # the last one is being unpacked
     assert sum(counted) == sum(sizes)
-    # Tiny tensors are not told one by one: the pace of the first would be that of none.
+    # Tiny tensors are not reported one by one: the pace of the first would say nothing about the rest.
     assert min(sizes) < piece < min(counted[:-1])
     with pytest.raises(KeyError), gguf_reader.lent("tiny", file, reader):
         raise KeyError
@@ -101,7 +101,7 @@ def test_configuration_and_tokenizer_are_those_that_transformers_reads_by_itself
     assert checkpoint.tokenizer.special_tokens_map == theirs.special_tokens_map
 
 
-def test_a_tokenizer_that_lies_beside_the_file_is_still_transformers_choice(file: Path) -> None:
+def test_a_tokenizer_beside_the_file_is_still_transformers_choice(file: Path) -> None:
     tokenizer().save_pretrained(file.parent)
     theirs = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     found = open_checkpoint(str(file)).tokenizer
@@ -109,7 +109,7 @@ def test_a_tokenizer_that_lies_beside_the_file_is_still_transformers_choice(file
     assert found.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
 
 
-def test_every_stage_of_the_loading_is_told_and_the_weights_are_counted(file: Path) -> None:
+def test_every_stage_of_loading_is_shown_and_the_weights_are_counted(file: Path) -> None:
     told = Told()
     load_model(str(file), device="cpu", stage=told.stage)
     weights = sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(file).tensors)
@@ -121,7 +121,7 @@ def test_every_stage_of_the_loading_is_told_and_the_weights_are_counted(file: Pa
     ]
 
 
-def test_the_user_is_told_once_how_not_to_wait_again(file: Path) -> None:
+def test_one_note_says_how_not_to_wait_again(file: Path) -> None:
     source = resolve_model(str(file))
     assert source.notes == (
         f"Every command unpacks {file} anew: `depthprobe convert {file} DIR` does it once, and DIR then "

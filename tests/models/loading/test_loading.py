@@ -100,7 +100,7 @@ def test_auto_is_the_checkpoints_own_dtype_on_a_gpu_that_has_it(monkeypatch: pyt
     assert placement.choose_dtype(None, torch.float16, gpu) == (torch.float16, ())
     assert placement.choose_dtype(None, torch.bfloat16, gpu) == (
         torch.float32,
-        ("cuda:0 does not compute in bfloat16: loaded in float32 (--dtype float16 halves it).",),
+        ("cuda:0 cannot compute in bfloat16: loaded in float32 (--dtype float16 halves it).",),
     )
     assert told(lambda: placement.parse_dtype("bf16", gpu)) == (
         "cuda:0 cannot compute in bfloat16. Use --dtype float32 or float16 or float64."
@@ -131,7 +131,7 @@ def test_weights_beyond_the_main_memory_are_refused_before_they_are_read(
     monkeypatch.setattr(placement.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     monkeypatch.setattr(placement.psutil, "swap_memory", lambda: SimpleNamespace(free=0))
     message = told(lambda: load_model(str(llama), device="cpu"), MachineError)
-    assert message.startswith(f"{llama} needs 0.0 GiB in float32, and 0.0 GiB of memory are free.")
+    assert message.startswith(f"{llama} needs 0.0 GiB in float32, but only 0.0 GiB of memory are free.")
     assert "--dtype bfloat16 halves it" in message
 
 
@@ -178,7 +178,7 @@ def test_a_decoder_saved_without_its_head_is_loaded_without_one(tmp_path: Path, 
     loaded = load_model(str(tmp_path), device="cpu")
     assert type(loaded.model).__name__ == "LlamaModel"
     assert loaded.notes[0] == (
-        f"{tmp_path} has no language-model head: it can be looked into, but has no losses."
+        f"{tmp_path} has no language-model head: its blocks can be measured, but not its loss."
     )
     left = f"{tmp_path} holds weights that LlamaModel has no place for: score."
     assert loaded.notes[1:] == (() if kind is AutoModel else (left,))
@@ -247,7 +247,7 @@ def test_a_path_that_does_not_exist_is_not_looked_for_on_the_hub(name: str) -> N
     )
 
 
-def test_a_directory_that_holds_no_model_says_what_would_be_one(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_says_what_would_be_one(tmp_path: Path) -> None:
     assert told(lambda: resolve_model(str(tmp_path))).startswith(f"{tmp_path} has no config.json")
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "is an adapter, not a model. Name the model it was trained on" in told(
@@ -281,7 +281,7 @@ def test_a_truncated_torch_file_is_named_and_a_whole_one_loads(copy: Path) -> No
     assert told(lambda: load_model(str(copy), device="cpu")) == expected
 
 
-def test_a_git_lfs_pointer_is_told_from_a_damaged_file(copy: Path) -> None:
+def test_a_git_lfs_pointer_is_distinguished_from_a_damaged_file(copy: Path) -> None:
     (copy / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert told(lambda: resolve_model(str(copy))) == (
         f"model.safetensors of {copy} is a Git LFS pointer, not the weights. Run `git lfs pull`."
@@ -352,7 +352,7 @@ def test_a_missing_package_is_named(copy: Path) -> None:
     set_config(copy, quantization_config={"quant_method": "gptq", "bits": 4})
     message = told(lambda: load_model(str(copy), device="cpu"))
     assert message == (
-        f"{copy} is quantised with gptq, and a Python package that it needs is missing. "
+        f"{copy} is quantised with gptq, but a Python package that it needs is missing. "
         "Install it: pip install optimum gptqmodel."
     )
 
@@ -466,7 +466,7 @@ def test_a_hub_out_of_reach_is_a_failure_of_the_machine_and_gives_no_address_awa
     )
 
 
-def test_a_refused_token_and_a_failing_server_are_told_apart(
+def test_a_refused_token_and_a_failing_server_are_distinguished(
     hub_says: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("depthprobe.machine.connection.constants.HF_HUB_OFFLINE", False)
@@ -481,7 +481,7 @@ def test_a_refused_token_and_a_failing_server_are_told_apart(
 def test_offline_mode_without_the_files_says_so(hub_says: Callable[[Exception], None]) -> None:
     hub_says(hub.OfflineModeIsEnabled())
     assert told(lambda: resolve_model("org/model", "v2"), MachineError) == (
-        "org/model at revision v2 is not complete in the local cache, and HF_HUB_OFFLINE forbids to ask the "
+        "org/model at revision v2 is not complete in the local cache, and HF_HUB_OFFLINE forbids asking the "
         "hub. Unset HF_HUB_OFFLINE to download it, or name a local directory."
     )
 
@@ -517,22 +517,22 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, root: Path, files: dict[str, str |
         (
             {"m/x:params.json": "c1", "m/x-hf:config.json": "c2"},
             None,
-            ("m/x-hf", "c2", "transformers", ("m/x is Meta's original layout; loading its twin m/x-hf.",)),
+            ("m/x-hf", "c2", "transformers", ("m/x is in Meta's original layout; loading its twin m/x-hf.",)),
         ),
         (
             {"m/x:params.json": "c1", "m/x-hf:config.json": "c2"},
             "v1",
-            ("m/x", "c1", "meta", ("m/x is Meta's original layout; converting it in memory.",)),
+            ("m/x", "c1", "meta", ("m/x is in Meta's original layout; converting it in memory.",)),
         ),
         (
             {"m/x:params.json": "c1", "m/x-hf:config.json": LoadError("gated")},
             None,
-            ("m/x", "c1", "meta", ("m/x is Meta's original layout; converting it in memory.",)),
+            ("m/x", "c1", "meta", ("m/x is in Meta's original layout; converting it in memory.",)),
         ),
         (
             {"m/x:original/params.json": "c1"},
             None,
-            ("m/x", "c1", "meta", ("m/x is Meta's original layout; converting it in memory.",)),
+            ("m/x", "c1", "meta", ("m/x is in Meta's original layout; converting it in memory.",)),
         ),
     ],
 )

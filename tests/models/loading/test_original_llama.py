@@ -270,7 +270,7 @@ def test_the_original_subfolder_of_a_directory_is_looked_into(
     write_checkpoint(tmp_path / "original", make_weights(330, HEADS), sentencepiece_model)
     source = resolve_model(str(tmp_path))
     assert (source.layout, Path(source.location).name) == ("meta", "original")
-    assert source.notes == (f"{tmp_path} is Meta's original layout; converting it in memory.",)
+    assert source.notes == (f"{tmp_path} is in Meta's original layout; converting it in memory.",)
 
 
 def test_a_truncated_shard_is_named(tmp_path: Path, sentencepiece_model: Path) -> None:

@@ -160,7 +160,7 @@ def test_an_adapter_is_found_wanting_before_its_base_model_is_read(
         ("t/bare", "t/bare has an adapter_config.json but no weights. Put adapter_model.safetensors or"),
         ("t/damaged", "adapter_config.json of t/damaged is damaged. Download the file again"),
         ("t/odd", "The adapter of t/odd does not load"),
-        ("t/base", "t/base has no adapter_config.json, so it is no adapter"),
+        ("t/base", "t/base has no adapter_config.json, so it is not an adapter"),
     ):
         with pytest.raises(LoadError, match=message):
             load_model("t/base", device="cpu", adapter=adapter)
@@ -199,5 +199,5 @@ def test_a_gguf_repository_in_the_cache_needs_no_network(cached: Path) -> None:
 def test_an_empty_cache_holds_no_files(cached: Path) -> None:
     assert hub.cached_files("t/x", None) == []
     assert hub.cached_files("t/unknown", None) == []
-    with pytest.raises(LoadError, match="t/x has no config.json, so it is no model"):
+    with pytest.raises(LoadError, match="t/x has no config.json, so it is not a model"):
         resolve_model("t/x")

@@ -150,8 +150,8 @@ def test_the_folded_factors_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("norm", ["post", "deepnorm", "mix", "sandwich"])
-def test_what_is_no_llama_is_not_folded(norm):
-    with pytest.raises(ValueError, match="is no Llama; save it as it is"):
+def test_a_model_that_is_not_a_llama_is_not_folded(norm):
+    with pytest.raises(ValueError, match="cannot become a Llama; save it as it is"):
         fold_lns(build(norm))
 
 

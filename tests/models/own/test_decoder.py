@@ -53,17 +53,16 @@ def test_with_the_same_weights_no_two_variants_agree(one, other):
 def test_a_name_nobody_knows_is_refused_and_so_is_one_in_capitals():
     # the trainer released with the paper compares 'LNS' with a name in small letters: its blocks do nothing
     for norm in ("LNS", "prenorm"):
-        with pytest.raises(
-            ValueError, match=f"norm '{norm}' is none of pre, post, deepnorm, mix, lns, sandwich"
-        ):
+        known = "pre, post, deepnorm, mix, lns, sandwich"
+        with pytest.raises(ValueError, match=f"norm must be one of {known}; got '{norm}'"):
             DepthprobeConfig(norm=norm)
-    with pytest.raises(ValueError, match="initialisation 'xavier' is none of normal, scaled"):
+    with pytest.raises(ValueError, match="initialisation must be one of normal, scaled; got 'xavier'"):
         DepthprobeConfig(initialisation="xavier")
-    with pytest.raises(ValueError, match="DeepNorm scales its initial weights by depth itself"):
+    with pytest.raises(ValueError, match="DeepNorm already scales its initial weights by depth"):
         DepthprobeConfig(norm="deepnorm", initialisation="scaled")
     with pytest.raises(ValueError, match="norm_factors has 2 entries for 32 blocks"):
         DepthprobeConfig(norm="lns", norm_factors=[1.0, 0.5])
-    with pytest.raises(ValueError, match="'Pre', which is none of pre, post, sandwich"):
+    with pytest.raises(ValueError, match="block_norms may hold pre, post and sandwich, got 'Pre'"):
         DepthprobeConfig(block_norms=["Pre"], norm_factors=[1.0], num_hidden_layers=1)
 
 

@@ -129,12 +129,12 @@ def test_packed_weights_are_refused_before_they_are_read(
     with pytest.raises(LoadError) as caught:
         convert(llama, tmp_path / "out")
     assert str(caught.value) == (
-        f"{llama} is quantised (gptq 4 bit), and its weights stay packed: they cannot be written as floats. "
+        f"{llama} is quantised (gptq 4 bit) and its weights stay packed: they cannot be written as floats. "
         "Convert the model it was made from."
     )
 
 
-def test_a_disk_without_room_is_told_before_the_weights_are_read(
+def test_a_disk_without_room_is_reported_before_the_weights_are_read(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = collections.namedtuple("usage", "total used free")
@@ -143,8 +143,8 @@ def test_a_disk_without_room_is_told_before_the_weights_are_read(
     with pytest.raises(MachineError) as caught:
         convert(llama, tmp_path / "out")
     assert str(caught.value) == (
-        f"{llama} takes <0.01 GiB as a directory, and <0.01 GiB are free there. Free some space, choose a "
-        "DIR on another disk, or name a --dtype of half the size."
+        f"{llama} takes <0.01 GiB as a directory, but only <0.01 GiB are free there. Free some space, "
+        "choose a DIR on another disk, or name a --dtype of half the size."
     )
 
 
@@ -170,7 +170,7 @@ def test_a_disk_without_room_is_told_before_the_weights_are_read(
             ValueError("this model has parts that share memory"),
             LoadError,
             "{} loads, but transformers VERSION cannot write it: ValueError: this model has parts that share "
-            "memory. Go on using the model as it is.",
+            "memory. Keep using the model as it is.",
         ),
     ],
 )
@@ -216,7 +216,7 @@ def spoilt_tokenizer(folder: Path) -> None:
     [
         (spoilt_weights, "the weights model.norm.weight differ"),
         (spoilt_settings, "its configuration differs"),
-        (spoilt_tokenizer, "its tokenizer makes other tokens"),
+        (spoilt_tokenizer, "its tokenizer gives different tokens"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes(b""),
             "model.safetensors of it is truncated or damaged",
@@ -235,4 +235,4 @@ def test_what_is_read_back_as_another_model_is_refused(
     monkeypatch.setattr(converting, "save_model", save_and_spoil)
     with pytest.raises(LoadError) as caught:
         convert(llama, tmp_path / "out")
-    assert f"reads it back: {why}. Nothing was kept; go on using the model as it is." in str(caught.value)
+    assert f"reads it back: {why}. Nothing was kept; keep using the model as it is." in str(caught.value)

@@ -81,7 +81,7 @@ def test_what_is_seen_without_values_is_what_real_weights_show(family):
         ),
     ],
 )
-def test_kinds_of_blocks_are_told_apart(family, kinds):
+def test_kinds_of_blocks_are_distinguished(family, kinds):
     found = [(plan.kinds.mixer, plan.kinds.feedforward) for plan in blueprint_of(family).layers]
     if family == "qwen3_next":
         assert {mixer for mixer, _ in found} == {"linear attention", "full attention"}
@@ -95,7 +95,7 @@ def test_a_stream_of_several_tensors_is_refused_with_the_shapes():
     assert len(blueprint.layers) == 4
 
 
-def test_what_looks_at_values_is_told_by_structure_and_says_so():
+def test_a_model_that_looks_at_values_is_described_by_structure_and_says_so():
     blueprint = blueprint_of("dbrx")
     assert blueprint.not_run and blueprint.refusal is None and blueprint.norm_placement is None
     assert blueprint.path == "transformer.blocks" and blueprint.layers[0].kinds.feedforward.startswith(
@@ -125,7 +125,7 @@ def test_a_large_model_costs_no_memory():
 @pytest.mark.parametrize(
     ("free", "everywhere", "verdict"), [(200, 200, FITS), (80, 200, SPLIT), (80, 100, TOO_LARGE)]
 )
-def test_memory_is_held_against_what_is_free(free, everywhere, verdict):
+def test_memory_is_compared_with_what_is_free(free, everywhere, verdict):
     room = Room(torch.device("cuda", 0), free << 30, everywhere << 30)
     found = footprints(131e9, Widths(80, 8192, 28672), torch.bfloat16, room)
     assert [needed.command for needed in found] == list(PROBES)
@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_a_sentence_with_the_numbers():
     room = Room(torch.device("cpu"), 8 << 30, 8 << 30)
     needed = footprints(28e9, Widths(32, 4096, 11008), torch.float32, room)[0]
     assert why_not("big", needed, torch.float32, room) == (
-        "big needs 29.5 GiB in float32, and 8.0 GiB are free on cpu alone. "
+        "big needs 29.5 GiB in float32, but only 8.0 GiB are free on cpu alone. "
         "--dtype bfloat16 halves the weights."
     )
 
