@@ -75,11 +75,15 @@ def _once(words: Iterable[str]) -> list[str]:
 
 def data_caption(run: Run) -> str:
     """Return in a few words on what and how a run was measured; empty if its manifest does not say."""
-    data = run.manifest.get("data", {})
+    return measured_on(run.manifest.get("data", {}), run.manifest.get("model") or {})
+
+
+def measured_on(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Return the same from what a manifest says of the data and the model."""
     words = [without_directories(str(data["dataset"]))] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    return ", ".join([*words, *_precision(run.manifest.get("model") or {})])
+    return ", ".join([*words, *_precision(model)])
 
 
 def _precision(model: Mapping[str, Any]) -> list[str]:

@@ -135,7 +135,7 @@ def test_profiles_are_not_rescaled(saved, probe):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(probe), normalize="row")
     assert str(caught.value) == (
-        f"--normalize is 'row', and {probe} is only drawn as measured. Leave --normalize out."
+        f"--normalize has no effect: {probe} is drawn as measured. Leave --normalize out."
     )
 
 
@@ -185,10 +185,10 @@ def test_a_notebook_still_draws_maps_and_drops(make_run, make_frame):
 
 def test_a_notebook_refuses_what_has_no_figure(make_run):
     with pytest.raises(
-        RunError, match="is a run of 'other', which has no figure. Drawn are runs of: angular"
+        RunError, match="is a run of 'other', which has no figure. Figures exist for: angular"
     ):
         draw(make_run(probe="other"))
-    with pytest.raises(OptionError, match="variance is only drawn as measured"):
+    with pytest.raises(OptionError, match="variance is drawn as measured"):
         draw(measured("variance"), normalize="row")
 
 

@@ -1,15 +1,15 @@
 """The map of angular distances, as the papers on layer pruning draw it.
 
-Across: the layer l a block starts at. Upward: its size n. A cell is d(x^l, x^{l+n}), how far the n layers
-from l on turn the residual stream; yellow is near, so the layers there can best be spared.
+Across: the layer l at which a block starts. Upward: its size n. A cell is d(x^l, x^{l+n}), how far the n
+layers from l on turn the residual stream; yellow is near, so those layers can best be spared.
 
 Source: the layout follows Gromov et al. 2403.17887 and "The Curse of Depth" 2502.05795, which rescale each
-row; here values stay as measured unless asked otherwise, and the colour bar says which it is.
+row; here values stay as measured unless asked otherwise, and the colour bar says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from depthprobe.findings.angular import AngularFindings
 from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.page import Page
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
-from depthprobe.render.charts.kit.style import FAINT, INK, TICK_PT, style
+from depthprobe.render.charts.kit.style import INK, TICK_PT, style
 from depthprobe.render.charts.kit.ticks import ticks
 
 COLOUR_MAP = "viridis_r"
@@ -33,7 +33,7 @@ ROW_LABEL = "Angular distance, rescaled per row (0\N{EN DASH}1)"
 VERTICAL_LABEL = "Subsequent $n$-th layer"
 MARK_LABEL = "smallest distance\nat each block size $n$"
 
-# Margins in inches around the square map, and what one cell should have at least.
+# Margins in inches around the square map, and the least size of a cell.
 _LEFT, _RIGHT, _BOTTOM = 0.46, 0.78, 0.42
 _CELL_IN = 0.043
 _LOWEST_IN = 1.0
@@ -51,7 +51,7 @@ def distance_matrix(frame: pd.DataFrame) -> np.ma.MaskedArray:
 def rescale_rows(matrix: np.ma.MaskedArray) -> np.ma.MaskedArray:
     """Return each row between 0 and 1: clipped to its 1st and 99th percentile, then min-max scaled.
 
-    A row with one value, or with equal values, is 0: it has nothing to compare.
+    A row with one value, or with equal values, becomes 0.
 
     Source: the published figures of 2403.17887 and 2502.05795 (their plotting scripts).
     """
@@ -61,31 +61,24 @@ def rescale_rows(matrix: np.ma.MaskedArray) -> np.ma.MaskedArray:
         if not values.size:
             continue
         low, high = np.percentile(values, [1, 99])
-        # Rounding errors are no difference.
+        # Rounding errors do not count as a difference.
         even = high - low <= 1e-12
         row[~row.mask] = 0.0 if even else (np.clip(values, low, high) - low) / (high - low)
     return scaled
 
 
-def draw(
-    findings: AngularFindings,
-    *,
-    normalize: str = "none",
-    title: str = "",
-    caption: str = "",
-) -> Figure:
+def draw(findings: AngularFindings, *, normalize: str = "none", title: str = "", caption: str = "") -> Figure:
     """Return the map of angular distances; nothing is written and no global style changes.
 
     Args:
         findings: What the run says.
         normalize: ``none`` shows distances as measured (fraction of pi); ``row`` rescales each row to 0..1
             as the papers do. The marked best blocks are those of the measured distances either way.
-        title: Above the map, such as the model's id; broken into lines where it is long.
-        caption: Below the title in small type, such as the data the distances were measured on.
+        title, caption: Above the map, such as the model's id and the data.
     """
     matrix = distance_matrix(findings.distances)
     count = len(matrix)
-    page = fitting_page(lambda width: Page(width, _LEFT, title=title, caption=caption), count)
+    page = _fitting_page(count, title, caption)
     side = page.width - _LEFT - _RIGHT
     with style():
         page.open(page.head + side + _BOTTOM)
@@ -97,15 +90,15 @@ def draw(
     return page.figure
 
 
-def fitting_page(page_of: Callable[[float], Page], layers: int) -> Page:
-    """Return a page as wide as the cells of a map need and its size allows, and no higher than that."""
-    page = page_of(page_width(layers * _CELL_IN + _LEFT + _RIGHT))
-    # The map is square: what is too high is too wide by as much. Narrower, its title may need more lines.
+def _fitting_page(layers: int, title: str, caption: str) -> Page:
+    """Return a page as wide as the cells of a map need, as far as the page size allows."""
+    page = Page(page_width(layers * _CELL_IN + _LEFT + _RIGHT), _LEFT, title=title, caption=caption)
+    # The map is square: what is too high is too wide by as much. A narrower title may need more lines.
     while (side := page.width - _LEFT - _RIGHT) > _LOWEST_IN:
         over = page.head + side + _BOTTOM - current_size().height
         if over <= 0:
             break
-        page = page_of(page.width - max(0.01, over))
+        page = Page(page.width - max(0.01, over), _LEFT, title=title, caption=caption)
     return page
 
 
@@ -117,22 +110,16 @@ def draw_map(
     limits: tuple[float, float],
     cell_pt: float,
 ) -> PolyCollection:
-    """Draw a map on the axes, with its best blocks; return what a colour bar explains.
+    """Draw a map with its best blocks and cells of ``cell_pt`` points; return its cells, for a colour bar.
 
-    Args:
-        axes: Where.
-        findings: What the distances say.
-        matrix: The distances, from :func:`distance_matrix`.
-        normalize: As of :func:`draw`.
-        limits: The ends of the colour scale for distances as measured.
-        cell_pt: The size of a cell in points.
+    ``limits`` are the ends of the colour scale for distances as measured.
     """
     count = len(matrix)
     shown = matrix
     if normalize == "row":
         shown, limits = rescale_rows(matrix), (0.0, 1.0)
     mesh = draw_cells(axes, shown, limits, COLOUR_MAP, cell_pt)
-    if count > 1:  # of one cell there is nothing to choose
+    if count > 1:  # a single cell leaves nothing to choose
         best = findings.best
         axes.plot(best["layer"], best["n"], clip_on=False, label=MARK_LABEL, **mark_look(cell_pt))
     axes.set_xticks(ticks(0, count - 1))
@@ -142,7 +129,7 @@ def draw_map(
 
 
 def mark_look(cell_pt: float, least_pt: float = 1.3) -> dict[str, Any]:
-    """Return how the best block of a size is marked: seen on yellow, on purple, and in grey."""
+    """Return how the best block of a size is marked: visible on yellow, on purple, and in grey."""
     size_pt = float(np.clip(cell_pt * 0.5, 1.3, 4.5))
     return {
         "linestyle": "none",
@@ -155,24 +142,22 @@ def mark_look(cell_pt: float, least_pt: float = 1.3) -> dict[str, Any]:
 
 
 def explain_mark(axes: Axes, layers: int, cell_pt: float) -> None:
-    """Say in the empty triangle what the marks are; one cell has neither."""
+    """Explain the marks in the empty triangle; a single cell has neither."""
     if layers == 1:
         return
     axes.legend(
         handles=[Line2D([], [], **mark_look(cell_pt, 3.0))],
         labels=[MARK_LABEL],
         loc="upper right",
-        borderaxespad=0.0,
         borderpad=0.0,
         handlelength=0.8,
         handletextpad=0.4,
-        labelcolor=FAINT,
     )
 
 
 def add_distance_bar(page: Page, axes: Axes, mesh: PolyCollection, normalize: str) -> None:
-    """Add the colour bar of a map right of it."""
-    # Of the rescaled ones the label is longer than a single-column map is high in the size of other labels.
+    """Add the colour bar of a map."""
+    # In the usual size the label for rescaled rows would be longer than a single-column map is high.
     words = {"label": RAW_LABEL} if normalize == "none" else {"label": ROW_LABEL, "size": TICK_PT}
     bar = page.add_colour_bar(axes, mesh, **words)
     bar.locator = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
@@ -180,7 +165,7 @@ def add_distance_bar(page: Page, axes: Axes, mesh: PolyCollection, normalize: st
 
 
 def colour_limits(matrices: Sequence[np.ma.MaskedArray]) -> tuple[float, float]:
-    """Return the ends of a colour scale for such values: equal ones would leave the bar without one."""
+    """Return the ends of a colour scale for these values; they are never equal, as a bar needs a range."""
     low, high = min(float(each.min()) for each in matrices), max(float(each.max()) for each in matrices)
     if high - low < _NARROWEST_SCALE:
         middle = (low + high) / 2

@@ -1,8 +1,8 @@
 """The best block of every size: how far removing it turns the stream, and which layers it takes.
 
-Above, the smallest distance at each size n beside that of the median block; below, the layers of the best
-block. Where the two curves are far apart it matters which layers go; where the blocks lie upon each other
-they grow from one place.
+Above, the smallest distance at each size n with that of the median block; below, the layers of the best
+block. Where the two curves are far apart, it matters which layers go; where one block holds the next smaller
+one, they grow from one place.
 
 Source: Gromov et al. 2403.17887, eq. 7 and 8, for the best block; the median and the layers below are ours.
 """
@@ -10,7 +10,6 @@ Source: Gromov et al. 2403.17887, eq. 7 and 8, for the best block; the median an
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -18,7 +17,6 @@ from matplotlib.patches import Patch
 from depthprobe.findings.angular import AngularFindings
 from depthprobe.render.charts.drops import BESIDE_BARS, WIDEST_BAR_IN
 from depthprobe.render.charts.kit.lines import Curve, draw_curve
-from depthprobe.render.charts.kit.looks import BAR, BAR_EDGE, MAIN, SECOND
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     LAYER_IN,
@@ -30,7 +28,7 @@ from depthprobe.render.charts.kit.page import (
 )
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
 from depthprobe.render.charts.kit.scales import TICK_LABEL_IN, scale_of
-from depthprobe.render.charts.kit.style import style
+from depthprobe.render.charts.kit.style import BAR, BAR_EDGE, MAIN, SECOND, style
 from depthprobe.render.charts.kit.ticks import sparser, ticks
 
 KEYS = ("best block of $n$ layers", "median block of $n$ layers", "layers of the best block")
@@ -44,12 +42,7 @@ _FEWEST_WITH_SHARES = 6
 def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str = "") -> Figure:
     """Return the best block of each size n as a figure of two panels; nothing is written.
 
-    The whole model is not among the blocks, unless it is all there is.
-
-    Args:
-        findings: What the run says.
-        title: Above the figure, such as the model's id.
-        caption: Below the title in small type.
+    The whole model counts as a block only if it has a single layer.
     """
     best, layers = findings.best, findings.layers
     best = best[(best["n"] < layers) | (len(best) == 1)].reset_index(drop=True)
@@ -66,9 +59,11 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
     width = page_width(span * LAYER_IN + left + RIGHT)
     inside = width - left - RIGHT
     with style():
-        page = Page(width, left, title=title, caption=caption, keys=KEYS)
+        signs = [MAIN.sign, SECOND.sign, Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6)]
+        keys = dict(zip(KEYS, signs, strict=True))
+        page = Page(width, left, title=title, caption=caption, keys=keys)
         top = page.head + _SHARES_IN * (layers >= _FEWEST_WITH_SHARES)
-        # Where a page is low, such as a slide, so are the panels.
+        # On a low page, such as a slide, the panels are low too.
         room = (current_size().height - top - _PANEL_GAP - BOTTOM) / 2
         height = max(_LOWEST_IN, min(_HIGHEST_IN, room))
         page.open(top + 2 * height + _PANEL_GAP + BOTTOM)
@@ -80,15 +75,15 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
         label_vertical(lower, "Layer index $l$", left)
         most_labels = int(height / TICK_LABEL_IN)
         scale.with_labels(most_labels).set(upper)
-        signs: list[Artist] = [draw_curve(upper, curve, inside * 72 / span) for curve in curves]
+        for curve in curves:
+            draw_curve(upper, curve, inside * 72 / span)
         _draw_layers(lower, best, layers, inside / span, most_labels)
         _draw_shares(upper, layers, last)
-        page.write_key([*signs, Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6)])
     return page.figure
 
 
 def _draw_layers(axes: Axes, best: pd.DataFrame, layers: int, block_in: float, most_labels: int) -> None:
-    """Draw for each size the layers that its best block takes, layer 0 lowest."""
+    """Draw the layers of the best block of each size, layer 0 lowest."""
     axes.bar(
         best["n"],
         best["n"],
@@ -108,7 +103,7 @@ def _draw_shares(axes: Axes, layers: int, last: int) -> None:
     """Draw a second axis above: what share of the model a block is."""
     above = axes.secondary_xaxis("top")
     shares = [share for share in (0.25, 0.5, 0.75) if 1 <= share * layers <= last]
-    # Of a handful of layers everybody sees the share.
+    # With a handful of layers the share is plain to see.
     shares = shares if layers >= _FEWEST_WITH_SHARES else []
     above.set_xticks([share * layers for share in shares], labels=[f"{share:.0%}" for share in shares])
     above.set_xlabel(SHARES_LABEL if shares else "")

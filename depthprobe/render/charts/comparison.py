@@ -1,30 +1,25 @@
-"""Figures of a comparison: a panel a model, on a common scale.
+"""Figures of a comparison: one panel per model, on a common scale.
 
 Maps of angular distances share their colours, profiles and drops their vertical axis. Where the models have
-equally many layers a panel runs over the layers; else over the relative depth l/L, from 0 to 1. Maps always
+equally many layers a panel runs over the layers, else over the relative depth l/L, from 0 to 1. Maps always
 run over the layers of their own model.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from depthprobe.errors import RunError
+from depthprobe.findings.captions import measured_on
 from depthprobe.findings.comparison import Compared, compared_of, shared_tasks
-from depthprobe.findings.drops import CALIBRATION, Drops
-from depthprobe.findings.gradnorm import PARTS, WHOLE
-from depthprobe.findings.variance import BRANCHES, STREAM
-from depthprobe.render.charts import drops
+from depthprobe.findings.drops import CALIBRATION
+from depthprobe.render.charts import drops, gradnorm, variance
 from depthprobe.render.charts.angular import (
     MARK_LABEL,
     VERTICAL_LABEL,
@@ -34,13 +29,18 @@ from depthprobe.render.charts.angular import (
     draw_map,
     mark_look,
 )
-from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
-from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup, PanelText, columns_for, panel_width
-from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN, Look
-from depthprobe.render.charts.kit.page import NAMED_RIGHT, RIGHT, SPOT_SIGN, label_vertical, room_beside
+from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
+from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve, signs_of, with_more
+from depthprobe.render.charts.kit.page import (
+    NAMED_RIGHT,
+    RIGHT,
+    SPOT_SIGN,
+    PanelText,
+    label_vertical,
+    room_beside,
+)
 from depthprobe.render.charts.kit.scales import scale_of, spans_a_decade
-from depthprobe.render.charts.kit.style import style
+from depthprobe.render.charts.kit.style import Look, style
 from depthprobe.render.charts.kit.ticks import ticks
 from depthprobe.results.runs import Run
 
@@ -56,59 +56,49 @@ _MAP = Margins(left=0.46, right=0.72, between=0.46, below=0.36)
 
 
 def draw_maps(run: Run, *, title: str = "", normalize: str = "none") -> Figure:
-    """Return the maps of angular distances side by side, one colour bar for all.
+    """Return the maps of angular distances side by side, with one colour bar for all.
 
-    Args:
-        run: A comparison with a table of angular distances.
-        title: Above the figure, nothing if empty.
-        normalize: ``none``, or ``row``: every row of every map is rescaled on its own.
+    With ``normalize="row"`` every row of every map is rescaled on its own.
 
     Raises:
-        RunError: if it holds no such table.
+        RunError: if the comparison has no table of angular distances.
     """
     sides = compared_of(run, "angular")
     matrices = [distance_matrix(side.frame) for side in sides]
     limits = colour_limits(matrices)
-    columns = columns_for(len(sides), max(map(len, matrices)), _MAP)
-    width = panel_width(columns, _MAP)
     with style():
         grid = Grid(
-            [PanelGroup("", tuple(PanelText(side.label) for side in sides))],
-            columns=columns,
-            height=width,
+            [PanelGroup("", [PanelText(side.label) for side in sides])],
+            layers=max(map(len, matrices)),
+            height=lambda width: width,
             margins=_MAP,
             title=title,
             caption=data_caption(sides),
-            keys=[MARK_LABEL.replace("\n", " ")],
+            keys={MARK_LABEL.replace("\n", " "): Line2D([], [], **mark_look(8.0))},
             sign_in=SPOT_SIGN,
         )
-        grid.open()
         for index, (side, matrix) in enumerate(zip(sides, matrices, strict=True)):
             axes = grid.add_panel(0, index)
-            mesh = draw_map(axes, side.found, matrix, normalize, limits, width * 72 / len(matrix))
-            if index % columns == 0:
+            mesh = draw_map(axes, side.found, matrix, normalize, limits, grid.panel_in * 72 / len(matrix))
+            if index % grid.columns == 0:
                 axes.set_ylabel(VERTICAL_LABEL)
-            if index < columns:
+            if index < grid.columns:
                 last_of_row = axes
         add_distance_bar(grid, last_of_row, mesh, normalize)
-        grid.write_key([Line2D([], [], **mark_look(8.0))])
     return grid.figure
 
 
 def draw_gradnorms(run: Run, *, title: str = "") -> Figure:
     """Return the gradient norms of every model in a panel of its own, on a common axis."""
-    names = {WHOLE: ("whole block", 0.0), **{part: (words, 0.0) for part, words in PARTS.items()}}
     sides = compared_of(run, "gradnorm")
-    panels = [_curves(side, "part", "grad_norm", names) for side in sides]
-    return draw_profiles(sides, panels, "Layer index $l$", GRADNORM_LABEL, title=title)
+    panels = [gradnorm.curves_of(side.found) for side in sides]
+    return draw_profiles(sides, panels, "Layer index $l$", gradnorm.LABEL, title=title)
 
 
 def draw_variances(run: Run, *, title: str = "") -> Figure:
     """Return the variance of every model's stream in a panel of its own, on a common axis."""
-    names = {STREAM: ("stream $x^l$", 0.0)}
-    names |= {branch: (f"added by {words}", 0.5) for branch, words in BRANCHES.items()}
     sides = compared_of(run, "variance")
-    panels = [_curves(side, "point", "variance", names) for side in sides]
+    panels = [variance.curves_of(side.found) for side in sides]
     return draw_profiles(sides, panels, "Boundary $l$", "Variance", title=title, always_logarithmic=True)
 
 
@@ -119,21 +109,21 @@ def draw_profiles(
     y_label: str,
     *,
     title: str,
-    hidden: str = "",
+    hidden: int = 0,
     always_logarithmic: bool = False,
 ) -> Figure:
-    """Return panels of curves, one a model, on a common axis.
+    """Return panels of curves, one for each model, on a common axis.
 
     Args:
         sides: The models.
-        panels: For each its curves over its layers, the main one first.
-        x_label: What the horizontal axis says where all models have as many layers.
-        y_label: What the vertical one says, in lines.
+        panels: For each model its curves over its layers, the main one first.
+        x_label: The horizontal axis, where all models have equally many layers.
+        y_label: The vertical axis; may hold line breaks.
         title: Above the figure, nothing if empty.
-        hidden: What is not drawn, for the caption.
-        always_logarithmic: Whether the vertical axis is that also where values span less than a decade.
+        hidden: How many lines are not drawn, for the caption.
+        always_logarithmic: Makes the vertical axis logarithmic even where values span less than a decade.
     """
-    relative = len({side.layers for side in sides}) > 1
+    relative = _differ_in_depth(sides)
     if relative:
         panels = [
             [replace(curve, x=curve.x / side.layers) for curve in curves]
@@ -146,118 +136,83 @@ def draw_profiles(
     scale = scale_of(values, logarithmic=logarithmic)
     margins = Margins(room_beside(scale.labels, 1 + y_label.count("\n")), RIGHT, _BETWEEN, _BELOW)
     last = max(len(curves[0].x) for curves in panels) - 1
-    columns = columns_for(len(sides), last + 1, margins)
-    layer_pt = panel_width(columns, margins) * 72 / (last + 2 * BESIDE)
-    keys = list(dict.fromkeys(curve.key for curve in everything if curve.key))
     with style():
         grid = Grid(
-            [PanelGroup("", tuple(PanelText(side.label) for side in sides))],
-            columns=columns,
-            height=PROFILE_IN,
+            [PanelGroup("", [PanelText(side.label) for side in sides])],
+            layers=last + 1,
+            height=lambda width: PROFILE_IN,
             margins=margins,
             title=title,
-            caption="; ".join(filter(None, [data_caption(sides), hidden])),
-            keys=[*keys, FIRST_KEY],
+            caption=with_more(data_caption(sides), hidden, "line"),
+            keys=signs_of(everything) | {FIRST_KEY: FIRST.sign},
         )
-        grid.open()
-        signs: dict[str, Artist] = {}
+        layer_pt = grid.panel_in * 72 / (last + 2 * BESIDE)
         for index, curves in enumerate(panels):
             axes = grid.add_panel(0, index)
             axes.set_xlim(*((-0.02, 1.02) if relative else (-BESIDE, last + BESIDE)))
             scale.set(axes)
             for curve in curves:
-                signs[curve.key] = draw_curve(axes, curve, layer_pt)
+                draw_curve(axes, curve, layer_pt)
             if index:
                 draw_curve(axes, replace(panels[0][0], key=FIRST_KEY, look=FIRST), layer_pt)
             if _set_edges(axes, grid.edges(0, index), relative, last, x_label):
                 label_vertical(axes, y_label, margins.left)
-        signs[FIRST_KEY] = Line2D([], [], color=FIRST.color, linewidth=FIRST.width)
-        grid.write_key([signs[key] for key in (*keys, FIRST_KEY)])
     return grid.figure
 
 
-def _curves(side: Compared, kind: str, quantity: str, names: dict[str, tuple[str, float]]) -> list[Curve]:
-    """Return the curves of one model, the main one first; NaN where a layer has no such row.
-
-    Args:
-        side: The model.
-        kind: The column that says what a row is of.
-        quantity: The column with its value.
-        names: For each kind of row its key, and where in its layer it stands.
-    """
-    curves = []
-    for value, (key, shift) in names.items():
-        rows = side.frame[side.frame[kind] == value].sort_values("layer", kind="stable")
-        if rows.empty:
-            continue
-        y = np.full(int(rows["layer"].max()) + 1, np.nan)
-        y[rows["layer"].to_numpy()] = rows[quantity]
-        x = np.arange(len(y), dtype="float64") + shift
-        curves.append(Curve(key, x, y, BRANCH_LOOKS.get(value, MAIN)))
-    if not curves:
-        raise RunError(f"The table of {side.label} has no rows to draw.")
-    return curves
-
-
 def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
-    """Return the drops of every model, a row of panels a task, each task on an axis of its own.
+    """Return the drops of every model, a row of panels for each task, each task on an axis of its own.
 
-    At most four tasks, the calibration loss among them, are drawn; the caption says how many are not.
+    At most four tasks are drawn, the calibration loss among them, with the number of the others in the
+    caption.
     """
     sides = compared_of(run, "prune_sweep")
-    relative = len({side.layers for side in sides}) > 1
-    tasks = shared_tasks(sides)
-    caption = data_caption(sides)
-    if len(tasks) > MOST_TASKS:
-        caption = "; ".join(filter(None, [caption, f"{len(tasks) - MOST_TASKS} more tasks in the CSV"]))
-        tasks = [*tasks[: MOST_TASKS - 1], tasks[-1]]
+    relative = _differ_in_depth(sides)
+    every = shared_tasks(sides)
+    tasks = drops.first_and_last(every, MOST_TASKS)
     rows = [_task_panels(sides, task) for task in tasks]
     chance = any(panel.chance is not None for panels in rows for panel in panels)
     left = max(panel.room for panels in rows for panel in panels)
     margins = Margins(left, NAMED_RIGHT if chance else RIGHT, NAMED_RIGHT if chance else _BETWEEN, _BELOW)
-    block = rows[0][0].drops.block
-    last = max(side.layers for side in sides) - block
-    columns = columns_for(len(sides), last + 1, margins)
-    width = panel_width(columns, margins)
+    last = max(side.layers for side in sides) - rows[0][0].drops.block
+    # Over layers these are their numbers; over relative depth a layer is a share of the axis.
+    beside = drops.BESIDE_BARS / (min(side.layers for side in sides) if relative else 1)
+    ends = (-beside, 1.0) if relative else (-beside, last + beside)
     groups = []
     for task, panels in zip(tasks, rows, strict=True):
-        texts = [PanelText(side.label, _note(panel)) for side, panel in zip(sides, panels, strict=True)]
-        words = panels[0].drops.words
-        heading = "calibration loss" if task == CALIBRATION else f"{task} ({words})"
-        groups.append(PanelGroup(heading, tuple(texts)))
+        heading = "calibration loss" if task == CALIBRATION else f"{task} ({panels[0].drops.words})"
+        texts = [PanelText(side.label, panel.note) for side, panel in zip(sides, panels, strict=True)]
+        groups.append(PanelGroup(heading, texts))
     with style():
         grid = Grid(
             groups,
-            columns=columns,
-            height=_DROPS_IN,
+            layers=last + 1,
+            height=lambda width: _DROPS_IN,
             margins=margins,
             title=title,
-            caption=caption,
-            keys=drops.KEYS,
+            caption=with_more(data_caption(sides), len(every) - len(tasks), "task"),
+            keys=drops.keys(),
             sign_in=SPOT_SIGN,
         )
-        grid.open()
         for group, panels in enumerate(rows):
             for index, (side, panel) in enumerate(zip(sides, panels, strict=True)):
                 axes = grid.add_panel(group, index)
-                if relative:
-                    half = drops.BESIDE_BARS / min(one.layers for one in sides)
-                    axes.set_xlim(-half, 1.0)
-                    span = side.layers * (1 + half)
-                else:
-                    axes.set_xlim(-drops.BESIDE_BARS, last + drops.BESIDE_BARS)
-                    span = last + 2 * drops.BESIDE_BARS
-                drops.draw_panel(axes, panel, width / span, side.layers if relative else None)
+                axes.set_xlim(ends)
+                layer_in = grid.panel_in / (ends[1] - ends[0]) / (side.layers if relative else 1)
+                drops.draw_panel(axes, panel, layer_in, side.layers if relative else None)
                 if _set_edges(axes, grid.edges(group, index), relative, last, "Layer index $l$"):
                     drops.label_panel(axes, panel, left)
-        grid.write_key(drops.key_signs())
     return grid.figure
 
 
+def _differ_in_depth(sides: list[Compared]) -> bool:
+    return len({side.layers for side in sides}) > 1
+
+
 def _task_panels(sides: list[Compared], task: str) -> list[drops.Panel]:
-    """Return the panels of one task, with ends and ticks that hold all models."""
+    """Return the panels of one task, on an axis that holds all models."""
     found = [side.found.every[task] for side in sides]
-    together: Drops = replace(found[0], rows=pd.concat([each.rows for each in found], ignore_index=True))
+    together = replace(found[0], rows=pd.concat([each.rows for each in found], ignore_index=True))
     common = drops.plan_panel(together, _DROPS_IN)
     panels, start = [], 0
     for each in found:
@@ -267,18 +222,8 @@ def _task_panels(sides: list[Compared], task: str) -> list[drops.Panel]:
     return panels
 
 
-def _note(panel: drops.Panel) -> str:
-    # Unbroken: the grid breaks it, and a break of its own would hide where one note ends.
-    _, notes = drops.panel_notes(panel, math.inf)
-    return "; ".join(notes)
-
-
 def _set_edges(axes: Axes, edges: tuple[bool, bool], relative: bool, last: int, label: str) -> bool:
-    """Put ticks on a panel, with labels where it stands at an edge of the grid.
-
-    Returns:
-        Whether it stands at the left edge.
-    """
+    """Label the ticks of a panel that stands at an edge of the grid; return whether it is the left edge."""
     leftmost, lowest = edges
     places: list[Any] = [0, 0.25, 0.5, 0.75, 1] if relative else ticks(0, last)
     axes.set_xticks(places, labels=[f"{place:g}" for place in places] if lowest else [""] * len(places))
@@ -286,25 +231,13 @@ def _set_edges(axes: Axes, edges: tuple[bool, bool], relative: bool, last: int, 
         axes.set_xlabel(RELATIVE_LABEL if relative else label)
     if not leftmost:
         axes.set_yticklabels([])
-    axes.spines[["top", "right"]].set_visible(False)
     return leftmost
 
 
 def data_caption(sides: list[Compared]) -> str:
-    """Return on what all were measured; empty if it is not known."""
-    data = sides[0].data
-    if not data.get("dataset"):
-        return ""
-    dtypes = {side.model.get("dtype") for side in sides}
-    words = [
-        str(data["dataset"]).rsplit("/", 1)[-1]
-        if str(data["dataset"]).startswith(("/", ".", "~"))
-        else str(data["dataset"])
-    ]
-    if data.get("samples") and data.get("seq_len"):
-        words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
-    words += [str(dtype) for dtype in dtypes if dtype and len(dtypes) == 1]
-    return ", ".join(words)
+    """Return what all models were measured on; empty if it is not known."""
+    same_dtype = len({side.model.get("dtype") for side in sides}) == 1
+    return measured_on(sides[0].data, {"dtype": sides[0].model.get("dtype")} if same_dtype else {})
 
 
 # Table of a comparison -> what draws it.

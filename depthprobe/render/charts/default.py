@@ -1,4 +1,4 @@
-"""The figure of a probe that has none of its own: a line a quantity over the layers, or a map."""
+"""The figure of a probe that has none of its own: lines over the layers, or maps."""
 
 from __future__ import annotations
 
@@ -8,65 +8,78 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from depthprobe.declaring import TableOf
 from depthprobe.findings.layer_rows import LayerRows
+from depthprobe.findings.words import capital
 from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.lines import HEIGHT as LINES_HEIGHT
-from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, with_zeros
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN, Look
-from depthprobe.render.charts.kit.page import BOTTOM, GAP, Page, label_vertical, room_beside
+from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, with_more, with_zeros
+from depthprobe.render.charts.kit.page import (
+    BOTTOM,
+    PANEL_GAP,
+    Page,
+    PanelText,
+    label_vertical,
+    room_beside,
+    set_layers,
+)
 from depthprobe.render.charts.kit.page_sizes import current_size, page_width
 from depthprobe.render.charts.kit.scales import TICK_LABEL_IN, spans_a_decade
-from depthprobe.render.charts.kit.style import LABEL_PT, NOTE_PT, TICK_PT, fit, style, text_height
-from depthprobe.render.charts.kit.ticks import sparser, ticks
+from depthprobe.render.charts.kit.style import (
+    BRANCH_LOOKS,
+    LABEL_PT,
+    MAIN,
+    NOTE_PT,
+    TICK_PT,
+    Look,
+    fit,
+    style,
+    text_height,
+)
+from depthprobe.render.charts.kit.ticks import sparser
 
-# More lines cannot be told apart, and more maps do not fit a page.
+# More lines could not be told apart, and more maps would not fit a page.
 MOST_LINES, MOST_MAPS = 1 + len(BRANCH_LOOKS), 4
 _LOOKS: tuple[Look, ...] = (MAIN, *BRANCH_LOOKS.values())
-# In inches: a cell of a map, the height of maps, the gap between them, and the room for their colour bar.
-_CELL, _LOWEST, _HIGHEST, _GAP, _BAR_ROOM = 0.06, 0.8, 2.6, 0.10, 0.72
+# In inches: a cell of a map, the height of maps, and the room for their colour bar.
+_CELL, _LOWEST, HIGHEST_MAP_IN, BAR_ROOM_IN = 0.06, 0.8, 2.6, 0.72
 _LONGEST_KEY, _LONGEST_NAME = 2.0, 1.0
 
 
 def draw(findings: LayerRows, *, title: str = "", caption: str = "") -> Figure:
-    """Return the figure of a table: a line a key over the layers, or a map where a key spans one.
+    """Return the figure of a table: a line for each key over the layers, or a map where a key spans one.
 
-    If there are too many keys the caption says so.
-
-    Args:
-        findings: What the run says.
-        title: Above the figure, such as the model's id.
-        caption: Below the title in small type.
+    If there are too many keys, the caption says how many are left out.
     """
     draw_rows = _lines if findings.declared.across is None else _maps
     return draw_rows(findings.declared, findings.rows, findings.layers, title, caption)
 
 
 def axis_label(table: TableOf, room: float) -> list[str]:
-    """Return what an axis says of the quantity of a table, its name in words and its unit, as lines."""
-    words = table.quantity.replace("_", " ")
+    """Return the lines of an axis label: the quantity of a table in words, and its unit."""
     unit = table.column(table.quantity).unit
-    lines = fit(f"{words[:1].upper()}{words[1:]}{f' [{unit}]' if unit else ''}", LABEL_PT, room)
-    return [_escaped(line) for line in lines]
+    words = capital(table.quantity.replace("_", " "))
+    return [_escaped(line) for line in fit(f"{words} [{unit}]" if unit else words, LABEL_PT, room)]
 
 
 def _escaped(text: str) -> str:
-    """Return a text that is no mathematics where mathematics may stand."""
+    """Return a text that is not read as mathematics."""
     return text.replace("$", r"\$")
 
 
 def _shortened(text: str, size_pt: float, room: float) -> str:
-    """Return a text on one line that has room."""
+    """Return a text on one line, cut to the room."""
     lines = fit(text, size_pt, room)
     return _escaped(lines[0] if len(lines) == 1 else f"{lines[0]}\N{HORIZONTAL ELLIPSIS}") if lines else ""
 
 
-def by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the rows of every combination of keys, in the order in which they first come, with its name."""
+def _by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the name and the rows of every combination of keys, in the order in which they first come."""
     if not keys:
         yield "", frame
         return
@@ -74,15 +87,9 @@ def by_key(frame: pd.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, pd.D
         yield ", ".join(map(str, values)), rows
 
 
-def told(caption: str, hidden: int, what: str) -> str:
-    """Return the caption, and how many are not drawn."""
-    more = f"{hidden} more {what}{'s' * (hidden > 1)} in the CSV" if hidden else ""
-    return "; ".join(filter(None, [caption, more]))
-
-
 def curves_of(table: TableOf, frame: pd.DataFrame, layers: int) -> tuple[list[Curve], int]:
-    """Return a curve for every key over the layers, and how many there are too many."""
-    groups = list(by_key(frame, table.keys))
+    """Return a curve over the layers for every key, and how many more keys there are."""
+    groups = list(_by_key(frame, table.keys))
     x = np.arange(layers, dtype="float64")
     curves = [
         Curve(_shortened(key, NOTE_PT, _LONGEST_KEY), x, _by_layer(rows, table.quantity, layers), look)
@@ -92,7 +99,7 @@ def curves_of(table: TableOf, frame: pd.DataFrame, layers: int) -> tuple[list[Cu
 
 
 def _lines(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption: str) -> Figure:
-    """Return a line a key; of a single one also its interval."""
+    """Return a line for each key; a single one with its interval."""
     curves, more = curves_of(table, frame, layers)
     band = None
     if len(curves) == 1 and {"ci_low", "ci_high"} <= set(frame):
@@ -101,7 +108,7 @@ def _lines(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption
     values = [curve.y for curve in curves]
     negative = any((y < 0).any() for y in values)
     logarithmic = spans_a_decade(values) and not negative
-    caption = told(caption, more, "line")
+    caption = with_more(caption, more, "line")
     if logarithmic:
         caption = with_zeros(caption, [(curve.key or table.quantity, curve.y == 0) for curve in curves])
     return draw_lines(
@@ -124,49 +131,38 @@ def _by_layer(rows: pd.DataFrame, column: str, layers: int) -> np.ndarray:
 
 
 def _maps(table: TableOf, frame: pd.DataFrame, layers: int, title: str, caption: str) -> Figure:
-    """Return a map of layers and the key that spans it, one for each combination of the other keys."""
+    """Return a map over layers and the key that spans it, for each combination of the other keys."""
     across = str(table.across)
-    groups = list(by_key(frame, [key for key in table.keys if key != across]))
-    shown = groups[:MOST_MAPS]
-    order, names = row_order(frame[across])
-    matrices = [matrix_of(table, mine, order, layers) for _, mine in shown]
-    # Broken as for the lowest map: how high they are is known once the head is laid out.
+    names, maps = maps_of(table, frame, layers)
+    matrices = list(maps.values())[:MOST_MAPS]
+    # Broken as for the lowest map: the height of maps is known only once the head is laid out.
     bar_label = axis_label(table, _LOWEST)
-    left, right = room_beside(names), _BAR_ROOM + text_height(bar_label[1:], LABEL_PT)
+    left, right = room_beside(names), BAR_ROOM_IN + text_height(bar_label[1:], LABEL_PT)
     width = page_width(layers * _CELL + left + right)
     inside = width - left - right
-    caption = told(caption, len(groups) - len(shown), "map")
+    caption = with_more(caption, len(maps) - len(matrices), "map")
     with style():
         page = Page(width, left, title=title, caption=caption)
-        heads = [fit(name, TICK_PT, inside, weight="bold") for name, _ in shown]
-        above = page.head + sum(text_height(head, TICK_PT) + GAP for head in heads)
-        # Square cells where there is room for them, and for the names of rows that are no numbers.
-        room = (current_size().height - above - BOTTOM) / len(shown) - _GAP
-        named = 0 if pd.api.types.is_numeric_dtype(frame[across]) else len(order) * TICK_LABEL_IN
-        height = max(_LOWEST, min(max(inside * len(order) / layers, named), _HIGHEST, room))
-        page.open(above + len(shown) * (height + _GAP) - _GAP + BOTTOM)
-        top = page.head
-        for matrix, head in zip(matrices, heads, strict=True):
-            top = page.write(left, top, head, TICK_PT, weight="bold") + GAP
+        texts = [PanelText(key) for key in maps][:MOST_MAPS]
+        above = page.head + sum(text.height(inside) for text in texts)
+        # Square cells if there is room for them, and for the names of rows that are not numbers.
+        room = (current_size().height - above - BOTTOM) / len(texts) - PANEL_GAP
+        named = 0 if pd.api.types.is_numeric_dtype(frame[across]) else len(names) * TICK_LABEL_IN
+        height = max(_LOWEST, min(max(inside * len(names) / layers, named), HIGHEST_MAP_IN, room))
+        tops, end = page.stack([(text, height) for text in texts], left, inside)
+        page.open(end + BOTTOM)
+        for matrix, top in zip(matrices, tops, strict=True):
             axes = page.add_axes(left, top, inside, height)
-            cell_pt = min(inside / layers, height / len(order)) * 72
-            cells = draw_cells(axes, matrix, *colours_of(matrices), cell_pt)
-            label_rows(axes, names, height)
+            cells = draw_map(axes, matrix, names, colours_of(matrices), (inside, height))
             label_vertical(axes, _shortened(across.replace("_", " ").capitalize(), LABEL_PT, height), left)
-            axes.set_xticks(ticks(0, layers - 1), labels=[])
-            bar = page.add_colour_bar(axes, cells, label="\n".join(bar_label))
-            sparse_ticks(bar, height)
-            top += height + _GAP
-        axes.set_xticklabels([str(place) for place in ticks(0, layers - 1)])
-        axes.set_xlabel("Layer index $l$")
+            lowest = top == tops[-1]
+            set_layers(axes, 0, layers - 1, 0.5, "Layer index $l$" if lowest else "", labelled=lowest)
+            sparse_ticks(page.add_colour_bar(axes, cells, label="\n".join(bar_label)), height)
     return page.figure
 
 
-def row_order(rows: pd.Series) -> tuple[list[Any], list[str]]:
-    """Return the rows of a map from below, and their names.
-
-    Numbers stand in their order, as on an axis; names as they come, from above.
-    """
+def _row_order(rows: pd.Series) -> tuple[list[Any], list[str]]:
+    """Return the rows of a map from below, and their names: numbers in order, names from the top down."""
     there = rows.drop_duplicates()
     numeric = pd.api.types.is_numeric_dtype(there)
     order = sorted(there) if numeric else list(there)[::-1]
@@ -174,26 +170,45 @@ def row_order(rows: pd.Series) -> tuple[list[Any], list[str]]:
     return order, [_shortened(row, TICK_PT, _LONGEST_NAME) for row in said]
 
 
-def matrix_of(table: TableOf, frame: pd.DataFrame, order: Sequence[Any], layers: int) -> np.ma.MaskedArray:
-    """Return ``[row, layer]`` the values of a map; masked where there is none."""
-    values = frame.pivot(index=table.across, columns="layer", values=table.quantity)
-    return np.ma.masked_invalid(values.reindex(index=order, columns=range(layers)).to_numpy(dtype="float64"))
+def maps_of(
+    table: TableOf, frame: pd.DataFrame, layers: int
+) -> tuple[list[str], dict[str, np.ma.MaskedArray]]:
+    """Return the names of the rows of maps from below, and the maps by the keys that do not span them.
+
+    A map is ``[row, layer]``, masked where there is no value.
+    """
+    order, names = _row_order(frame[table.across])
+    maps = {}
+    for key, rows in _by_key(frame, [key for key in table.keys if key != table.across]):
+        values = rows.pivot(index=table.across, columns="layer", values=table.quantity)
+        values = values.reindex(index=order, columns=range(layers))
+        maps[key] = np.ma.masked_invalid(values.to_numpy(dtype="float64"))
+    return names, maps
 
 
-def label_rows(axes: Axes, names: Sequence[str], height: float) -> None:
-    """Write the names of a map's rows beside it, as many as have room in such a height."""
-    kept = sparser([float(number) for number in range(len(names))], int(height / TICK_LABEL_IN))
+def draw_map(
+    axes: Axes,
+    matrix: np.ma.MaskedArray,
+    names: Sequence[str],
+    colours: tuple[tuple[float, float], str],
+    size: tuple[float, float],
+) -> PolyCollection:
+    """Draw a map on axes of this size in inches, with the names of rows that have room; return its cells."""
+    (width, height), (rows, layers) = size, matrix.shape
+    kept = sparser([float(number) for number in range(rows)], int(height / TICK_LABEL_IN))
+    cells = draw_cells(axes, matrix, *colours, min(width / layers, height / rows) * 72)
     axes.set_yticks([number + 1 for number in kept], labels=[names[number] for number in kept])
+    return cells
 
 
 def sparse_ticks(bar: Colorbar, height: float) -> None:
-    """Give a colour bar as many ticks as have room in such a height."""
+    """Give a colour bar as many ticks as its height has room for."""
     bar.locator = MaxNLocator(max(2, int(height / (2 * TICK_LABEL_IN))), steps=[1, 2, 2.5, 5, 10])
     bar.update_ticks()
 
 
 def colours_of(matrices: Sequence[np.ma.MaskedArray]) -> tuple[tuple[float, float], str]:
-    """Return the ends of a colour scale and its map: where values lie on both sides of 0, white is 0."""
+    """Return the ends of a colour scale and its map; where values lie on both sides of 0, white is 0."""
     low, high = min(float(each.min()) for each in matrices), max(float(each.max()) for each in matrices)
     if low < 0 < high:
         far = max(-low, high)

@@ -1,8 +1,6 @@
-"""The figure of a comparison of a probe that has none of its own: a panel a model, on one scale."""
+"""The figure of a comparison by a probe that has none of its own: one panel per model, on one scale."""
 
 from __future__ import annotations
-
-from itertools import chain
 
 from matplotlib.figure import Figure
 
@@ -10,30 +8,28 @@ from depthprobe.declaring import TableOf
 from depthprobe.findings.comparison import Compared, compared_of
 from depthprobe.render.charts.comparison import PROFILE_IN, data_caption, draw_profiles
 from depthprobe.render.charts.default import (
+    BAR_ROOM_IN,
+    HIGHEST_MAP_IN,
     MOST_MAPS,
     axis_label,
-    by_key,
     colours_of,
     curves_of,
-    label_rows,
-    matrix_of,
-    row_order,
+    draw_map,
+    maps_of,
     sparse_ticks,
-    told,
 )
-from depthprobe.render.charts.kit.cells import draw_cells
-from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup, PanelText, columns_for, panel_width
-from depthprobe.render.charts.kit.page import room_beside
+from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
+from depthprobe.render.charts.kit.lines import with_more
+from depthprobe.render.charts.kit.page import PanelText, room_beside, set_layers
 from depthprobe.render.charts.kit.style import LABEL_PT, style, text_height
-from depthprobe.render.charts.kit.ticks import ticks
 from depthprobe.results.runs import Run
 
-# In inches: room right of maps for the colour bar, below them for their axis; and how high they are at most.
-_RIGHT, _BELOW, _HIGHEST = 0.72, 0.36, 2.6
+# In inches: room below maps for their axis.
+_BELOW = 0.36
 
 
 def draw(table: TableOf, run: Run, *, title: str = "") -> Figure:
-    """Return the figure of a compared table: lines over the layers, or maps, a panel a model.
+    """Return the figure of a compared table: lines over the layers, or maps, one panel per model.
 
     Args:
         table: As the probe declares it.
@@ -47,57 +43,40 @@ def draw(table: TableOf, run: Run, *, title: str = "") -> Figure:
     if table.across is not None:
         return _maps(table, sides, title)
     found = [curves_of(table, side.found.rows, side.layers) for side in sides]
+    panels, hidden = [curves for curves, _ in found], max(more for _, more in found)
     y_label = "\n".join(axis_label(table, PROFILE_IN))
-    hidden = told("", max(more for _, more in found), "line")
-    panels = [curves for curves, _ in found]
     return draw_profiles(sides, panels, "Layer index $l$", y_label, title=title, hidden=hidden)
 
 
 def _maps(table: TableOf, sides: list[Compared], title: str) -> Figure:
-    """Return a map a model, and so for each combination of the keys that do not span it."""
+    """Return a map for each model and each combination of the keys that do not span it."""
     across = str(table.across)
-    frames = [side.found.rows for side in sides]
-    other_keys = [key for key in table.keys if key != across]
-    by_model = [dict(by_key(frame, other_keys)) for frame in frames]
-    shared = [key for key in by_model[0] if all(key in groups for groups in by_model)]
+    found = [maps_of(table, side.found.rows, side.layers) for side in sides]
+    shared = [key for key in found[0][1] if all(key in maps for _, maps in found)]
     shown = shared[:MOST_MAPS]
-    orders = [row_order(frame[across]) for frame in frames]
-    rows = [
-        [
-            matrix_of(table, groups[key], order, side.layers)
-            for groups, (order, _), side in zip(by_model, orders, sides, strict=True)
-        ]
-        for key in shown
-    ]
-    limits, colour_map = colours_of(list(chain.from_iterable(rows)))
-    left = room_beside([name for _, names in orders for name in names])
-    margins = Margins(left, _RIGHT + text_height([""], LABEL_PT), left - text_height([""], LABEL_PT), _BELOW)
+    colours = colours_of([maps[key] for key in shown for _, maps in found])
+    left, label_in = room_beside([name for names, _ in found for name in names]), text_height([""], LABEL_PT)
     most = max(side.layers for side in sides)
-    columns = columns_for(len(sides), most, margins)
-    width = panel_width(columns, margins)
-    height = min(_HIGHEST, max(PROFILE_IN, width * max(len(order) for order, _ in orders) / most))
+    square = max(len(names) for names, _ in found) / most
     with style():
         grid = Grid(
-            [PanelGroup(key, tuple(PanelText(side.label) for side in sides)) for key in shown],
-            columns=columns,
-            height=height,
-            margins=margins,
+            [PanelGroup(key, [PanelText(side.label) for side in sides]) for key in shown],
+            layers=most,
+            height=lambda width: min(HIGHEST_MAP_IN, max(PROFILE_IN, width * square)),
+            margins=Margins(left, BAR_ROOM_IN + label_in, left - label_in, _BELOW),
             title=title,
-            caption=told(data_caption(sides), len(shared) - len(shown), "map"),
+            caption=with_more(data_caption(sides), len(shared) - len(shown), "map"),
         )
-        grid.open()
-        for group, matrices in enumerate(rows):
-            for index, (matrix, side, (_, names)) in enumerate(zip(matrices, sides, orders, strict=True)):
+        size = grid.panel_in, grid.panel_height
+        for group, key in enumerate(shown):
+            for index, (side, (names, maps)) in enumerate(zip(sides, found, strict=True)):
                 axes = grid.add_panel(group, index)
-                cell_pt = min(width / side.layers, height / len(matrix)) * 72
-                cells = draw_cells(axes, matrix, limits, colour_map, cell_pt)
-                label_rows(axes, names, height)
-                axes.set_xticks(ticks(0, side.layers - 1))
-                axes.set_xlabel("Layer index $l$")
-                if index % columns == 0:
+                cells = draw_map(axes, maps[key], names, colours, size)
+                set_layers(axes, 0, side.layers - 1, 0.5, "Layer index $l$")
+                if index % grid.columns == 0:
                     axes.set_ylabel(across.replace("_", " ").capitalize())
-                if index == min(columns, len(sides)) - 1:
+                if index < grid.columns:
                     last_of_row = axes
-            bar = grid.add_colour_bar(last_of_row, cells, label="\n".join(axis_label(table, height)))
-            sparse_ticks(bar, height)
+            bar = grid.add_colour_bar(last_of_row, cells, label="\n".join(axis_label(table, size[1])))
+            sparse_ticks(bar, size[1])
     return grid.figure

@@ -1,16 +1,18 @@
 """The measured drop of every layer as bars, as the papers on depth draw it.
 
-Across: the layer that was removed. The zero line is the whole model, and downward is harm, whatever the
-metric: the axis of a loss or a perplexity runs downward. A filled bar is a detectable difference, a hollow
-one is not; thin lines are 95% intervals.
+Across: the layer that was removed. The zero line is the whole model, and downward is harm for every metric:
+the axis of a loss or a perplexity is inverted. A filled bar is a detectable difference, a hollow one is not;
+thin lines are 95% intervals.
 
-Source: the layout follows the performance-drop figure of "The Curse of Depth" 2502.05795, one bar a layer;
+Source: the layout follows the performance-drop figure of "The Curse of Depth" 2502.05795, one bar per layer;
 intervals and the mark for noise are ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -18,41 +20,45 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import ArrayLike, NDArray
 
-from depthprobe.findings.drops import STEM, Drops, SweepFindings
-from depthprobe.findings.words import spoken
-from depthprobe.render.charts.kit.looks import BAR, BAR_EDGE
+from depthprobe.findings.drops import Drops, SweepFindings
+from depthprobe.findings.words import capital, spoken
+from depthprobe.render.charts.kit.lines import joined, with_more
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
-    GAP,
     LAYER_IN,
     NAMED_RIGHT,
     RIGHT,
     SPOT_SIGN,
     Page,
+    PanelText,
     label_vertical,
     room_beside,
     set_layers,
 )
 from depthprobe.render.charts.kit.page_sizes import page_width
-from depthprobe.render.charts.kit.scales import cut_rows
+from depthprobe.render.charts.kit.scales import Scale, cut_rows, scale_of
 from depthprobe.render.charts.kit.style import (
+    BAR,
+    BAR_EDGE,
     FAINT,
     INK,
     LABEL_PT,
     NOTE_PT,
     TICK_PT,
+    fewest_lines,
     fit,
     style,
-    text_height,
-    width_in,
 )
-from depthprobe.render.charts.kit.ticks import MINUS, even_ticks, tick_labels
+from depthprobe.render.charts.kit.ticks import MINUS
+
+_T = TypeVar("_T")
 
 KEYS = ("detectable (Holm p < 0.05)", "not detectable", "95% interval")
 MOST_PANELS = 8
 
-# In inches: bars that stay bars where layers are few, the height of panels by their number, and gaps.
+# In inches: bars that stay narrow where layers are few, the height of panels by their number, and gaps.
 WIDEST_BAR_IN = 0.30
 _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
@@ -63,54 +69,69 @@ BESIDE_BARS = 0.75
 
 @dataclass(frozen=True)
 class Panel:
-    """One task, ready to be drawn: where its axis ends, and what stands on it and above it."""
+    """One task, ready to be drawn: its axis, the rows that are cut, and the label of the axis."""
 
     drops: Drops
-    low: float
-    high: float
+    scale: Scale
     cut: list[int]
-    ticks: list[float]
-    tick_labels: list[str]
     label: list[str]
     label_pt: float
 
     @property
     def room(self) -> float:
         """The inches left of the axes: tick labels and the lines of the axis label."""
-        return room_beside(self.tick_labels, len(self.label), self.label_pt)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Where the axis begins and ends: downward is harm, so that of a loss runs downward."""
-        return (self.low, self.high) if self.drops.higher_is_better else (self.high, self.low)
+        return room_beside(self.scale.labels, len(self.label), self.label_pt)
 
     @property
     def chance(self) -> float | None:
-        """The drop that would leave guessing, if that level lies on the axis."""
+        """The drop down to chance, if that level lies on the axis."""
         if self.drops.chance is None or not self.drops.higher_is_better:
             return None
         drop = self.drops.chance - self.drops.baseline
-        return drop if self.low <= drop < 0 else None
+        return drop if self.scale.low <= drop < 0 else None
+
+    @property
+    def task(self) -> str:
+        """The task, and the filter of its answers if it has one."""
+        return self.drops.task if self.drops.filter == "none" else f"{self.drops.task} ({self.drops.filter})"
+
+    @property
+    def note(self) -> str:
+        """The level of the whole model and of chance, how many items, and what was cut."""
+        drops = self.drops
+        unit = " nats/token" if drops.metric == "loss" else ""
+        words = [f"whole model {spoken(drops.baseline, 3 if abs(drops.baseline) < 100 else 1)}{unit}"]
+        words += [] if drops.chance is None else [f"chance {drops.chance:.3g}"]
+        words.append(f"{int(drops.rows['docs'].max()):,} items")
+        far = []
+        for row in drops.rows.iloc[self.cut].itertuples():
+            drop, low, high = (
+                spoken(value, 2 if abs(value) < 100 else 0, signed=True).replace("-", MINUS)
+                for value in (row.drop, row.ci_low, row.ci_high)
+            )
+            layer = f"layer{'s' * (drops.block > 1)} {drops.removed(row.layer)}"
+            far.append(f"{layer} at {drop} ({low} to {high})")
+        return joined(", ".join(words), f"axis cut: {', '.join(far)}" if far else "")
+
+    def shares(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Return where drops stand on the axis: 0 at its lower end, which is harm, 1 at its upper one."""
+        shares = self.scale.shares(values)
+        return shares if self.drops.higher_is_better else 1 - shares
 
 
 def _axis_label(drops: Drops, room: float) -> tuple[float, list[str]]:
-    """Return the size in points and the lines of what a panel measures: few lines, then large ones."""
-    words = drops.words
-    phrases = ["Performance drop \N{GREEK CAPITAL LETTER DELTA}P", f"({words})"]
+    """Return the size in points and the lines of an axis label: as few as possible, then as large."""
+    phrases, harm = ["Performance drop \N{GREEK CAPITAL LETTER DELTA}P", f"({drops.words})"], []
     if not drops.higher_is_better:
         unit = ["(nats/token)"] if drops.metric == "loss" else []
-        phrases = [f"{words[:1].upper()}{words[1:]} increase", *unit, "downward = worse"]
+        phrases, harm = [f"{capital(drops.words)} increase", *unit], ["downward = worse"]
 
-    def pack(size_pt: float) -> list[str]:
-        lines: list[str] = []
-        for phrase in phrases:
-            longer = f"{lines[-1]} {phrase}" if lines else phrase
-            apart = not lines or phrase.startswith("downward") or width_in(longer, size_pt) > room
-            lines = [*lines, *fit(phrase, size_pt, room)] if apart else [*lines[:-1], longer]
-        return lines
+    def lines(size_pt: float) -> list[str]:
+        together = len(fit(" ".join(phrases), size_pt, room)) == 1
+        texts = [" ".join(phrases), *harm] if together else [*phrases, *harm]
+        return [line for text in texts for line in fit(text, size_pt, room)]
 
-    choices = [(size_pt, pack(size_pt)) for size_pt in (LABEL_PT, 7.5, TICK_PT)]
-    return min(choices, key=lambda choice: (len(choice[1]), -choice[0]))
+    return fewest_lines((size_pt, lines(size_pt)) for size_pt in (LABEL_PT, 7.5, TICK_PT))
 
 
 def plan_panel(drops: Drops, height: float) -> Panel:
@@ -121,93 +142,59 @@ def plan_panel(drops: Drops, height: float) -> Panel:
     kept = np.setdiff1d(np.arange(len(ends)), cut)
     low, high = float(lows[kept].min()), float(highs[kept].max())
     if cut:
-        # Room beyond the others, so that a cut bar is seen to leave them behind.
+        # Room beyond the others, so that a cut bar clearly goes further.
         reach = 1.6 * max(-low, high)
         low = -reach if (lows[cut] < low).any() else low
         high = reach if (highs[cut] > high).any() else high
     if low == high:
         low, high = (-0.01, 0.01) if abs(drops.baseline) < 10 else (-1.0, 1.0)
-    pad = 0.06 * (high - low)
-    low, high = low - pad, high + pad
-    shown = even_ticks(low, high)
-    # A label may stand out a little over its axis.
+    # The scale pads both ends.
+    scale = scale_of([np.array([low, high])], logarithmic=False, from_zero=False)
+    # A label may be a little longer than its axis.
     size_pt, label = _axis_label(drops, height + 0.2)
-    return Panel(drops, low, high, cut, shown, tick_labels(shown), label, size_pt)
+    return Panel(drops, scale, cut, label, size_pt)
 
 
-def panel_notes(panel: Panel, room: float) -> tuple[list[str], list[str]]:
-    """Return the lines above a panel: the task, and in small type the whole model and what was cut."""
-    drops = panel.drops
-    name = drops.task if drops.filter == "none" else f"{drops.task} ({drops.filter})"
-    unit = " nats/token" if drops.metric == "loss" else ""
-    words = [f"whole model {spoken(drops.baseline, 3 if abs(drops.baseline) < 100 else 1)}{unit}"]
-    words += [] if drops.chance is None else [f"chance {drops.chance:.3g}"]
-    words.append(f"{int(drops.rows['docs'].max()):,} items")
-    notes = fit(", ".join(words), NOTE_PT, room)
-    if panel.cut:
-        rows = drops.rows.iloc[panel.cut]
-        far = []
-        for row in rows.itertuples():
-            drop, low, high = (
-                spoken(value, 2 if abs(value) < 100 else 0, signed=True).replace("-", MINUS)
-                for value in (row.drop, row.ci_low, row.ci_high)
-            )
-            layer = f"layer{'s' * (drops.block > 1)} {drops.removed(row.layer)}"
-            far.append(f"{layer} at {drop} ({low} to {high})")
-        notes += fit(f"axis cut: {', '.join(far)}", NOTE_PT, room)
-    return fit(name, TICK_PT, room, weight="bold"), notes
+def first_and_last(tasks: Sequence[_T], most: int) -> list[_T]:
+    """Return the tasks, or as many as are drawn; the last one is kept, the calibration loss."""
+    return list(tasks) if len(tasks) <= most else [*tasks[: most - 1], tasks[-1]]
 
 
-def draw(
-    findings: SweepFindings,
-    *,
-    title: str = "",
-    caption: str = "",
-) -> Figure:
-    """Return the drop of every layer as a figure, one panel a task; nothing is written.
+def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figure:
+    """Return the drop of every layer as a figure, one panel for each task; nothing is written.
 
-    Shown are the tasks that were asked for, each by its headline metric, and the calibration loss; at most
-    eight, and then the caption says how many are not. Bars that would flatten all others are cut: a broken
-    bar, and its value above the panel.
+    Shown are the tasks that were asked for, each by its headline metric, and the calibration loss: at most
+    eight, with the number of those left out in the caption. Bars that would flatten all others are cut: a
+    broken bar, with its value above the panel.
 
     Args:
         findings: What the run says. A sweep over some layers leaves the places of the others empty.
-        title: Above the figure, such as the model's id.
-        caption: Below the title in small type, behind how the tasks were run.
+        title, caption: Above the panels; how the tasks were run comes before the caption.
     """
-    tasks, layers = list(findings.tasks), findings.layers
     shots, limit = findings.facts.get("num_fewshot"), findings.facts.get("limit")
-    words = [f"{shots}-shot"] if shots is not None else []
-    words += [f"limit {limit}"] if limit is not None else []
-    words += [caption] if caption else []
-    if len(tasks) > MOST_PANELS:
-        words.append(f"{len(tasks) - MOST_PANELS} more tasks in {STEM}.csv")
-        tasks = [*tasks[: MOST_PANELS - 1], tasks[-1]]  # the last one is the calibration loss
+    shots_words = "" if shots is None else f"{shots}-shot"
+    caption = joined(shots_words, "" if limit is None else f"limit {limit}", caption)
+    tasks = first_and_last(findings.tasks, MOST_PANELS)
+    caption = with_more(caption, len(findings.tasks) - len(tasks), "task")
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)
     panels = [plan_panel(drops, height) for drops in tasks]
     block = panels[0].drops.block
     last = max(int(panel.drops.rows["layer"].max()) for panel in panels)
-    last = last if layers is None else max(last, layers - block)
-
+    last = max(last, (findings.layers or 0) - block)
     left = max(panel.room for panel in panels)
     right = NAMED_RIGHT if any(panel.chance is not None for panel in panels) else RIGHT
     width = page_width((last + 1) * LAYER_IN + left + right)
     inside = width - left - right
     with style():
-        page = Page(width, left, title=title, caption="; ".join(words), keys=KEYS, sign_in=SPOT_SIGN)
-        heads = [panel_notes(panel, page.room) for panel in panels]
-        heads_in = [text_height(name, TICK_PT) + text_height(notes, NOTE_PT) + GAP for name, notes in heads]
-        page.open(page.head + sum(heads_in) + len(panels) * (height + _PANEL_GAP) - _PANEL_GAP + BOTTOM)
-        page.write_key(key_signs())
-        top = page.head
-        for panel, (name, notes) in zip(panels, heads, strict=True):
-            top = page.write(left, top, name, TICK_PT, weight="bold")
-            top = page.write(left, top, notes, NOTE_PT, color=FAINT) + GAP
+        page = Page(width, left, title=title, caption=caption, keys=keys(), sign_in=SPOT_SIGN)
+        texts = [(PanelText(panel.task, panel.note), height) for panel in panels]
+        tops, end = page.stack(texts, left, page.room, _PANEL_GAP)
+        page.open(end + BOTTOM)
+        for panel, top in zip(panels, tops, strict=True):
             axes = page.add_axes(left, top, inside, height)
             draw_panel(axes, panel, inside / (last + 2 * BESIDE_BARS))
             label_panel(axes, panel, left)
             set_layers(axes, 0, last, BESIDE_BARS, labelled=panel is panels[-1])
-            top += height + _PANEL_GAP
         axes.set_xlabel(
             "Layer index $l$" if block == 1 else f"Layers $l$ to $l+{block - 1}$ removed; first layer $l$"
         )
@@ -215,13 +202,9 @@ def draw(
 
 
 def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = None) -> None:
-    """Draw bars, intervals and zero line of one task; downward is harm.
+    """Draw bars, intervals and zero line of one task, with layers ``layer_in`` inches wide; downward is harm.
 
-    Args:
-        axes: Where.
-        panel: What.
-        layer_in: Inches a layer.
-        layers: The model's, if layers stand at their relative depth; None puts them at their index.
+    With the number of ``layers`` it is drawn over the relative depth, else over the layer index.
     """
     drops = panel.drops
     x, drop = drops.rows["layer"].to_numpy(), drops.rows["drop"].to_numpy(dtype="float64")
@@ -254,21 +237,27 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = N
         )
     for row in panel.cut:
         values = drops.rows.loc[row, ["drop", "ci_low", "ci_high"]]
-        for end, beyond in ((panel.low, values.min() < panel.low), (panel.high, values.max() > panel.high)):
+        low, high = panel.scale.low, panel.scale.high
+        for end, beyond in ((low, values.min() < low), (high, values.max() > high)):
             if beyond:
                 _break(axes, x[row], bar, end)
-    axes.set_ylim(panel.ends)
-    axes.set_yticks(panel.ticks, labels=panel.tick_labels)
-    axes.spines[["top", "right"]].set_visible(False)
+    set_vertical(axes, panel)
+
+
+def set_vertical(axes: Axes, panel: Panel) -> None:
+    """Give the axes the scale of the drops, so that downward is harm."""
+    panel.scale.set(axes)
+    if not panel.drops.higher_is_better:
+        axes.invert_yaxis()
 
 
 def label_panel(axes: Axes, panel: Panel, room: float) -> None:
-    """Write what a panel's drops are beside the axis, given the inches to the left of it."""
+    """Write the label of a panel, given the inches left of its axes."""
     label_vertical(axes, "\n".join(panel.label), room, size=panel.label_pt, parse_math=False)
 
 
 def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
-    """Draw two short lines across a bar near the end of the axis: it goes on."""
+    """Draw two short lines across a bar near the end of the axis, as a sign that it goes on."""
     ends = layer - 0.65 * bar, layer + 0.65 * bar
     heights = np.array([0.84, 0.89]) * end
     axes.plot(ends, heights, color="white", linewidth=2.4, zorder=5, solid_capstyle="butt")
@@ -276,10 +265,10 @@ def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def key_signs() -> list[Artist]:
-    """Return a sign for each of KEYS."""
-    return [
-        Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
-        Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
-        Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
-    ]
+def keys() -> dict[str, Artist]:
+    """Return the words and signs of the key."""
+    return {
+        KEYS[0]: Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
+        KEYS[1]: Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
+        KEYS[2]: Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from depthprobe.catalogue import PROBES
-from depthprobe.declaring import Field, Probe, fields_of, loaded_function
+from depthprobe.declaring import Field, fields_of, loaded_function
 from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.captions import data_caption, model_title
 from depthprobe.findings.of_runs import findings_of
@@ -22,7 +22,7 @@ from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.results.files import replace_file
 from depthprobe.results.runs import Run
 
-# What the manifest of a comparison calls its probe, and that of a training log.
+# The probe in the manifest of a comparison, and in that of a training log.
 COMPARE, TRAINING = "compare", "training"
 
 
@@ -47,44 +47,34 @@ def figure_of(
         probe, name = str(what.manifest.get("probe")), str(what.directory)
         if probe == COMPARE:
             return next(iter(_comparison(what, title, options).values()))
-    if probe not in (*PROBES, TRAINING):
-        drawn = ", ".join((*PROBES, TRAINING))
-        raise RunError(f"{name} is a run of {probe!r}, which has no figure.", f"Drawn are runs of: {drawn}.")
-    taken = _taken(probe, options)
-    refused = [name for name in options if name not in taken and not _is_default(name, options[name])]
-    if refused:
-        flag = f"--{refused[0].replace('_', '-')}"
-        raise OptionError(
-            f"{flag} is {options[refused[0]]!r}, and {probe} is only drawn as measured.", f"Leave {flag} out."
+    drawn = [*PROBES, TRAINING]
+    if probe not in drawn:
+        raise RunError(
+            f"{name} is a run of {probe!r}, which has no figure.", f"Figures exist for: {', '.join(drawn)}."
         )
+    taken = _taken(probe, options)
+    for unknown in _given(options).keys() - taken.keys():
+        raise _no_effect(unknown, f"{probe} is drawn as measured")
     words = {"title": title or "", "caption": ""}
     if isinstance(what, Run):
         words["title"] = model_title(what) if title is None else title
-        words["caption"] = _training_caption(what) if probe == TRAINING else _caption(what, PROBES[probe])
-    if isinstance(what, Run) and probe == TRAINING:
-        return training.draw(what.tables, **words)
-    return _chart(probe)(findings_of(what) if findings is None else findings, **taken, **words)
-
-
-def _chart(probe: str) -> Callable[..., Figure]:
-    """Return what draws the findings of a probe: its own chart, else the default one."""
+        words["caption"] = _caption(what, probe)
+        if probe == TRAINING:
+            return training.draw(what.tables, **words)
     own = PROBES[probe].chart
-    return loaded_function(own) if own else default.draw
+    draw = loaded_function(own) if own else default.draw
+    return draw(findings_of(what) if findings is None else findings, **taken, **words)
 
 
-def _caption(run: Run, probe: Probe) -> str:
-    """Return on what a run was measured; a text that it may go without is told as such."""
-    words = data_caption(run)
-    optional = probe.text is not None and probe.text.optional is not None
-    has_text = bool((run.manifest.get("data") or {}).get("dataset"))
-    return f"calibration: {words}" if optional and has_text else words
-
-
-def _training_caption(run: Run) -> str:
-    """Return on what a training was measured."""
-    data = run.manifest.get("data") or {}
-    texts = f"{data.get('samples')} samples of up to {data.get('seq_len')} tokens"
-    return f"measured on {texts}, {data.get('dataset')}" if data else ""
+def _caption(run: Run, probe: str) -> str:
+    """Return what a run was measured on; a text that its probe can do without is only for calibration."""
+    data, words = run.manifest.get("data") or {}, data_caption(run)
+    if probe == TRAINING:
+        texts = f"{data.get('samples')} samples of up to {data.get('seq_len')} tokens"
+        return f"measured on {texts}, {data.get('dataset')}" if data else ""
+    text = PROBES[probe].text
+    optional = text is not None and text.optional is not None
+    return f"calibration: {words}" if optional and data.get("dataset") else words
 
 
 def _figure_options(probe: str) -> dict[str, Field]:
@@ -94,27 +84,32 @@ def _figure_options(probe: str) -> dict[str, Field]:
 
 
 def _taken(probe: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the options that the figure of a probe has, once their values were checked."""
+    """Return the options that shape the figure of a probe, with their values checked."""
     fields = _figure_options(probe)
     for name in fields.keys() & options.keys():
         fields[name].check(options[name])
     return {name: options[name] for name in fields if name in options}
 
 
-def _is_default(name: str, value: Any) -> bool:
-    """Return whether an option is as though it was not given, for every figure that has it."""
-    found = [fields[name] for fields in map(_figure_options, PROBES) if name in fields]
-    return bool(found) and all(field.default == value for field in found)
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from the default of some figure that has them."""
+    defaults = [(name, field.default) for probe in PROBES for name, field in _figure_options(probe).items()]
+    known = {name for name, _ in defaults}
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in known or any(name == other and value != default for other, default in defaults)
+    }
+
+
+def _no_effect(name: str, why: str) -> OptionError:
+    flag = f"--{name.replace('_', '-')}"
+    return OptionError(f"{flag} has no effect: {why}.", f"Leave {flag} out.")
 
 
 def _comparison(run: Run, title: str | None, options: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return the figures of a comparison by the names of their files; of all its tables, or of those shaped.
-
-    Raises:
-        OptionError: if an option is given that shapes none of them.
-        RunError: if none of its tables has a figure.
-    """
-    given = {name: value for name, value in options.items() if not _is_default(name, value)}
+    """Return the figures of a comparison, or those that the options shape, by the names of their files."""
+    given = _given(options)
     figures = {}
     for probe in PROBES.values():
         taken = _taken(probe.name, options)
@@ -122,19 +117,11 @@ def _comparison(run: Run, title: str | None, options: Mapping[str, Any]) -> dict
         if stem in run.tables and given.keys() <= taken.keys():
             draw = COMPARISONS.get(stem) or partial(default_comparison.draw, probe.tables[0])
             figures[stem] = draw(run, title=title or "", **taken)
+    if not figures and given:
+        raise _no_effect(next(iter(given)), f"{run.directory} compares only what is drawn as measured")
     if not figures:
-        name, value = next(iter(given.items()), ("", ""))
-        flag = f"--{name.replace('_', '-')}"
-        raise OptionError(
-            f"{flag} is {value!r}, and {run.directory} compares nothing that is rescaled.",
-            f"Leave {flag} out.",
-        )
+        raise RunError(f"{run.directory} holds no comparison.", "Compare the runs again.")
     return figures
-
-
-def _stem(probe: str) -> str:
-    """Return how the files of a probe are called: ``prune_sweep``."""
-    return PROBES[probe].stem if probe in PROBES else probe
 
 
 def draw_run(
@@ -146,16 +133,16 @@ def draw_run(
     style: str = "auto",
     **options: Any,
 ) -> list[Path]:
-    """Return the figure files drawn from a saved run, in the order of ``formats``; of a comparison several.
+    """Return the figure files drawn from a saved run, in the order of ``formats``; several for a comparison.
 
     Args:
         run: The run, as read from its directory.
-        formats: Kinds of files, of png, pdf and svg.
+        formats: Kinds of files: png, pdf, svg.
         title: Above the figure; the model's id if None, nothing if empty.
         output: The directory to write into; the run's own if None.
-        style: For what they are made: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
-        options: Those of the probe that shape its figure; figures so shaped are named for it, as in
-            ``angular-row.png``.
+        style: What they are made for: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
+        options: Those of the probe that shape its figure; files are named after values other than the
+            default, as in ``angular-row.png``.
 
     Raises:
         OptionError: if a format or ``style`` is unknown, or the figure has no such option or value.
@@ -164,17 +151,18 @@ def draw_run(
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
-        asked = ", ".join(map(repr, unknown)) or "nothing"
-        raise OptionError(f"--format is {asked}.", f"Use one or more of: {', '.join(FORMATS)}.")
-    ending = "".join(f"-{value}" for name, value in options.items() if not _is_default(name, value))
+        got = ", ".join(unknown) or "nothing"
+        raise OptionError(f"--format must be one or more of {', '.join(FORMATS)}, got {got}.")
+    ending = "".join(f"-{value}" for value in _given(options).values())
     directory = run.directory if output is None else Path(output)
     probe = str(run.manifest.get("probe"))
     with drawn_for(style):
         if probe == COMPARE:
             figures = _comparison(run, title, options)
         else:
-            figures = {_stem(probe): figure_of(run, title=title, **options)}
-        # All are drawn before the first is written: a failing one leaves no half set behind.
+            stem = PROBES[probe].stem if probe in PROBES else probe
+            figures = {stem: figure_of(run, title=title, **options)}
+        # All are drawn before the first is written, so that a failure leaves no incomplete set behind.
         contents = [
             (directory / f"{stem}{ending}.{name}", render_bytes(figure, name))
             for stem, figure in figures.items()

@@ -1,4 +1,4 @@
-"""A cheap score of every layer, as an axis shows it: its words, its numbers, its scale."""
+"""A cheap score of every layer, as an axis shows it: its words, values and scale."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from depthprobe.findings.scores import words_of
 from depthprobe.findings.words import capital, significant
 from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
 from depthprobe.render.charts.kit.lines import Curve
-from depthprobe.render.charts.kit.looks import MAIN
 from depthprobe.render.charts.kit.scales import Scale, cut_rows, scale_of, spans_a_decade
+from depthprobe.render.charts.kit.style import MAIN
 
-# The logarithm of a growth is a measure; what an axis shows is the factor, on a logarithmic scale.
+# The score is the logarithm of the growth; an axis shows the factor, on a logarithmic scale.
 GROWTH = "variance_growth"
 
 # Column of the layer table -> axis label, which may hold mathematics.
@@ -28,7 +28,7 @@ _LABELS = {
     GROWTH: r"Variance growth $\mathrm{Var}(x^{l+1})\,/\,\mathrm{Var}(x^l)$",
     f"drop_{CALIBRATION}": "Calibration-loss increase (nats/token)",
 }
-# How a layer beyond the axis is drawn near its end, and where there as a share of the axis.
+# How a layer beyond the axis is drawn, and how near to the end, as a share of the axis.
 _CUT_LOOK: dict[str, Any] = {
     "linestyle": "none",
     "marker": "^",
@@ -47,12 +47,12 @@ class ShownScore:
 
     Args:
         column: Its column of the layer table.
-        words: What it is called, without mathematics, beginning with a capital.
+        words: Its name without mathematics, capitalised.
         label: The same as an axis label.
-        values: ``[layer]`` as drawn; NaN where not known, or where a logarithmic axis has no place for it.
-        absent: The layers whose value a logarithmic axis has no place for, 0-based.
-        cut: The few layers that lie beyond the axis, so that the others can be read; often none.
-        scale: One that holds them; logarithmic where they span more than a decade, and for factors.
+        values: ``[layer]`` as drawn; NaN where not known, or where a logarithmic axis cannot show it.
+        absent: The layers (0-based) whose value a logarithmic axis cannot show.
+        cut: The few layers beyond the axis, so that the others can be read; often none.
+        scale: Of the others; logarithmic where they span more than a decade, and for factors.
     """
 
     column: str
@@ -65,7 +65,7 @@ class ShownScore:
 
     @property
     def curve(self) -> Curve:
-        """The score over the layers."""
+        """The score as a curve over the layers."""
         return Curve(self.words, np.arange(len(self.values), dtype="float64"), self.values, MAIN)
 
     @property
@@ -75,7 +75,7 @@ class ShownScore:
         return f"axis cut: {far}" if far else ""
 
     def at(self, layer: int) -> float:
-        """Return where a layer stands on the axis: at its value, or near the end that it is cut at."""
+        """Return where a layer stands on the axis: at its value, or near the end where it is cut."""
         low, high = self.scale.low, self.scale.high
         value = float(self.values[layer])
         if low <= value <= high:
@@ -84,11 +84,11 @@ class ShownScore:
         return low * (high / low) ** share if self.scale.logarithmic else low + share * (high - low)
 
     def with_labels(self, most: int) -> ShownScore:
-        """Return the same with so many tick labels at most."""
+        """Return the same with at most ``most`` tick labels."""
         return replace(self, scale=self.scale.with_labels(most))
 
     def draw_cut(self, axes: Axes) -> None:
-        """Draw the layers that lie beyond the axis near its end."""
+        """Draw the layers beyond the axis near its end."""
         if self.cut:
             axes.plot(self.cut, [self.at(layer) for layer in self.cut], **_CUT_LOOK)
 
@@ -96,12 +96,12 @@ class ShownScore:
 def shown_score(
     column: str, values: Sequence[float] | NDArray[np.float64], *, from_zero: bool = True
 ) -> ShownScore | None:
-    """Return a proxy of the layer table as an axis shows it; None if nothing is known of any layer.
+    """Return a score as an axis shows it; None if it is not known of any layer.
 
     Args:
-        column: Of a score.
+        column: Of the score in the layer table.
         values: ``[layer]`` as in the layer table.
-        from_zero: Whether 0 is on an even axis.
+        from_zero: Whether a linear axis holds 0.
     """
     shown = np.array(values, dtype="float64")
     if column == GROWTH:
@@ -116,7 +116,7 @@ def shown_score(
         shown[list(absent)] = np.nan
     cut: tuple[int, ...] = ()
     if column == GROWTH:
-        # The first layer writes on a nearly empty stream: its factor would flatten all others.
+        # The first layer writes to a nearly empty stream: its factor would flatten all others.
         known = np.flatnonzero(np.isfinite(shown))
         cut = tuple(known[cut_rows(np.abs(np.log(shown[known])))].tolist())
     scale = scale_of([np.delete(shown, list(cut))], logarithmic=logarithmic, from_zero=from_zero)

@@ -1,4 +1,4 @@
-"""The log of a training as a figure: losses and output variances by step, gradient norms by layer.
+"""A training log as a figure: losses and output variances by step, gradient norms by layer.
 
 Source: output variance of each layer in training, The Curse of Depth (2502.05795); gradient norm of each
 layer at chosen steps, Mix-LN (2412.13795).
@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from depthprobe.findings.checks import check_table
-from depthprobe.render.charts.gradnorm import LABEL as GRADNORM_LABEL
+from depthprobe.render.charts import gradnorm
 from depthprobe.render.charts.kit.lines import BESIDE
-from depthprobe.render.charts.kit.looks import MAIN, SECOND, depth_colours
 from depthprobe.render.charts.kit.page import (
     BOTTOM,
     GAP,
@@ -30,13 +29,13 @@ from depthprobe.render.charts.kit.page import (
 )
 from depthprobe.render.charts.kit.page_sizes import broad_width
 from depthprobe.render.charts.kit.scales import scale_of
-from depthprobe.render.charts.kit.style import FAINT, NOTE_PT, style, text_height
-from depthprobe.render.charts.kit.ticks import even_ticks, ticks
+from depthprobe.render.charts.kit.style import MAIN, NOTE_PT, SECOND, depth_colours, style, text_height
+from depthprobe.render.charts.kit.ticks import even_ticks
 
 STEM, LOSS_STEM, WHAT = "training", "loss", "a training log"
 
-# In inches: what three panels and their keys need side by side, their height, the gap between them, and what
-# the colour bar needs beside the middle one.
+# In inches: what three panels and their keys need side by side, their height, the gap between them, and the
+# room of the colour bar beside the middle one.
 _LEAST, _HEIGHT, _BETWEEN, _BAR_ROOM = 6.75, 1.75, 0.16, 0.56
 _STEPS_SHOWN = 4
 _DASHES = ((), (4.0, 1.6), (1.2, 1.2), (5.0, 1.4, 1.0, 1.4))
@@ -44,26 +43,20 @@ _MARKERS = ("o", "^", "s", "D")
 _LOSSES = {"train": ("training", SECOND), "heldout": ("held out", MAIN)}
 
 
-def draw(
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    title: str = "",
-    caption: str = "",
-) -> Figure:
+def draw(tables: Mapping[str, pd.DataFrame], *, title: str = "", caption: str = "") -> Figure:
     """Return a training log as a figure of three panels; nothing is written.
 
-    Left the training and held-out loss by step, in the middle the variance of each block's output by step,
+    Left the training and held-out loss by step; in the middle the variance of each block's output by step,
     layer 0 darkest; right the gradient norm of every layer at up to four of the logged steps, the first and
     the last among them. The last two have logarithmic axes.
 
     Args:
-        tables: By stem; training with step, layer, variance, grad_norm, and loss with step, data (train or
-            heldout), loss_nats.
-        title: Above the figure, such as the model's id.
-        caption: Below the title in small type.
+        tables: By stem: ``training`` with step, layer, variance, grad_norm, and ``loss`` with step, data
+            (train or heldout), loss_nats.
+        title, caption: Above the panels.
 
     Raises:
-        RunError: if a table is no part of a training log.
+        RunError: if a table does not belong to a training log.
     """
     rows, losses = tables[STEM], tables.get(LOSS_STEM, tables[STEM])
     check_table(rows, WHAT, ("step", "layer", "variance", "grad_norm"), ("step", "layer", "variance"))
@@ -77,7 +70,7 @@ def draw(
         scale_of([variance.to_numpy()], logarithmic=True),
         scale_of([norms.to_numpy()], logarithmic=True),
     )
-    labels = ("Loss [nats a token]", "Output variance", GRADNORM_LABEL)
+    labels = ("Loss [nats a token]", "Output variance", gradnorm.LABEL)
     rooms = [room_beside(scale.labels) for scale in scales]
     width = broad_width(_LEAST)
     inside = (width - sum(rooms) - 2 * _BETWEEN - _BAR_ROOM - RIGHT) / 3
@@ -92,7 +85,6 @@ def draw(
         for axes, scale, beside, label in zip(panels, scales, rooms, labels, strict=True):
             scale.set(axes)
             label_vertical(axes, label, beside)
-            axes.spines[["top", "right"]].set_visible(False)
         for axes in panels[:2]:
             _set_steps(axes, max(last_step, 1))
         colours = depth_colours(last_layer)
@@ -101,9 +93,7 @@ def draw(
             values = variance[layer].where(variance[layer] > 0)
             panels[1].plot(variance.index, values, color=colours.to_rgba(layer), linewidth=0.9)
         _draw_norms(panels[2], norms)
-        bar = page.add_colour_bar(panels[1], colours, label="Layer index $l$")
-        bar.ax.set_ylim(0, max(last_layer, 1))
-        bar.set_ticks(ticks(0, last_layer))
+        page.add_depth_bar(panels[1], colours, last_layer)
     return page.figure
 
 
@@ -112,25 +102,22 @@ def _set_steps(axes: Axes, last: int) -> None:
     axes.set_xlabel("Step")
     axes.set_xlim(-0.02 * last, last * 1.02)
     places = [place for place in even_ticks(0, last) if place == int(place)]
-    # Three or four numbers are what a narrow panel holds.
+    # A narrow panel has room for three or four numbers.
     places = places[:: 2 if len(places) > 4 else 1]
     axes.set_xticks(places, labels=[f"{int(place):,}" for place in places])
 
 
 def _draw_losses(axes: Axes, losses: pd.DataFrame) -> None:
-    """Draw the losses that were logged, with their key in the corner that they leave."""
+    """Draw the losses, with their key in the empty corner."""
     for data, (key, look) in _LOSSES.items():
         rows = losses[losses["data"] == data]
         if len(rows):
-            dashed = (0, look.dashes) if look.dashes else "-"
-            axes.plot(
-                rows["step"], rows["loss_nats"], color=look.color, linestyle=dashed, linewidth=1.1, label=key
-            )
-    axes.legend(loc="upper right", borderaxespad=0.0, handlelength=2.2, labelcolor=FAINT)
+            axes.plot(rows["step"], rows["loss_nats"], linewidth=1.1, label=key, **look.line)
+    axes.legend(loc="upper right", handlelength=2.2)
 
 
 def _draw_norms(axes: Axes, norms: pd.DataFrame) -> None:
-    """Draw the gradient norms over the layers, a curve a step."""
+    """Draw the gradient norms over the layers, a curve for each step."""
     last = int(norms.columns.max())
     colours = depth_colours(len(norms) - 1)
     for number, (step, row) in enumerate(norms.iterrows()):
@@ -148,11 +135,15 @@ def _draw_norms(axes: Axes, norms: pd.DataFrame) -> None:
             label=f"step {int(str(step)):,}",
         )
     set_layers(axes, 0, last, BESIDE, "Layer index $l$")
-    # Above the curves: how many there are is known, where they run is not.
+    # Above the axes, where no curve can run.
     axes.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.0, columnspacing=1.0,
-        handlelength=2.4, labelspacing=0.2, labelcolor=FAINT,
-    )  # fmt: skip
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=2,
+        columnspacing=1.0,
+        handlelength=2.4,
+        labelspacing=0.2,
+    )
 
 
 def _shown_steps(steps: NDArray[np.int64]) -> list[int]:

@@ -1,12 +1,11 @@
-"""The proxies that order the layers of a model best and worst, each against the measured drop: a dot a layer.
+"""The scores that order the layers best and worst, each against the measured drop: one dot per layer.
 
-Downward is harm, as in the figure of drops, so the dots of a good proxy fall to the right: what it gives a
-large value costs much to remove. Colour is depth; a hollow dot is a drop that is not detectable.
+Downward is harm, as in the figure of drops, so the dots of a good score fall to the right: layers with large
+values cost much to remove. Colour is depth; a hollow dot is a drop that is not detectable.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,30 +25,30 @@ from depthprobe.findings.findings import Findings
 from depthprobe.findings.scores import words_of
 from depthprobe.findings.words import counted, spoken
 from depthprobe.render.charts import drops
-from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup, PanelText, panel_width
-from depthprobe.render.charts.kit.looks import depth_colours
-from depthprobe.render.charts.kit.page import SPOT_SIGN
+from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
+from depthprobe.render.charts.kit.lines import joined
+from depthprobe.render.charts.kit.page import SPOT_SIGN, PanelText
 from depthprobe.render.charts.kit.page_sizes import current_size
-from depthprobe.render.charts.kit.point_names import Name, lead, place_names
-from depthprobe.render.charts.kit.style import FAINT, INK, TICK_PT, style, width_in
-from depthprobe.render.charts.kit.ticks import MINUS, ticks
+from depthprobe.render.charts.kit.point_names import Name, place_names
+from depthprobe.render.charts.kit.style import FAINT, INK, TICK_PT, depth_colours, style, width_in
+from depthprobe.render.charts.kit.ticks import MINUS
 from depthprobe.render.charts.scores import ShownScore, shown_score
 
 _HEIGHT_IN, _LOWEST_IN = 2.1, 1.1
-# Right of the panels the colour bar stands, and between them the interval of a dot may reach out.
+# The colour bar stands right of the panels; dots may reach a little over their edges.
 _RIGHT, _BETWEEN, _BELOW = 0.58, 0.24, 0.38
 _NAME_PT, _NAME_HIGH, _LABEL_GAP_IN = 6.0, 0.95, 0.14
-# Dots are smaller where there are many; a dot beyond the axis is drawn near its end, as a share of it.
+# Dots are smaller where there are many; one beyond the axis is drawn near its end, as a share of the axis.
 _LARGEST_PT, _SMALLEST_PT, _NEAR_END = 4.4, 2.8, 0.035
 _MANY, _MOST_NAMES = 48, 30
 
 
 @dataclass(frozen=True)
 class _Scatter:
-    """One panel: a proxy, where its layers' dots and names stand in points, and which lie beyond an axis.
+    """One panel: a score, where the dots and names of its layers stand in points, and which lie beyond.
 
-    ``layers`` are those of which both are known; ``beyond`` is by dot the marker that points where it lies,
-    empty for those on the axes.
+    ``layers`` are those of which score and drop are known; ``beyond`` holds for each dot the marker that
+    points to where it lies, empty on the axes.
     """
 
     row: pd.Series
@@ -61,20 +60,14 @@ class _Scatter:
 
 
 def draw_trust_scatter(findings: Findings, task: str, *, title: str = "", caption: str = "") -> Figure:
-    """Return the best and the worst proxy of a task, a panel each, as a figure; nothing is written.
+    """Return the best and the worst score of a task, one panel each, as a figure; nothing is written.
 
-    Across the proxy, logarithmic where it spans more than a decade, downward the measured harm with its 95%
-    interval. Numbers are layers, 0-based; where not all have room, those that the proxy ranks most wrongly
-    have. Dots that would flatten all others lie beyond the axis: a triangle, and the value above.
-
-    Args:
-        findings: What the runs say.
-        task: The task whose drops are drawn.
-        title: Above the figure.
-        caption: Below the title in small type.
+    Across: the score, logarithmic where it spans more than a decade; downward: the measured harm with its 95%
+    interval. Numbers are layers, 0-based; where not all have room, those that the score ranks most wrongly.
+    Dots that would flatten all others lie beyond the axis: a triangle, with the value above the panel.
 
     Raises:
-        RunError: if no proxy was compared with this task.
+        RunError: if no score was compared with this task.
     """
     rows = findings.trust.rows(task)
     measured = {found.task: found for found in findings.drops}
@@ -94,54 +87,46 @@ def draw_trust_scatter(findings: Findings, task: str, *, title: str = "", captio
 def _drawn(
     findings: Findings, rows: list[pd.Series], drop: drops.Drops, height: float, title: str, caption: str
 ) -> Figure:
-    """Return the figure with panels of such a height in inches."""
+    """Return the figure with panels of this height in inches."""
     panel = drops.plan_panel(drop, height)
     margins = Margins(panel.room, _RIGHT, _BETWEEN, _BELOW)
-    width = panel_width(len(rows), margins)
+    width = margins.panel_width(len(rows))
     size_pt = _SMALLEST_PT if findings.layers > _MANY else _LARGEST_PT
     scatters = [_scatter(row, findings.by_layer, panel, width, height, size_pt) for row in rows]
-    _, notes = drops.panel_notes(panel, math.inf)
-    words = [caption, f"{drop.task}: {'; '.join(notes)}", "numbers: layers"]
+    numbers = "numbers: layers"
     if any(name is None for scatter in scatters for name in scatter.names):
-        words[-1] = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
-    texts = tuple(
-        PanelText(f"{end}{words_of(one.row['proxy'])}" if end else one.score.words, _correlation(one))
-        for end, one in zip(_ends(rows, findings.trust.orders_none_rightly(drop.task)), scatters, strict=True)
-    )
+        numbers = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
+    # A score that orders the layers wrongly is not called best.
+    none_rightly = findings.trust.orders_none_rightly(drop.task)
+    ends = ("Highest correlation: ", "Lowest: ") if none_rightly else ("Best: ", "Worst: ")
+    names = [scatters[0].score.words]
+    if len(rows) > 1:
+        names = [f"{end}{words_of(row['proxy'])}" for end, row in zip(ends, rows, strict=True)]
+    texts = [PanelText(name, _correlation(one)) for name, one in zip(names, scatters, strict=True)]
     grid = Grid(
         [PanelGroup("", texts)],
-        columns=len(scatters),
-        height=height,
+        layers=1,  # across stands a score
+        height=lambda width: height,
         margins=margins,
         title=title,
-        caption="; ".join(filter(None, words)),
-        keys=drops.KEYS,
+        caption=joined(caption, f"{drop.task}: {panel.note}", numbers),
+        keys=dict(zip(drops.KEYS, _signs(), strict=True)),
         sign_in=SPOT_SIGN,
     )
-    figure = grid.open()
     colours = depth_colours(findings.layers - 1)
     for number, scatter in enumerate(scatters):
         axes = grid.add_panel(0, number)
         _draw(axes, scatter, panel, colours, (width * 72, height * 72), size_pt)
-        axes.set_yticks(panel.ticks, labels=panel.tick_labels if number == 0 else [])
         if number == 0:
             drops.label_panel(axes, panel, margins.left)
-    bar = grid.add_colour_bar(axes, colours, label="Layer index $l$")
-    bar.ax.set_ylim(0, max(findings.layers - 1, 1))
-    bar.set_ticks(ticks(0, findings.layers - 1))
-    grid.write_key(_signs())
-    return figure
-
-
-def _ends(rows: list[pd.Series], none_rightly: bool) -> tuple[str, ...]:
-    """Return what stands before the names of the proxies; none is called best that orders wrongly."""
-    if len(rows) == 1:
-        return ("",)
-    return ("Highest correlation: ", "Lowest: ") if none_rightly else ("Best: ", "Worst: ")
+        else:
+            axes.set_yticklabels([])
+    grid.add_depth_bar(axes, colours, findings.layers - 1)
+    return grid.figure
 
 
 def _correlation(scatter: _Scatter) -> str:
-    """Return how well a proxy orders the layers, and what of it lies beyond the axis."""
+    """Return how well a score orders the layers, and what lies beyond its axis."""
     row = scatter.row
 
     def said(name: str) -> str:
@@ -150,16 +135,14 @@ def _correlation(scatter: _Scatter) -> str:
         )
         return f"{name.capitalize()} {value} ({low} to {high})"
 
-    words = (
-        f"{said('spearman')}, {said('kendall')}; 95% intervals over {counted(int(row['layers']), 'layer')}"
-    )
-    return "; ".join(filter(None, [words, scatter.score.cut_note]))
+    intervals = f"95% intervals over {counted(int(row['layers']), 'layer')}"
+    return joined(f"{said('spearman')}, {said('kendall')}", intervals, scatter.score.cut_note)
 
 
 def _scatter(
     row: pd.Series, frame: pd.DataFrame, panel: drops.Panel, width: float, height: float, size_pt: float
 ) -> _Scatter:
-    """Return a panel of such a size in inches, with every dot and name in its place."""
+    """Return a panel of this size in inches, with every dot and name in its place."""
     score = shown_score(row["proxy"], frame[row["proxy"]].to_numpy(dtype="float64"), from_zero=False)
     assert score is not None, "what was correlated is known"
     widest = max(width_in(label, TICK_PT, mathematics=True) for label in score.scale.labels)
@@ -168,19 +151,19 @@ def _scatter(
     known = np.isfinite(score.values[rows["layer"].to_numpy()])
     rows = rows[known]
     layers = rows["layer"].to_numpy()
-    across = _shares(score.values[layers], score.scale.low, score.scale.high, score.scale.logarithmic)
-    up, low, high = (_shares(rows[name], *panel.ends) for name in ("drop", "ci_low", "ci_high"))
+    room = (width * 72, height * 72)
+    across = score.scale.shares(score.values[layers])
+    up, low, high = (panel.shares(rows[name]) for name in ("drop", "ci_low", "ci_high"))
     beyond = [_pointing(x, y) for x, y in zip(across, up, strict=True)]
-    shares = np.clip(np.column_stack([across, up]), _NEAR_END, 1 - _NEAR_END)
-    shares = np.where([[not mark] for mark in beyond], np.column_stack([across, up]), shares)
-    points = shares * [width * 72, height * 72]
-    bottom, top = (np.clip(function(low, high), 0, 1) for function in (np.minimum, np.maximum))
-    lines = np.column_stack([points[:, 0] - 0.4, bottom * height * 72, points[:, 0] + 0.4, top * height * 72])
-    zero = float(_shares(np.zeros(1), *panel.ends)[0]) * height * 72
-    lines = np.concatenate([lines, [[0.0, zero - 0.4, width * 72, zero + 0.4]]])
+    shares = np.column_stack([across, up])
+    on_axes = np.array([[not mark] for mark in beyond])
+    points = np.where(on_axes, shares, np.clip(shares, _NEAR_END, 1 - _NEAR_END)) * room
+    bottom, top = (np.clip(function(low, high), 0, 1) * room[1] for function in (np.minimum, np.maximum))
+    intervals = np.column_stack([points[:, 0] - 0.4, bottom, points[:, 0] + 0.4, top])
+    zero = float(panel.shares(0.0)) * room[1]
     sizes = np.array([[width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT] for layer in layers])
-    # Those first that lie beyond an axis, whose place says little, then those on which proxy and measurement
-    # disagree most, which a reader looks for.
+    # First those beyond an axis, whose place says little, then those on which score and measurement disagree
+    # most, which a reader looks for.
     both = pd.DataFrame({"proxy": score.values[layers], "harm": panel.drops.harm[known]}).rank()
     wrong = (both["proxy"] - both["harm"]).abs().to_numpy()
     order = sorted(range(len(layers)), key=lambda dot: (not beyond[dot], -wrong[dot]))
@@ -189,28 +172,16 @@ def _scatter(
         sizes,
         order if len(layers) <= _MANY else order[:_MOST_NAMES],
         radius=size_pt / 2,
-        room=(width * 72, height * 72),
-        lines=lines,
+        room=room,
+        lines=np.concatenate([intervals, [[0.0, zero - 0.4, room[0], zero + 0.4]]]),
     )
     return _Scatter(row, score, layers, points, beyond, names)
 
 
 def _pointing(across: float, up: float) -> str:
-    """Return the marker that points to where a dot lies beyond its axes; empty if it does not."""
-    for mark, beyond in (("v", up < 0), ("^", up > 1), ("<", across < 0), (">", across > 1)):
-        if beyond:
-            return mark
-    return ""
-
-
-def _shares(
-    values: pd.Series | NDArray[np.float64], low: float, high: float, logarithmic: bool = False
-) -> NDArray[np.float64]:
-    """Return where values stand on an axis: 0 at its beginning, 1 at its end."""
-    numbers = np.asarray(values, dtype="float64")
-    if logarithmic:
-        numbers, low, high = np.log(numbers), math.log(low), math.log(high)
-    return (numbers - low) / (high - low)
+    """Return the marker that points to where a dot lies beyond its axes; empty for one on the axes."""
+    places = {"v": up < 0, "^": up > 1, "<": across < 0, ">": across > 1}
+    return next((mark for mark, beyond in places.items() if beyond), "")
 
 
 def _draw(
@@ -221,15 +192,14 @@ def _draw(
     size: tuple[float, float],
     dot_pt: float,
 ) -> None:
-    """Draw dots, intervals, names and axes of one panel, whose size is given in points."""
-    score, drop = scatter.score, panel.drops
+    """Draw dots, intervals, names and axes of one panel, whose ``size`` is in points."""
+    score = scatter.score
     score.scale.set(axes, "x")
+    drops.set_vertical(axes, panel)
     axes.set_xlabel(score.label)
-    axes.set_ylim(panel.ends)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.axhline(0, color=INK, linewidth=0.6, zorder=1)
     points_to_axes = 1 / np.array(size)
-    rows = drop.rows.set_index("layer").loc[scatter.layers]
+    rows = panel.drops.rows.set_index("layer").loc[scatter.layers]
     colors = colours.to_rgba(scatter.layers)
     on_axes = np.array([not mark for mark in scatter.beyond])
     axes.vlines(
@@ -256,9 +226,8 @@ def _draw(
     for place, layer, name in zip(scatter.places, scatter.layers, scatter.names, strict=True):
         if name is None:
             continue
-        middle = np.array([name.x, name.y])
         axes.text(
-            *(middle * points_to_axes),
+            *(np.array([name.x, name.y]) * points_to_axes),
             str(layer),
             size=_NAME_PT,
             color=INK,
@@ -267,25 +236,18 @@ def _draw(
             verticalalignment="center_baseline",
             zorder=5,
         )
-        if name.led:
-            half = np.array([width_in(str(layer), _NAME_PT) * 72, _NAME_HIGH * _NAME_PT]) / 2
-            end = lead(place, np.concatenate([middle - half, middle + half]))
-            leads.append(np.array([place, end]) * points_to_axes)
+        if name.line_end is not None:
+            leads.append(np.array([place, name.line_end]) * points_to_axes)
     look = {"colors": FAINT, "linewidths": 0.4, "transform": axes.transAxes, "zorder": 3}
     axes.add_collection(LineCollection(leads, **look), autolim=False)
 
 
 def _signs() -> list[Artist]:
-    """Return what a filled dot, a hollow one and a line mean, in the words of the figure of drops."""
-    dot = {
-        "color": INK,
-        "linestyle": "none",
-        "marker": "o",
-        "markersize": _LARGEST_PT,
-        "markeredgewidth": 0.8,
-    }
+    """Return a sign for each of the keys of the figure of drops: a filled dot, a hollow one and a line."""
+    look = {"color": INK, "linestyle": "none"}
+    dot = {"marker": "o", "markersize": _LARGEST_PT, "markeredgewidth": 0.8, **look}
     return [
         Line2D([], [], **dot),
-        Line2D([], [], **(dot | {"markerfacecolor": "white"})),
-        Line2D([], [], color=INK, linewidth=0.6, linestyle="none", marker="|", markersize=6),
+        Line2D([], [], markerfacecolor="white", **dot),
+        Line2D([], [], linewidth=0.6, marker="|", markersize=6, **look),
     ]

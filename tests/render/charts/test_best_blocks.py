@@ -31,7 +31,7 @@ def test_the_curves_and_the_bars_are_those_of_a_search_block_by_block():
     upper, lower = draw_best_blocks(angular_findings(frame.sample(frac=1, random_state=0))).axes
     best, median = upper.lines
     (bars,) = lower.containers
-    assert len(bars) == 13  # the whole model is no block to remove
+    assert len(bars) == 13  # the whole model is not a block to remove
     for number, bar in enumerate(bars):
         distances = {row.layer: row.distance for row in frame.itertuples() if row.n == number + 1}
         start = min(distances, key=lambda layer: (distances[layer], layer))
@@ -56,6 +56,6 @@ def test_a_model_of_one_layer_has_its_one_block():
     assert best.get_xdata().tolist() == [1]
 
 
-def test_what_is_no_table_of_distances_is_refused():
+def test_a_table_that_is_not_of_distances_is_refused():
     with pytest.raises(RunError, match="lacks"):
         angular_findings(angular_frame(4).drop(columns="distance"))

@@ -213,11 +213,11 @@ def test_an_option_of_the_figure_is_the_charts_and_names_the_file(known, tmp_pat
     assert drawn == ["log", "even"]
     with pytest.raises(OptionError, match="--scale must be even or log, got 'cubic'"):
         figure_of(run, scale="cubic")
-    with pytest.raises(OptionError, match="--normalize is 'row', and own is only drawn as measured"):
+    with pytest.raises(OptionError, match="--normalize has no effect: own is drawn as measured"):
         figure_of(run, normalize="row")
 
 
-def test_what_is_no_such_table_is_refused(known):
+def test_a_table_that_is_not_as_declared_is_refused(known):
     probe = known(declared("layer", "rank"))
     with pytest.raises(RunError, match="no rows"):
         figure_of(measured(probe, by_layer(6)[:0]))

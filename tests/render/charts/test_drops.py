@@ -14,9 +14,8 @@ from depthprobe.measurement import Column, Measurement, Table
 from depthprobe.render.charts import drops as drops_chart
 from depthprobe.render.charts.drops import MOST_PANELS
 from depthprobe.render.charts.figures import draw_run
-from depthprobe.render.charts.kit.looks import BAR
 from depthprobe.render.charts.kit.scales import CUT_GAP, cut_rows
-from depthprobe.render.charts.kit.style import INK
+from depthprobe.render.charts.kit.style import BAR, INK
 from depthprobe.render.terminal import drops as tables
 from depthprobe.render.terminal.listing import lines_of
 from depthprobe.results.store import read_run, reserve, save
@@ -182,15 +181,15 @@ def test_a_sweep_of_blocks_says_which_layers_go():
     assert axes.get_xlabel() == "Layers $l$ to $l+3$ removed; first layer $l$"
     assert axes.get_xlim()[1] < 9
     cut = draw_drops(sweep("mmlu", [-0.5, *[-0.001] * 11], half=0.0), options={"block": 4})
-    assert "axis cut: layers 0-3 at −0.50 (−0.50 to −0.50)" in written(cut)
+    assert "axis cut: layers 0-3 at −0.50 (−0.50 to −0.50)" in " ".join(written(cut))
 
 
-def test_a_bar_that_would_flatten_the_others_is_cut_marked_and_told():
+def test_a_bar_that_would_flatten_the_others_is_cut_and_marked_with_its_value_in_words():
     rise = [60.0, *[0.05] * 11]
     figure = draw_drops(sweep("calibration", rise, metric="loss", base=2.3, half=0.004))
     (axes,) = figure.axes
     assert max(axes.get_ylim()) < 0.2
-    assert "axis cut: layer 0 at +60.00 (+60.00 to +60.00)" in written(figure)
+    assert "axis cut: layer 0 at +60.00 (+60.00 to +60.00)" in " ".join(written(figure))
     assert len(axes.lines) == 4  # the zero line, a white gap and its two edges
     # An interval alone can run off the axis, at both of its ends.
     wide = draw_drops(sweep("mmlu", [-0.01] * 12, half=[0.9, *[0.01] * 11]))
@@ -278,7 +277,7 @@ def names(*tasks):
         (["mmlu_law", "mmlu", "calibration"], {"tasks": ["mmlu"]}, ["mmlu", "calibration"]),
         (["mmlu_law", "mmlu_stem", "mmlu", "calibration"], {}, ["mmlu", "calibration"]),
         (["mmlu_law", "mmlu"], {"tasks": ["mmlu_law", "mmlu"]}, ["mmlu_law", "mmlu"]),
-        # A tag is no task itself.
+        # A tag is not itself a task.
         (
             ["arc_easy", "arc_hard", "calibration"],
             {"tasks": ["arcs"]},
@@ -296,7 +295,7 @@ def test_never_more_than_eight_panels_and_the_caption_says_so():
     tasks = [f"task{number}" for number in range(57)]
     figure = draw_drops(ordinary(2, tasks), caption="5-shot", options={"tasks": tasks})
     assert len(figure.axes) == MOST_PANELS
-    assert "5-shot; 50 more tasks in prune_sweep.csv" in written(figure)
+    assert "5-shot; 50 more tasks in the CSV" in written(figure)
     assert "calibration" in written(figure)
 
 
@@ -517,7 +516,7 @@ def test_drops_are_not_rescaled(saved):
     with pytest.raises(OptionError) as caught:
         draw_run(saved(), normalize="row")
     assert str(caught.value) == (
-        "--normalize is 'row', and prune-sweep is only drawn as measured. Leave --normalize out."
+        "--normalize has no effect: prune-sweep is drawn as measured. Leave --normalize out."
     )
 
 
@@ -531,7 +530,7 @@ def test_drops_are_not_rescaled(saved):
         (lambda frame: frame.assign(layer=0), "has mmlu, acc, layer 0 twice"),
     ],
 )
-def test_what_is_no_table_of_drops_is_refused(change, sentence):
+def test_a_table_that_is_not_of_drops_is_refused(change, sentence):
     with pytest.raises(RunError, match=sentence):
         sweep_findings(change(ordinary(3)))
 

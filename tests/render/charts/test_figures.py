@@ -92,19 +92,19 @@ def test_of_a_local_model_only_the_directory_name_is_shown(make_run, model):
 
 
 @pytest.mark.parametrize(
-    ("formats", "asked"), [(["jpg"], "'jpg'"), (["png", "PDF", "x"], "'PDF', 'x'"), ([], "nothing")]
+    ("formats", "asked"), [(["jpg"], "jpg"), (["png", "PDF", "x"], "PDF, x"), ([], "nothing")]
 )
 def test_an_unknown_format_is_refused_before_anything_is_drawn(make_run, formats, asked):
     run = make_run()
     with pytest.raises(OptionError) as caught:
         draw_run(run, formats=formats)
-    assert str(caught.value) == f"--format is {asked}. Use one or more of: png, pdf, svg."
+    assert str(caught.value) == f"--format must be one or more of png, pdf, svg, got {asked}."
     assert sorted(path.name for path in run.directory.iterdir()) == ["angular.csv", "manifest.json"]
 
 
 def test_a_probe_without_a_figure_is_refused(make_run):
     with pytest.raises(
-        RunError, match=r"is a run of 'other', which has no figure\. Drawn are runs of: angular"
+        RunError, match=r"is a run of 'other', which has no figure\. Figures exist for: angular"
     ):
         draw_run(make_run(probe="other"))
 

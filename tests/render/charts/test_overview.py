@@ -75,7 +75,7 @@ def test_the_quiet_stretch_is_shaded_in_every_panel(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [12, 126])
-def test_the_shade_is_told_from_white_and_from_bars_in_grey(tmp_path, layers):
+def test_the_shade_stands_out_from_white_and_from_bars_in_grey(tmp_path, layers):
     findings = findings_in(write_angular(tmp_path, layers).parent)
     image = np.asarray(Image.open(io.BytesIO(render_bytes(draw_overview(findings), "png"))).convert("L"))
     values, counts = np.unique(image, return_counts=True)
@@ -129,7 +129,7 @@ def test_a_first_layer_that_would_flatten_the_growth_of_all_others_lies_beyond_t
     assert f"axis cut: layer 0 at {factors[0]:.1f}" in said
 
 
-def test_a_gradient_of_zero_is_told_where_a_logarithmic_axis_has_no_place_for_it(tmp_path):
+def test_a_gradient_of_zero_is_stated_where_a_logarithmic_axis_cannot_show_it(tmp_path):
     norms = np.geomspace(1, 0.001, 12)
     norms[3] = 0
     rows = {"layer": range(12), "part": "all", "grad_norm": norms, "parameters": 1, "grad_rms": norms}

@@ -42,7 +42,7 @@ def test_no_name_covers_a_mark_or_another_name_or_leaves_the_drawing(points):
 
 def test_a_lonely_point_has_its_name_to_the_right_without_a_line():
     _, _, (name,) = placed([(100, 75)])
-    assert (name.x, name.y, name.led) == (100 + RADIUS + 0.8 + 3.5, 75, False)
+    assert (name.x, name.y, name.line_end) == (100 + RADIUS + 0.8 + 3.5, 75, None)
 
 
 def test_a_name_goes_where_no_line_is_if_there_is_such_a_place():

@@ -11,7 +11,7 @@ from depthprobe.findings.growth import growth_of
 from depthprobe.render.charts import gradnorm as gradnorm_chart
 from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines
-from depthprobe.render.charts.kit.looks import BRANCH_LOOKS, MAIN
+from depthprobe.render.charts.kit.style import BRANCH_LOOKS, MAIN
 from support.legibility import boxes, check_text
 from support.profile_frames import falling, gradnorm, rising, variance
 from support.readings import gradnorm_findings, variance_findings
@@ -325,7 +325,7 @@ def test_drawing_leaves_the_users_style_alone_and_ignores_it(draw):
         assert dict(matplotlib.rcParams) == before
 
 
-# What is no such table.
+# Tables that cannot be used.
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_drawing_leaves_the_users_style_alone_and_ignores_it(draw):
         ),
     ],
 )
-def test_what_is_no_table_of_gradient_norms_is_refused(change, sentence):
+def test_a_table_that_is_not_of_gradient_norms_is_refused(change, sentence):
     with pytest.raises(RunError, match=sentence):
         draw_gradnorm(change(falling(3)))
 
@@ -369,6 +369,6 @@ def test_what_is_no_table_of_gradient_norms_is_refused(change, sentence):
         ),
     ],
 )
-def test_what_is_no_table_of_variances_is_refused(change, sentence):
+def test_a_table_that_is_not_of_variances_is_refused(change, sentence):
     with pytest.raises(RunError, match=sentence):
         draw_variance(change(rising(3)))

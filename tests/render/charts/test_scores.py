@@ -46,7 +46,7 @@ def test_growth_is_shown_as_a_factor_and_a_first_layer_far_off_is_cut():
     assert shown_score(GROWTH, [0.3, 0.1, 0.2, -0.1, 0.15, 0.1, 0.05, 0.1]).cut == ()
 
 
-def test_what_is_known_of_no_layer_is_no_quantity():
+def test_a_score_that_is_known_of_no_layer_is_not_shown():
     assert shown_score("grad_norm", [np.nan, np.nan]) is None
 
 

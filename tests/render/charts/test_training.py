@@ -58,7 +58,7 @@ def test_a_gradient_of_zero_leaves_a_gap():
     assert np.isnan(line.get_ydata()[1]) and np.isfinite(line.get_ydata()[[0, 2]]).all()
 
 
-def test_what_is_no_log_is_refused():
+def test_a_table_that_is_not_a_log_is_refused():
     layers, losses = log(3)
     with pytest.raises(RunError, match="lacks: grad_norm"):
         draw_training(layers.drop(columns="grad_norm"), losses)

@@ -101,7 +101,7 @@ def test_hollow_dots_are_drops_that_are_not_detectable(tmp_path):
     check_print(figure)
 
 
-def test_a_drop_that_would_flatten_all_others_is_a_triangle_and_its_value_is_told(tmp_path):
+def test_a_drop_that_would_flatten_all_others_is_a_triangle_with_its_value_in_words(tmp_path):
     drops = -np.array([0.5, 0.004, 0.003, 0.005, 0.002, 0.004, 0.003, 0.006])
     write_angular(tmp_path, 8)
     directory = write_sweep(tmp_path, 8, frame=sweep_rows("mmlu", drops, half=0.002))

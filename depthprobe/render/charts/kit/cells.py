@@ -1,4 +1,4 @@
-"""The cells of a map: a square of colour a value."""
+"""The cells of a map: a square of colour for each value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def draw_cells(
     """Draw cells with thin white edges, and nothing where there is no value.
 
     Args:
-        axes: Where; a cell is 1 wide and high, the middle of the first one at 0 across and 1 up.
+        axes: A cell is 1 wide and high there; the middle of the first one is at 0 across and 1 up.
         values: [row, layer], the rows from below.
         limits: The ends of the colour scale.
         colour_map: Its name.

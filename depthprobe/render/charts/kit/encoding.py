@@ -13,7 +13,7 @@ from depthprobe.render.charts.kit.page_sizes import magnification
 from depthprobe.render.charts.kit.plain_fonts import plain_fonts
 from depthprobe.render.charts.kit.style import style
 
-# What each kind of file must not say, so that drawing twice gives the same bytes: when, and by which version.
+# Left out of each kind of file, so that drawing twice gives the same bytes: the date and the version.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
@@ -49,10 +49,7 @@ def render_all(figure: Figure) -> dict[str, bytes]:
 
 
 def _magnified_pdf(figure: Figure, factor: float) -> bytes:
-    """Return the PDF of a figure on a page so much larger, drawn in coordinates of the same scale.
-
-    matplotlib saves a PDF at one size only, so its parts are called here one by one.
-    """
+    """Return a magnified PDF; matplotlib saves at one size only, so its parts are called here."""
     width, height = map(float, figure.get_size_inches())
     laid_out_at = figure.dpi
     with io.BytesIO() as buffer, style(), plain_fonts():
@@ -72,7 +69,7 @@ def _magnified_pdf(figure: Figure, factor: float) -> bytes:
 
 
 def _magnified_svg(content: bytes, factor: float) -> bytes:
-    """Return an SVG whose picture fills a page so much larger; its view box stays."""
+    """Return an SVG magnified; its view box stays."""
 
     def larger(match: re.Match[bytes]) -> bytes:
         return b'%s="%.6gpt"' % (match[1], float(match[2]) * factor)

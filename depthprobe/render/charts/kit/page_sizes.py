@@ -1,4 +1,4 @@
-"""For what a figure is made: how wide it may be, and how much larger than in print everything on it is.
+"""What a figure is made for: how wide it may be, and how much larger than in print everything on it is.
 
 Figures are laid out in inches and points as in print. A slide is seen from afar, so its figures are laid out
 on a smaller page and then magnified as a whole: type, lines and marks keep their proportions.
@@ -25,7 +25,7 @@ class PageSize:
     Args:
         name: As ``--style`` names it.
         narrowest, widest: The width in inches as laid out; between them it follows from the content.
-        magnified: How much larger than laid out the figure is on its page.
+        magnified: How much larger the figure is on its page than as laid out.
         highest: The height of its page in inches, magnified; a higher figure is made smaller as a whole.
     """
 
@@ -50,7 +50,7 @@ _SLIDE_IN = _SLIDE_WIDTH_IN / _SLIDE_MAGNIFIED
 PAGE_SIZES = {
     size.name: size
     for size in (
-        # One column of two-column proceedings, or as much more, up to both, as the layers need.
+        # From one column of two-column proceedings to both, as the layers need.
         PageSize("auto", SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN),
         PageSize("paper-single", 3.25, 3.25),
         PageSize("paper-double", 6.75, 6.75),
@@ -60,17 +60,6 @@ PAGE_SIZES = {
 _drawn_for: ContextVar[PageSize] = ContextVar("drawn_for", default=PAGE_SIZES["auto"])
 
 
-def page_size(name: str) -> PageSize:
-    """Return the page size of a name.
-
-    Raises:
-        OptionError: if there is none.
-    """
-    if name not in PAGE_SIZES:
-        raise OptionError(f"--style is {name!r}.", f"Use one of: {', '.join(PAGE_SIZES)}.")
-    return PAGE_SIZES[name]
-
-
 @contextmanager
 def drawn_for(name: str) -> Iterator[PageSize]:
     """Lay out figures for a page size while the body runs, in this thread and task only.
@@ -78,7 +67,9 @@ def drawn_for(name: str) -> Iterator[PageSize]:
     Raises:
         OptionError: if there is no such page size.
     """
-    token = _drawn_for.set(page_size(name))
+    if name not in PAGE_SIZES:
+        raise OptionError(f"--style must be one of {', '.join(PAGE_SIZES)}, got {name}.")
+    token = _drawn_for.set(PAGE_SIZES[name])
     try:
         yield _drawn_for.get()
     finally:
@@ -91,25 +82,24 @@ def current_size() -> PageSize:
 
 
 def page_width(wanted_in: float) -> float:
-    """Return the width of a figure in inches whose content wants so many."""
+    """Return the width in inches of a figure whose content wants ``wanted_in``."""
     return float(np.clip(wanted_in, current_size().narrowest, current_size().widest))
 
 
 def broad_width(least_in: float = _NARROW_IN) -> float:
     """Return the width in inches of a figure with panels beside each other.
 
-    It is the widest there is, or that of two columns if that is less: in one column it would be cramped.
-
-    Args:
-        least_in: What the panels need side by side.
+    It is the widest of the page size, or two columns where that is less than the ``least_in`` that the
+    panels need side by side.
     """
-    return current_size().widest if current_size().widest >= least_in else PAGE_SIZES["paper-double"].widest
+    widest = current_size().widest
+    return widest if widest >= least_in else PAGE_SIZES["paper-double"].widest
 
 
 def magnification(width_in: float, height_in: float) -> float:
-    """Return by how much a figure of such a size is magnified, so that it stays on its page.
+    """Return by how much a figure of this size is magnified, so that it stays on its page.
 
-    In print type has the size it was given, so nothing is made smaller there.
+    In print, type has the size it was given, so nothing is made smaller there.
     """
     chosen = current_size()
     if chosen.magnified == 1:

@@ -1,9 +1,8 @@
-"""The one change that is made to another library: fonts go into a PDF without what no reader looks at.
+"""The one change that is made to another library: fonts go into a PDF without the tables it does not need.
 
-matplotlib has fontTools open a font, cut it down to the letters at hand and write it into the file. The
-rules by which letters are set, and the names of their shapes, go through the same cutting, though in a PDF
-the text is set already: that is half of a PDF's time, and a report of five tasks has 13 of them. There is no
-option for it.
+matplotlib has fontTools open a font, reduce it to the letters in use and write it into the file. The rules
+by which letters are set and the names of their shapes are reduced as well, though text in a PDF is set
+already: that is half of a PDF's time, and a report of five tasks has 13 of them. No option avoids it.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ _changed = threading.Lock()
 
 @contextmanager
 def plain_fonts() -> Iterator[None]:
-    """Embed fonts without what no reader of a PDF looks at, while the body draws one.
+    """Embed fonts without unused tables while the body draws a PDF.
 
-    A public name of fontTools stands for another function meanwhile; where a version of matplotlib opens
-    fonts in another way, files are larger and take longer, no more.
+    A public name of fontTools stands for another function meanwhile. If a version of matplotlib opens fonts
+    in another way, files are only larger and slower to write.
     """
 
     def opened(*given: Any, **options: Any) -> Any:

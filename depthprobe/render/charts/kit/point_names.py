@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# In points: between a mark and its name, and how much further away a name may be tried in turn.
+# In points: between a mark and its name, and how much further away a name is tried in turn.
 _GAP = 0.8
 _FURTHER = (0.0, 5.0, 10.0, 16.0)
 _DIRECTIONS = 16
@@ -16,11 +16,11 @@ _DIRECTIONS = 16
 
 @dataclass(frozen=True)
 class Name:
-    """Where a name stands: its middle in points from the lower left corner, and if a line leads there."""
+    """Where a name stands: its middle in points, and where a line to it ends if it is not beside its mark."""
 
     x: float
     y: float
-    led: bool
+    line_end: NDArray[np.float64] | None
 
 
 def place_names(
@@ -32,13 +32,13 @@ def place_names(
     room: tuple[float, float],
     lines: NDArray[np.float64],
 ) -> list[Name | None]:
-    """A place for the name of every point; None for those that find none.
+    """Return a place for the name of every point; None for those without room.
 
-    Names are placed one after the other, each as near to its point as it can. They cover no mark and no other
-    name, and lie in the room; where there is no other place, they may cover a line.
+    Names are placed one after the other, each as near to its point as possible. They cover no mark and no
+    other name, and lie within the drawing; where there is no other place, they may cover a line.
 
     Args:
-        points: ``[point, 2]`` across and up, in points (1/72 inch), as everything here.
+        points: ``[point, 2]`` across and up, in points (1/72 inch) from the lower left, as everything here.
         sizes: ``[point, 2]`` width and height of each name.
         order: The points, those first whose names matter most.
         radius: Of the mark at a point.
@@ -52,27 +52,29 @@ def place_names(
         solid = np.concatenate([marks, names])
         others = np.delete(solid, point, axis=0)
         chosen = None
-        for box, led in _choices(points[point], sizes[point], radius, room):
-            if _covers(box, solid).any() or (led and _crosses(points[point], box, radius, others)):
+        for box, end in _choices(points[point], sizes[point], radius, room):
+            if _covers(box, solid).any() or (
+                end is not None and _crosses(points[point], end, radius, others)
+            ):
                 continue
             clear = not _covers(box, lines).any()
             if chosen is None or clear:
-                chosen = box, led
+                chosen = box, end
             if clear:
                 break
         if chosen is not None:
-            box, led = chosen
-            found[point] = Name(float(box[0::2].mean()), float(box[1::2].mean()), led)
+            box, end = chosen
+            found[point] = Name(float(box[0::2].mean()), float(box[1::2].mean()), end)
             names = np.concatenate([names, box[None]])
     return found
 
 
 def _choices(
     point: NDArray[np.float64], size: NDArray[np.float64], radius: float, room: tuple[float, float]
-) -> Iterator[tuple[NDArray[np.float64], bool]]:
-    """The boxes that a name could have, nearest first, and whether a line would have to lead there."""
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64] | None]]:
+    """Yield the boxes that a name could have, nearest first, and where a line would have to lead."""
     for further in _FURTHER:
-        # A quarter of the directions, right first, where the name touches its mark: the others look alike.
+        # Where the name touches its mark, neighbouring directions look the same: half of them are enough.
         step = 2 if further == 0 else 1
         for turn in range(0, _DIRECTIONS, step):
             angle = 2 * np.pi * turn / _DIRECTIONS
@@ -81,26 +83,20 @@ def _choices(
             middle = point + direction * (radius + _GAP + further) + np.sign(direction) * size / 2
             box = np.concatenate([middle - size / 2, middle + size / 2])
             if (box[:2] >= 0).all() and (box[2:] <= room).all():
-                yield box, further > 0
+                yield box, np.clip(point, box[:2], box[2:]) if further else None
 
 
 def _covers(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """``[other]`` whether a box covers part of the other ones."""
+    """Return ``[other]`` whether a box covers part of the other ones."""
     return (
         (box[0] < others[:, 2]) & (others[:, 0] < box[2]) & (box[1] < others[:, 3]) & (others[:, 1] < box[3])
     )
 
 
-def lead(point: Sequence[float] | NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where a line from a point to a name ends: at the place of the name's box that is nearest."""
-    return np.clip(point, box[:2], box[2:])
-
-
 def _crosses(
-    point: NDArray[np.float64], box: NDArray[np.float64], radius: float, others: NDArray[np.float64]
+    point: NDArray[np.float64], end: NDArray[np.float64], radius: float, others: NDArray[np.float64]
 ) -> bool:
-    """Whether the line that leads from a mark to its name crosses another mark or name."""
-    end = lead(point, box)
+    """Return whether the line from a mark to its name crosses another mark or name."""
     length = float(np.hypot(*(end - point)))
     shares = np.linspace(min(1.0, radius / length), 1, 9) if length else np.array([1.0])
     places = point + shares[:, None] * (end - point)

@@ -1,4 +1,4 @@
-"""Where an axis ends, even or logarithmic, and what its ticks say."""
+"""Where an axis ends, linear or logarithmic, and its ticks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from depthprobe.render.charts.kit.ticks import even_ticks, log_ticks, sparser, tick_labels
 
@@ -17,7 +17,7 @@ from depthprobe.render.charts.kit.ticks import even_ticks, log_ticks, sparser, t
 _PAD = 0.06
 # The height of a tick label with the room around it, in inches.
 TICK_LABEL_IN = 0.19
-# A value is cut where it is so many times as large as the middle one, and twice as large as all that are not.
+# A value is cut if it is 20 times as large as the middle one, and twice as large as all that are not cut.
 CUT_FROM, CUT_GAP = 20, 2
 
 
@@ -33,7 +33,7 @@ class Scale:
     logarithmic: bool = False
 
     def with_labels(self, most: int) -> Scale:
-        """Return the same with so many tick labels at most; the other ticks become small ones."""
+        """Return the same with at most ``most`` tick labels; the other ticks become small ones."""
         kept = sparser(self.places, most, logarithmic=self.logarithmic)
         moved = [place for index, place in enumerate(self.places) if index not in kept]
         return replace(
@@ -42,6 +42,12 @@ class Scale:
             labels=[self.labels[index] for index in kept],
             small=sorted([*self.small, *moved]),
         )
+
+    def shares(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Return where values stand on the axis: 0 at its low end, 1 at its high one."""
+        ends = np.array([self.low, self.high])
+        numbers, ends = (np.log(x) if self.logarithmic else x for x in (np.asarray(values, "float64"), ends))
+        return (numbers - ends[0]) / (ends[1] - ends[0])
 
     def set(self, axes: Axes, which: Literal["x", "y"] = "y") -> None:
         """Give the axes this scale."""
@@ -55,7 +61,7 @@ class Scale:
 
 
 def spans_a_decade(values: Sequence[NDArray[np.float64]]) -> bool:
-    """Return whether the largest of the values is more than ten times the smallest one above 0."""
+    """Return whether the largest value is more than ten times the smallest one above 0."""
     above = np.concatenate(values)
     above = above[above > 0]
     return bool(above.size) and bool(above.max() > 10 * above.min())
@@ -66,8 +72,8 @@ def scale_of(values: Sequence[NDArray[np.float64]], *, logarithmic: bool, from_z
 
     Args:
         values: NaN where not known; a logarithmic scale leaves out those that are not above 0.
-        logarithmic: What it is.
-        from_zero: Whether an even one holds 0.
+        logarithmic: Whether the scale is logarithmic.
+        from_zero: Whether a linear one holds 0.
     """
     known = np.concatenate([np.ravel(each) for each in values]).astype("float64")
     known = known[np.isfinite(known)]
@@ -93,7 +99,7 @@ def scale_of(values: Sequence[NDArray[np.float64]], *, logarithmic: bool, from_z
 
 
 def cut_rows(reach: NDArray[np.float64]) -> list[int]:
-    """Return the few rows that reach so far that the others could not be read beside them; often none.
+    """Return the few rows beside which the others could not be read; often none.
 
     Args:
         reach: [row] how far a bar and its interval reach from zero.

@@ -1,16 +1,24 @@
-"""How figures look: one style for all of them, and text that fits where it is put."""
+"""How figures look: one style for all, the looks of curves, and text that fits where it is put.
+
+One thing looks the same in every figure, and dashes and marks set it apart in grey as well.
+"""
 
 from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import matplotlib
 import matplotlib.style
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 # A font that comes with matplotlib, so that a figure is the same on every machine.
@@ -31,6 +39,8 @@ _STYLE = {
     "axes.labelcolor": INK,
     "axes.labelpad": 3.0,
     "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
     "text.color": INK,
     "xtick.labelsize": TICK_PT,
     "ytick.labelsize": TICK_PT,
@@ -44,9 +54,11 @@ _STYLE = {
     "ytick.major.pad": 2.0,
     "legend.fontsize": NOTE_PT,
     "legend.frameon": False,
+    "legend.borderaxespad": 0.0,
+    "legend.labelcolor": FAINT,
     # Type 42 keeps text as text: journals refuse Type 3, and a reader can search the figure.
     "pdf.fonttype": 42,
-    # By this one matplotlib (3.11) judges in PDFs too how many characters a font can hold: with the usual 3
+    # matplotlib 3.11 reads this for PDFs too, to see how many characters a font can hold: with the usual 3,
     # every font with a minus sign or a Greek letter is embedded twice.
     "ps.fonttype": 42,
     # Fixed, so that the same run gives the same bytes.
@@ -61,13 +73,70 @@ def style() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a curve is drawn."""
+
+    color: str
+    width: float
+    dashes: tuple[float, ...] = ()
+    marker: str = ""
+    filled: bool = False
+    level: int = 3
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Colour and dashes as matplotlib takes them."""
+        return {"color": self.color, "linestyle": (0, self.dashes) if self.dashes else "-"}
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Everything but the size of the marks, as matplotlib takes it."""
+        return {
+            **self.line,
+            "linewidth": self.width,
+            "marker": self.marker or None,
+            "markerfacecolor": self.color if self.filled else "white",
+            "markeredgewidth": 0.0 if self.filled else 0.6,
+            "zorder": self.level,
+        }
+
+    @property
+    def sign(self) -> Line2D:
+        """What stands for the curve in a key."""
+        return Line2D([], [], markersize=3.2 if self.filled else 2.8, **self.drawn)
+
+
+# Hues that colour-blind readers can tell apart, of different lightness.
+MAIN = Look("#0b3c5d", 1.3, marker="o", filled=True, level=5)
+SECOND = Look("#dd8500", 0.9, (4.0, 1.6), "^")
+BRANCH_LOOKS = {
+    "attention": SECOND,
+    "feedforward": Look("#007f5f", 0.9, (5.0, 1.4, 1.0, 1.4), "s"),
+    "norm": Look("#8e5ea2", 0.9, (1.2, 1.2), "D"),
+    "other": Look("#7a7a7a", 0.9, (2.4, 1.2), "v"),
+}
+# Bars in a middle tone: interval lines show on it, and hollow bars differ from it, in grey as well.
+BAR = "#5b9bd0"
+BAR_EDGE = "#2b6496"
+
+# The light end of the map is left out: on white it is hardly seen.
+_COLOURS = matplotlib.colormaps["viridis"].resampled(256)
+_LIGHTEST = 0.85
+
+
+def depth_colours(last: float) -> ScalarMappable:
+    """Return a colour map of 0 to ``last``, 0 darkest."""
+    return ScalarMappable(Normalize(0, max(last, 1) / _LIGHTEST), _COLOURS)
+
+
 @cache
 def _known_characters() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, with ``?`` for what the font has no shape for."""
+    """Return the text on one line, with ``?`` for each character that the font lacks."""
     text = " ".join(unicodedata.normalize("NFC", text).split())
     return "".join(
         character if ord(character) in _known_characters() and character.isprintable() else "?"
@@ -76,13 +145,13 @@ def printable(text: str) -> str:
 
 
 def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
-    """Return the width of one line of text in inches; where it is ours, it may hold mathematics."""
+    """Return the width of one line of text in inches; only our own text may hold mathematics."""
     return _width_of_one(text, weight, mathematics and "$" in text) * size_pt / 72
 
 
 @cache
 def _width_of_one(text: str, weight: str, mathematics: bool) -> float:
-    """Return the width of a line of text in points, for each point of its size."""
+    """Return the width of a line of text at a size of one point."""
     font = FontProperties(family=FONT, size=1, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=mathematics)[0])
 
@@ -90,8 +159,8 @@ def _width_of_one(text: str, weight: str, mathematics: bool) -> float:
 def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> list[str]:
     """Return the text as lines that each fit into ``room_in`` inches.
 
-    Lines break after a space, slash, hyphen, underscore, dot, colon or comma, though not in a number as in
-    1,000 or beside an equals sign, and only where none is in reach in the middle of a word.
+    Lines break after a space, slash, hyphen, underscore, dot, colon or comma, but not within a number such
+    as 1,000 or beside an equals sign; a word breaks only where there is no other place.
     """
     lines: list[str] = []
     rest = printable(text)
@@ -110,17 +179,20 @@ def fit(text: str, size_pt: float, room_in: float, weight: str = "normal") -> li
 
 def _may_break(text: str, place: int) -> bool:
     """Return whether a line may end with the character at ``place``."""
-    in_number = (
-        text[place] in ".," and text[place - 1 : place].isdigit() and text[place + 1 : place + 2].isdigit()
-    )
-    in_equation = text[place] == " " and "=" in (text[place - 1], text[place + 1 : place + 2])
+    before, after = text[place - 1 : place], text[place + 1 : place + 2]
+    in_number = text[place] in ".," and before.isdigit() and after.isdigit()
+    in_equation = text[place] == " " and "=" in (before, after)
     return text[place] in " /-_.:," and not in_number and not in_equation
 
 
 def fit_title(text: str, room_in: float) -> tuple[float, list[str]]:
-    """Return the size of a title in points and its lines: few lines, then large ones."""
-    fits = [(size, fit(text, size, room_in, weight="bold")) for size in TITLE_SIZES_PT]
-    return min(fits, key=lambda choice: (len(choice[1]), -choice[0]))
+    """Return the size of a title in points and its lines: as few as possible, then as large as possible."""
+    return fewest_lines((size, fit(text, size, room_in, weight="bold")) for size in TITLE_SIZES_PT)
+
+
+def fewest_lines(choices: Iterable[tuple[float, list[str]]]) -> tuple[float, list[str]]:
+    """Return the choice (a size in points, and lines) with the fewest lines, then the largest type."""
+    return min(choices, key=lambda choice: (len(choice[1]), -choice[0]))
 
 
 def text_height(lines: Sequence[str], size_pt: float) -> float:

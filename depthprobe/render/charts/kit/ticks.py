@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 _TICK_STEPS = (1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 250, 500)
 _MOST_TICKS = 8
 _MOST_DECADES = 5
-# A logarithmic axis of few decades is labelled in between, as sparsely as gives it this many labels.
+# A logarithmic axis of few decades has labels in between: the first of these that gives enough of them.
 _BETWEEN = ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10)))
 _FEWEST_LABELS, _MOST_LABELS = 3, 7
 
@@ -34,7 +34,7 @@ def even_ticks(low: float, high: float) -> list[float]:
 
 
 def tick_labels(places: list[float]) -> list[str]:
-    """Labels of equal decimals, as few as tell the ticks apart; powers of ten for what is huge or tiny."""
+    """Labels with equally many decimals, as few as keep ticks apart; powers of ten for huge or tiny ones."""
     largest = max(map(abs, places))
     if largest >= 1e5 or 0 < largest < 1e-4:
         decimals = next(
@@ -97,9 +97,9 @@ def _log_labels(places: list[float]) -> list[str]:
 
 
 def sparser(places: list[float], most: int, *, logarithmic: bool = False) -> list[int]:
-    """Which of the ticks, by number, keep their labels where only so many have room; at least one.
+    """Which of the ticks, by index, keep their labels where at most ``most`` have room; at least one.
 
-    They are equally many apart. 0 stays, and on a logarithmic axis the powers of ten do, if there are two.
+    They are evenly spaced. 0 stays, and on a logarithmic axis the powers of ten do, if there are two.
     """
     if len(places) <= most:
         return list(range(len(places)))
