@@ -143,7 +143,9 @@ def _straight(logs: Floats) -> Floats:
     # Beyond, the end that is nearly 0 alone is further off than all of a level line.
     far = (math.sqrt(layers) + 1) * np.ptp(logs) + math.log(layers) + 1
     grid = np.linspace(-far, far, _GRID) * layers / (layers - 1)
-    best = int((errors(grid) ** 2).sum(axis=1).argmin())
+    sums = (errors(grid) ** 2).sum(axis=1)
+    # Of two valleys equally deep, as of values that rise and fall alike, the rising line in every unit.
+    best = int(np.flatnonzero(sums <= sums.min() * (1 + 1e-9)).max())
     around = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])
     found = optimize.minimize_scalar(squares, bounds=around, method="bounded", options={"xatol": 1e-12})
     ratio = min(float(found.x), float(grid[best]), key=squares)

@@ -45,6 +45,7 @@ def test_an_exact_line_is_recovered_and_judged_so(count, scale, rise, falls):
 PROFILES = st.lists(st.floats(-3, 3), min_size=3, max_size=30).filter(lambda logs: np.ptp(logs) > 1e-3)
 
 
+@example([-0.8025325877220006, 2.25, -0.8025325877220006], 115335.0)  # rises as it falls
 @given(PROFILES, st.floats(1e-12, 1e12))
 def test_the_judgement_is_the_same_in_every_unit(logs, scale):
     values = np.exp(logs)
