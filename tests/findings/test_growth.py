@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from depthprobe.findings.growth import EXPONENTIAL, LINEAR, OPEN, UNSTEADY, growth_of
