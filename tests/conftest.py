@@ -6,6 +6,11 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else runs, and on what it is the first to import.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 pytest.register_assert_rewrite("support")  # what fails there is told as in a test
 
