@@ -51,7 +51,7 @@ def task_words(run: Run) -> str:
     shots, limit = run.facts.get("num_fewshot"), run.facts.get("limit")
     words = [", ".join(tasks)]
     words += [f"{shots} examples in the prompt"] if shots is not None else []
-    words += [f"limit {limit}"] if limit is not None else []
+    words += [f"limit {limit:g}"] if limit is not None else []
     return "; ".join(words)
 
 

@@ -173,7 +173,7 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
     """
     shots, limit = findings.facts.get("num_fewshot"), findings.facts.get("limit")
     shots_words = "" if shots is None else f"{shots}-shot"
-    caption = joined(shots_words, "" if limit is None else f"limit {limit}", caption)
+    caption = joined(shots_words, "" if limit is None else f"limit {limit:g}", caption)
     tasks = first_and_last(findings.tasks, MOST_PANELS)
     caption = with_more(caption, len(findings.tasks) - len(tasks), "task")
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)
