@@ -410,5 +410,5 @@ def test_one_model_over_all_gpus_leaves_none_to_other_processes(monkeypatch):
     monkeypatch.setattr(Processes, "here", classmethod(lambda cls: cls(rank=0, count=2)))
     load = LoadOptions(device_map="auto")
     wanted = Request("prune-sweep", "builtin:pre-ln", default_options(embedded=True), load=load)
-    with pytest.raises(OptionError, match="--device-map auto gives all GPUs to one model, and several"):
+    with pytest.raises(OptionError, match="--device-map auto gives all GPUs to one model, but several"):
         run_sweep(wanted)
