@@ -51,7 +51,7 @@ def request_of(tmp_path):
 def test_every_probe_tells_a_text_that_gave_less_and_keeps_numbers_found_under_results(request_of, probe):
     told = Told()
     found = run(request_of(probe), told)
-    (news,) = [news for news in told.news if " of 99 samples" in news]
+    (news,) = [news for news in told.news if "of the 99 samples asked for" in news]
     assert news.startswith(str(request_of(probe).text.dataset))
     assert found.manifest["settings"]["probe_version"] == 1
     asked, results = found.manifest["options"], found.manifest["results"]

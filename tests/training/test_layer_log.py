@@ -157,7 +157,7 @@ def test_nothing_to_measure_on_is_refused(tmp_path):
     trainer = trainer_of(tiny.build("llama"), tmp_path)
     with pytest.raises(OptionError, match="no text"):
         depthprobe.LayerLog(trainer, texts=[])
-    with pytest.raises(OptionError, match="leave nothing"):
+    with pytest.raises(OptionError, match="must be at least 1"):
         depthprobe.LayerLog(trainer, every=0)
 
 
@@ -236,7 +236,7 @@ def test_a_stream_is_measured_on_its_beginning_and_plain_text_is_refused(tmp_pat
     trainer = trainer_of(tiny.build("llama"), tmp_path)
     trainer.train_dataset = Stream()
     assert len(depthprobe.LayerLog(trainer, samples=3).samples.tokens) == 3
-    with pytest.raises(OptionError, match="not token ids"):
+    with pytest.raises(OptionError, match="must be token ids"):
         depthprobe.LayerLog(trainer, texts=["hello world"])
 
 
