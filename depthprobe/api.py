@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprobe.catalogue import PROBES
-from depthprobe.declaring import Options, Probe, fields_of
+from depthprobe.declaring import Field, Options, Probe, fields_of
 from depthprobe.errors import OptionError
+from depthprobe.evaluation.harness.options import TaskOptions
 from depthprobe.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ def measure(
     if probe not in PROBES:
         raise OptionError(f"There is no probe {probe!r}.", f"The probes are {', '.join(PROBES)}.")
     kind = PROBES[probe]
-    own = {field.name for field in fields_of(kind.options)}
-    asked = kind.options(**{key: options.pop(key) for key in own & options.keys()})
-    with _session_of(model, tokenizer, options, saved=output is not None) as (session, called, load):
+    own = {field.name: field for field in fields_of(kind.options)}
+    asked = kind.options(**{key: _value(own[key], options.pop(key)) for key in own.keys() & options.keys()})
+    reads = token_ids is None or issubclass(kind.options, TaskOptions)
+    with _session_of(model, tokenizer, options, reads, saved=output is not None) as (session, called, load):
         request = Request(
             probe=probe,
             model=called,
@@ -88,6 +90,12 @@ def measure(
         return way.run(request, session=session)  # type: ignore[return-value]  # only the first of several processes has it
 
 
+def _value(field: Field, value: Any) -> Any:
+    """Return the value of an option, which may be written as on the command line."""
+    parse = field.option.parse
+    return parse(value) if parse is not None and isinstance(value, str) else value
+
+
 def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
     """Return the Python function of a probe: :func:`measure` with the options of its command."""
 
@@ -95,7 +103,10 @@ def function_of(probe: Probe) -> Callable[..., Measurement | Run]:
         return measure(probe.name, model, **options)
 
     function.__name__ = function.__qualname__ = probe.name.replace("-", "_")
-    told = [f"    {field.name} (default {field.default!r}): {field.option.help}" for field in _told(probe)]
+    told = [
+        f"    {field.name} (default {field.option.default or repr(field.default)}): {field.option.help}"
+        for field in _told(probe)
+    ]
     function.__doc__ = "\n".join([probe.help, _MEASURE, "Options:", *told])
     return function
 
@@ -143,7 +154,7 @@ def _refuse_unknown(probe: str, request: Request, options: dict[str, Any]) -> No
 
 @contextmanager
 def _session_of(
-    model: Any, tokenizer: Any, options: dict[str, Any], saved: bool
+    model: Any, tokenizer: Any, options: dict[str, Any], reads: bool, saved: bool
 ) -> Iterator[tuple[Session, str, Any]]:
     """Yield a session that has the model, the model's name, and how it is loaded.
 
@@ -159,7 +170,16 @@ def _session_of(
         return
     from depthprobe.models.loading.loading import LoadedModel, already_loaded
 
+    if not isinstance(model, LoadedModel) and not hasattr(model, "config"):
+        raise OptionError(
+            f"A {type(model).__name__} cannot be measured.",
+            "Give a name, what load_model gave, or a model of transformers.",
+        )
     loaded = model if isinstance(model, LoadedModel) else already_loaded(model, tokenizer)
+    if reads and loaded.tokenizer is None:
+        raise OptionError(
+            "A model in memory cannot read a text without its tokenizer.", "Give tokenizer=, or token_ids=."
+        )
     training = [module for module in loaded.model.modules() if module.training]
     loaded.model.eval()
     try:
@@ -170,19 +190,28 @@ def _session_of(
             module.training = True
 
 
-def draw(what: Measurement | Run, *, title: str | None = None, **options: Any) -> Figure:
+def draw(what: Measurement | Run, *, title: str | None = None, style: str = "auto", **options: Any) -> Figure:
     """Return the figure of a measurement or of a saved run, as ``depthprobe plot`` writes it.
 
     Args:
         what: What a probe or ``read_run`` returned.
         title: Title of the figure, empty for none. By default a run's model; a measurement does not know its
             model.
+        style: What it is for: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
         options: Options of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
     from depthprobe.render.charts.figures import figure_of
     from depthprobe.render.charts.kit.encoding import render_bytes
+    from depthprobe.render.charts.kit.page_sizes import drawn_for
+    from depthprobe.results.runs import Run
 
-    figure = figure_of(what, title=title, **options)
+    if not isinstance(what, Measurement | Run):
+        raise OptionError(
+            f"A {type(what).__name__} cannot be drawn.",
+            "Give a measurement, or what read_run returns.",
+        )
+    with drawn_for(style):
+        figure = figure_of(what, title=title, **options)
     # Figures made without pyplot do not display themselves; notebooks call this.
     figure._repr_png_ = partial(render_bytes, figure, "png")
     return figure

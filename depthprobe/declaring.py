@@ -66,8 +66,9 @@ class Field:
         """How it is written on the command line."""
         if self.option.flags:
             return self.option.flags
-        flag = f"--{self.name.replace('_', '-')}"
-        return (flag,)
+        flag = self.name.replace("_", "-")
+        # What is on by default needs a way to be switched off.
+        return (f"--{flag}/--no-{flag}",) if self.default is True else (f"--{flag}",)
 
     @property
     def choices(self) -> tuple[str, ...] | None:
@@ -101,6 +102,9 @@ _FIELDS: dict[type, tuple[Field, ...]] = {}
 
 
 def _fields_of(options: type) -> tuple[Field, ...]:
+    known = {each.name for each in dataclasses.fields(options)}
+    if not known.issuperset(vars(options).get("__annotations__", ())):
+        raise TypeError(f"{options.__name__} must be decorated with @dataclass(frozen=True).")
     hints = typing.get_type_hints(options, include_extras=True)
     found = []
     for each in dataclasses.fields(options):

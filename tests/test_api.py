@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import depthprobe
 from depthprobe.catalogue import PROBES
@@ -95,3 +96,31 @@ def test_every_function_says_what_it_takes():
     for name, probe in PROBES.items():
         told = function(name).__doc__
         assert probe.help.split("\n")[0] in told and "output:" in told and "dataset" in told
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: depthprobe.angular(3), "A int cannot be measured"),
+        (
+            lambda: depthprobe.angular(torch.nn.Linear(2, 2), token_ids=[[1, 2]]),
+            "A Linear cannot be",
+        ),
+        (
+            lambda: depthprobe.angular(tiny.build("llama"), dataset="builtin"),
+            "cannot read a text",
+        ),
+        (lambda: depthprobe.angular(tiny.build("llama"), token_ids="abc"), "Token ids must be whole numbers"),
+        (lambda: depthprobe.draw("reports/model/angular"), "A str cannot be drawn"),
+        (lambda: depthprobe.prune_sweep("x", layers="3-1"), "--layers must be a list such as"),
+    ],
+)
+def test_what_python_makes_easy_to_mistake_is_one_sentence_too(call, message):
+    with pytest.raises(depthprobe.DepthprobeError, match=message):
+        call()
+
+
+def test_names_may_be_written_as_on_the_command_line(place, asked):
+    named = asked["prune-sweep"] | {"tasks": "mine_mc", "layers": "1"}
+    found = depthprobe.prune_sweep(str(place / "model"), **named)
+    assert found.frame.equals(depthprobe.prune_sweep(str(place / "model"), **asked["prune-sweep"]).frame)

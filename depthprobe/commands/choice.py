@@ -20,8 +20,12 @@ def choose_model(model: str | None = None, named: str | None = None) -> tuple[st
     ``depthprobe.toml`` in the working directory, then the embedded model.
 
     Raises:
-        OptionError: if argument and option name two models, or depthprobe.toml cannot be used.
+        OptionError: if a name is empty, argument and option name two models, or depthprobe.toml cannot be
+            used.
     """
+    for name in (model, named):
+        if name is not None and not name.strip():
+            raise OptionError("The name of the model is empty.", "Give one, or leave it out.")
     if model and named and model != named:
         raise OptionError(f"Two models are given: {model} and --model {named}.", "Give one.")
     if model:

@@ -65,7 +65,7 @@ def formats_of(text: str) -> tuple[str, ...]:
         dict.fromkeys(part.strip().lower().lstrip(".") for part in text.split(",") if part.strip())
     )
     if not formats or set(formats) - set(FORMATS):
-        raise OptionError(f"--format must be one or more of {', '.join(FORMATS)}, got {text}.")
+        raise OptionError(f"--format must be one or more of {', '.join(FORMATS)}, got {text or 'nothing'}.")
     return formats
 
 

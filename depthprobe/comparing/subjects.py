@@ -63,8 +63,8 @@ def find_subjects(arguments: Sequence[str], probes: Sequence[str] | None) -> lis
         RunError: if a directory holds neither runs nor a model, or a run cannot be read or compared.
     """
     if len(arguments) < 2:
-        named = arguments[0] if arguments else "nothing"
-        raise OptionError(f"There is nothing to compare {named} with.", "Name two or more models or runs.")
+        problem = f"There is nothing to compare {arguments[0]} with." if arguments else "Nothing is named."
+        raise OptionError(problem, "Name two or more models or runs.")
     places = [str(Path(name).resolve()) if Path(name).is_dir() else name for name in arguments]
     twice = next((name for name, count in Counter(places).items() if count > 1), None)
     if twice is not None:

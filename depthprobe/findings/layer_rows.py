@@ -108,7 +108,6 @@ def _extremes_of_all(found: LayerRows) -> str:
     quantity, keys = found.declared.quantity, found.declared.keys
     ends = []
     for index in (found.rows[quantity].idxmax(), found.rows[quantity].idxmin()):
-        row = found.rows.loc[index]
-        where = ", ".join([f"layer {row['layer']}", *(f"{key} {row[key]}" for key in keys)])
-        ends.append(plain(f"{where} ({significant(float(row[quantity]))})"))
+        where = ", ".join(f"{key} {found.rows.at[index, key]}" for key in ("layer", *keys))
+        ends.append(plain(f"{where} ({significant(float(found.rows.at[index, quantity]))})"))
     return f"{capital(plain(found.words))}: highest at {ends[0]}, lowest at {ends[1]}."

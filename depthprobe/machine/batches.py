@@ -29,7 +29,7 @@ def parse_batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise OptionError(f"--batch-size must be auto or at least 1, got {text}.")
+        raise OptionError(f"--batch-size must be auto or at least 1, got {text or 'nothing'}.")
     return int(text)
 
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from depthprobe.interruption import NOTHING
 from depthprobe.machine.processes import Processes
 from depthprobe.results.journal import Journal, pieces_in, read_settings
 from depthprobe.results.manifest import canonical
@@ -27,7 +26,7 @@ def kept(unfinished: Path, total: int | None = None) -> str:
     """
     done = len(pieces_in(unfinished) - {ASKED})
     if not done:
-        return NOTHING
+        return "Interrupted before the first piece of work was finished; nothing is kept."
     of = f"{done} of {total} pieces" if total else "1 piece" if done == 1 else f"{done} pieces"
     are = "is" if done == 1 else "are"
     return f"Interrupted: {of} {are} on disk in {unfinished}; the same command continues."

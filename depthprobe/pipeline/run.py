@@ -225,7 +225,7 @@ class _Way:
                 self.watch.stage("Comparing answers", None, ""),
             ):
                 measurement = ready.measuring.result(journal)
-            run = save(place, measurement, self.manifest(ready, measurement))
+            run = save(place, measurement, self.manifest(ready, measurement), measurement.files)
         if self.request.kind.resumes:
             shutil.rmtree(unfinished, ignore_errors=True)
         if run.directory != place.directory:

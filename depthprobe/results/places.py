@@ -199,6 +199,8 @@ def _occupant(settings: dict[str, Any], other: dict[str, Any] | None) -> str:
     """Return what is at a taken place, as the end of a sentence; names its settings if few differ."""
     if other is None:
         return "exists but holds no finished run of this kind"
+    if canonical(settings) == canonical(other):
+        return "holds this run, but damaged"
     there = flat(other)
     told = ", ".join(f"{key} {there.get(key, 'unset')}" for key in differences(settings, other))
     return (

@@ -80,7 +80,10 @@ class TokenText:
         Raises:
             TextError: if there are none, or one has fewer than two ids or a negative one.
         """
-        arrays = tuple(np.asarray(sample, dtype=np.int64).reshape(-1) for sample in tokens)
+        try:
+            arrays = tuple(np.asarray(sample, dtype=np.int64).reshape(-1) for sample in tokens)
+        except (TypeError, ValueError):
+            raise TextError("Token ids must be whole numbers, a sequence of them for each sample.") from None
         if not arrays:
             raise TextError("There are no token ids.", "Give one sequence for each sample.")
         shortest = min(map(len, arrays))

@@ -157,3 +157,20 @@ def test_a_copied_gallery_is_measured_already(tmp_path):
     shutil.copytree(gallery, tmp_path / "builtin--pre-ln" / "angular")
     found = run(Request("angular", "builtin:pre-ln", TextOptions(samples=128), output=tmp_path))
     assert found.directory == tmp_path / "builtin--pre-ln" / "angular"
+
+
+def test_a_sweep_keeps_the_scores_of_every_item_and_on_request_its_sample_rows(request_of):
+    request = request_of("prune-sweep")
+    assert (run(request).directory / "items.npz").stat().st_size > 100
+    logging = replace(request, options=replace(request.options, log_samples=True), name="logged")
+    names = {path.name for path in run(logging).directory.iterdir()}
+    assert any(name.startswith("samples") for name in names), names
+
+
+def test_a_damaged_run_is_called_that_and_stays(request_of):
+    first = run(request_of("angular"))
+    (first.directory / "angular.csv").unlink()
+    told = Told()
+    again = run(request_of("angular"), told)
+    assert again.directory != first.directory and first.directory.is_dir()
+    assert any(f"{first.directory} holds this run, but damaged" in news for news in told.news)

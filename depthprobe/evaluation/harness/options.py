@@ -51,7 +51,7 @@ def parse_seeds(text: str) -> Seeds:
         seeds = [*seeds, DEFAULT_SEEDS[3]]
     if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
         raise OptionError(
-            f"--seed must be a whole number of at least 0, got {text}.",
+            f"--seed must be a whole number of at least 0, got {text or 'nothing'}.",
             "Give one, or four separated by commas for random, numpy, torch and few-shot sampling.",
         )
     return seeds[0], seeds[1], seeds[2], seeds[3]
@@ -69,7 +69,9 @@ def parse_documents(text: str) -> dict[str, Any]:
     except (ValueError, OSError):
         found = None
     if not isinstance(found, dict):
-        raise OptionError(f"--samples must be JSON or a JSON file, got {text}.", 'Write {"TASK": [0, 3, 6]}.')
+        raise OptionError(
+            f"--samples must be JSON or a JSON file, got {text or 'nothing'}.", 'Write {"TASK": [0, 3, 6]}.'
+        )
     return found
 
 
@@ -83,7 +85,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise OptionError(f"--layers must be a list such as 0,5,20-31 (0-based), got {text}.")
+            raise OptionError(
+                f"--layers must be a list such as 0,5,20-31 (0-based), got {text or 'nothing'}."
+            )
         if int(last if dash else first) > MOST_LAYERS:
             raise OptionError(f"--layers must be at most {MOST_LAYERS}, got {text}.")
         layers.update(range(int(first), int(last if dash else first) + 1))

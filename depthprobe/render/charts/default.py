@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from depthprobe.declaring import TableOf
 from depthprobe.findings.layer_rows import LayerRows
 from depthprobe.findings.words import capital
+from depthprobe.render.charts.angular import COLOUR_MAP
 from depthprobe.render.charts.kit.cells import draw_cells
 from depthprobe.render.charts.kit.lines import HEIGHT as LINES_HEIGHT
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines, with_more, with_zeros
@@ -214,4 +215,4 @@ def colours_of(matrices: Sequence[np.ma.MaskedArray]) -> tuple[tuple[float, floa
         far = max(-low, high)
         return (-far, far), "RdBu_r"
     # Equal values would leave the colour bar without a scale.
-    return (low, high if high > low else low + (abs(low) or 1.0) / 10), "viridis"
+    return (low, high if high > low else low + (abs(low) or 1.0) / 10), COLOUR_MAP
