@@ -74,7 +74,7 @@ MAY_IMPORT = {
         "results",
         "texts",
     },
-    "api": {"pipeline", "models/loading", "render/charts", "results", "texts"},
+    "api": {"pipeline", "evaluation/harness", "models/loading", "render/charts", "results", "texts"},
     "commands": {
         "pipeline",
         "probes",
@@ -203,3 +203,13 @@ def test_the_tests_stand_in_the_folders_of_the_package():
     theirs = {path.parent.relative_to(here) for path in here.rglob("test_*.py")}
     ours = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
     assert sorted(map(str, theirs - ours)) == []
+
+
+def test_options_that_somebody_forgot_to_decorate_are_refused():
+    from depthprobe.declaring import Options, fields_of
+
+    class Undecorated(Options):
+        power: int = 2
+
+    with pytest.raises(TypeError, match="Undecorated must be decorated with @dataclass"):
+        fields_of(Undecorated)

@@ -78,6 +78,7 @@ class _Way:
         self.request, self.processes, self.usage = request, processes, usage
         # One of several processes reports for all.
         self.watch: Watcher = Silent() if watch is None or processes.rank else watch
+        self.alone = session is None
         self.session = session or Session()
         self.prepared: Preparation = prepare(request.probe, request.asked)
 
@@ -93,7 +94,9 @@ class _Way:
             lambda: reserve(request.output, source.name, request.usual_name, settings, request.name)
         )
         if place.finished is not None:
-            self.watch.say(f"Already measured: {place.finished.directory} (--name measures again).")
+            # Among several measurements nobody has given this one a name.
+            hint = " (--name measures again)" if self.alone else ""
+            self.watch.say(f"Already measured: {place.finished.directory}{hint}.")
             return None if processes.rank else place.finished
         self.say([place.note])
         try:
