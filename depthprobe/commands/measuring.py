@@ -157,27 +157,16 @@ def text_asked(probe: Probe, options: Options, asked: Asked, embedded: bool) -> 
     count = fields.pop("samples", None)
     assert probe.text is not None, "its options would not be offered"
     if asked.options(shared.WithoutText).without or (count == 0 and probe.text.optional):
-        described = next(
-            (
-                flag
-                for flag, group, name in asked.given
-                if group is TextOptions and (name, count) != ("samples", 0)
-            ),
-            None,
-        )
-        if described is not None:
-            value = count if "samples" in described else fields[_name_of(described)]
-            without = str(probe.text.optional).replace("_", "-")
-            raise OptionError(
-                f"{described} {value} describes the calibration text, which --{without} leaves out.",
-                "Leave out one of them.",
-            )
+        for flag, group, name in asked.given:
+            if group is TextOptions and (name, count) != ("samples", 0):
+                value = count if name == "samples" else fields[name]
+                without = str(probe.text.optional).replace("_", "-")
+                raise OptionError(
+                    f"{flag} {value} describes the calibration text, which --{without} leaves out.",
+                    "Leave out one of them.",
+                )
         count = 0
     return text_for(probe, options, embedded=embedded, count=count, **fields)
-
-
-def _name_of(flag: str) -> str:
-    return next(field.name for field in fields_of(TextOptions) if flag in field.flags)
 
 
 def show(

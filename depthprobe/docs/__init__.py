@@ -5,12 +5,17 @@ A probe without a page of its own gets one made from its entry in the catalogue.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from depthprobe.catalogue import PROBES
-from depthprobe.declaring import Probe, TableOf, fields_of
+from depthprobe.declaring import Probe, fields_of
 from depthprobe.errors import OptionError
+from depthprobe.measurement import Column
+
+# An option in a sentence that is not marked as code yet.
+_OPTION = re.compile(r"(?<![\w`-])(--[a-z][a-z-]*)")
 
 
 def pages() -> dict[str, Path]:
@@ -51,19 +56,19 @@ def page_of(probe: Probe) -> str:
         probe.help,
         *(["## Options", markdown_table(("option", "meaning", "default"), options)] if options else []),
         "All other options are those of [angular](angular.md#options).",
-        *(f"## {table.stem}.csv\n\n{columns_table(table)}" for table in probe.tables),
+        *(f"## {table.stem}.csv\n\n{columns_table(table.columns)}" for table in probe.tables),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def columns_table(table: TableOf) -> str:
+def columns_table(columns: Sequence[Column]) -> str:
     """Return the Markdown table of the columns of a table."""
-    rows = [(f"`{column.name}`", column.unit, column.meaning) for column in table.columns]
+    rows = [(f"`{column.name}`", column.unit, column.meaning) for column in columns]
     return markdown_table(("column", "unit", "meaning"), rows)
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; bars in cells are escaped."""
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    """Return a Markdown table; in its cells options are code and bars are escaped."""
+    cells = [[_OPTION.sub(r"`\1`", cell).replace("|", r"\|") for cell in row] for row in rows]
     lines = [heads, ["---"] * len(heads), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

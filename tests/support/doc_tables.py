@@ -22,7 +22,7 @@ import typer
 
 from depthprobe.catalogue import PROBES
 from depthprobe.commands.app import app
-from depthprobe.docs import pages
+from depthprobe.docs import columns_table, markdown_table, pages
 from depthprobe.training import layer_log
 
 # The stem of a CSV -> its columns.
@@ -39,15 +39,9 @@ def filled(text):
 
 def _table(kind, what):
     if kind == "columns":
-        return columns_table(what)
+        return columns_table(COLUMNS[what])
     name, _, base = what.partition(", beyond ")
     return options_table(name, base or None)
-
-
-def columns_table(stem):
-    """Return the Markdown table of the columns of ``stem``.csv."""
-    rows = [(f"`{column.name}`", cell(column.unit), cell(column.meaning)) for column in COLUMNS[stem]]
-    return markdown_table(("column", "unit", "meaning"), rows)
 
 
 def options_table(name, base=None):
@@ -68,8 +62,8 @@ def described(parameter):
     """Return an option's names, meaning and default as cells."""
     names = [*parameter.opts, *parameter.secondary_opts]
     if parameter.param_type_name == "argument":
-        names = [(parameter.metavar or parameter.name).strip("[]").replace("|", r"\|")]
-    return ", ".join(f"`{name}`" for name in names), cell(parameter.help or ""), cell(default_of(parameter))
+        names = [(parameter.metavar or parameter.name).strip("[]")]
+    return ", ".join(f"`{name}`" for name in names), parameter.help or "", default_of(parameter)
 
 
 def default_of(parameter):
@@ -80,17 +74,6 @@ def default_of(parameter):
     if default is False:
         return "off"
     return "" if default is None or default is Ellipsis else f"`{default}`"
-
-
-def cell(text):
-    """Return text for a cell: options as code, and no bar that would end it."""
-    return re.sub(r"(?<![\w`-])(--[a-z][a-z-]*)", r"`\1`", text).replace("|", r"\|")
-
-
-def markdown_table(heads, rows):
-    """Return a Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(check):
