@@ -161,7 +161,7 @@ def _session_of(
     A model in memory is in evaluation mode meanwhile, so that nothing is dropped out.
     """
     from depthprobe.models.loading.options import LoadOptions
-    from depthprobe.pipeline.session import Session
+    from depthprobe.pipeline.session import Session, SessionOfLoaded
 
     if isinstance(model, str):
         names = {field.name for field in fields(LoadOptions)}
@@ -183,7 +183,7 @@ def _session_of(
     training = [module for module in loaded.model.modules() if module.training]
     loaded.model.eval()
     try:
-        session = Session.of(loaded, fingerprint=saved)
+        session = SessionOfLoaded(loaded, fingerprint=saved)
         yield session, loaded.source.name, loaded.as_options()
     finally:
         for module in training:

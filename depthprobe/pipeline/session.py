@@ -37,22 +37,6 @@ class Session:
     def __init__(self) -> None:
         self._there: dict[tuple[str, str], Any] = {}
         self._told: set[str] = set()
-        self._given: LoadedModel | None = None
-
-    @classmethod
-    def of(cls, loaded: LoadedModel, fingerprint: bool = False) -> Session:
-        """Return a session that already has a model, and gives it whatever name is asked for.
-
-        Args:
-            loaded: The model.
-            fingerprint: Whether its weights are hashed if nothing else identifies it.
-        """
-        session = cls()
-        source = loaded.source
-        if fingerprint and source.fingerprint is None and source.revision is None:
-            source = replace(source, fingerprint=hash_of(loaded.model))
-        session._given = replace(loaded, source=source)
-        return session
 
     def untold(self, news: Iterable[str]) -> list[str]:
         """Return the sentences that are new in this session, without empty ones."""
@@ -69,8 +53,6 @@ class Session:
 
     def source(self, name: str, load: LoadOptions) -> ModelSource:
         """Return what the name of a model stands for."""
-        if self._given is not None:
-            return self._given.source
         return self._once(
             "source",
             (name, load.revision, load.adapter),
@@ -79,15 +61,6 @@ class Session:
 
     def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
         """Return the opened checkpoint; its weights are not read yet."""
-        if (given := self._given) is not None:
-            return Checkpoint(
-                source,
-                Path(),
-                given.model.config,
-                given.tokenizer,
-                trust_remote_code=False,
-                tower=given.tower,
-            )
         return self._once("checkpoint", (source, load), lambda: open_checkpoint(source, load, stage=stage))
 
     def text(self, text: TextOptions | TokenText) -> Rows | None:
@@ -116,8 +89,6 @@ class Session:
 
     def fetch(self, checkpoint: Checkpoint) -> None:
         """Fetch the weights of a hub model into the cache, unless they are there already."""
-        if self._given is not None:
-            return
 
         def fetched() -> None:
             if checkpoint.source.layout == "meta":
@@ -130,9 +101,7 @@ class Session:
     def model(
         self, checkpoint: Checkpoint, load: LoadOptions, device: str, stage: Stage = unseen
     ) -> LoadedModel:
-        """Return the model on a device; one that was given stays where it is."""
-        if self._given is not None:
-            return self._given
+        """Return the model on a device."""
         return self._once(
             "model",
             (checkpoint.source, load, device),
@@ -142,3 +111,40 @@ class Session:
     def anatomy(self, model: LoadedModel) -> Anatomy:
         """Return the anatomy of a model of this session."""
         return self._once("anatomy", id(model), lambda: describe_anatomy(model.model, model.tower))
+
+
+class SessionOfLoaded(Session):
+    """A session that has a model already, and gives it whatever name is asked for."""
+
+    def __init__(self, loaded: LoadedModel, fingerprint: bool = False) -> None:
+        """Take a model.
+
+        Args:
+            loaded: The model.
+            fingerprint: Whether its weights are hashed if nothing else identifies it.
+        """
+        super().__init__()
+        source = loaded.source
+        if fingerprint and source.fingerprint is None and source.revision is None:
+            source = replace(source, fingerprint=hash_of(loaded.model))
+        self._loaded = replace(loaded, source=source)
+
+    def source(self, name: str, load: LoadOptions) -> ModelSource:
+        """Return where the model came from."""
+        return self._loaded.source
+
+    def checkpoint(self, source: ModelSource, load: LoadOptions, stage: Stage = unseen) -> Checkpoint:
+        """Return what is known of the model beside its weights."""
+        config, tokenizer = self._loaded.model.config, self._loaded.tokenizer
+        return Checkpoint(
+            source, Path(), config, tokenizer, trust_remote_code=False, tower=self._loaded.tower
+        )
+
+    def fetch(self, checkpoint: Checkpoint) -> None:
+        """Fetch nothing: the weights are here."""
+
+    def model(
+        self, checkpoint: Checkpoint, load: LoadOptions, device: str, stage: Stage = unseen
+    ) -> LoadedModel:
+        """Return the model where it is."""
+        return self._loaded

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from depthprobe.commands import docs
 from depthprobe.commands.app import app
-from depthprobe.docs import pages, text_of, titles
+from depthprobe.docs import markdown_table, pages, text_of, titles
 from depthprobe.errors import OptionError
 from support import doc_tables
 
@@ -81,7 +81,8 @@ def test_every_probe_shows_its_columns():
 
 
 def test_a_table_escapes_bars_and_names_options_as_code():
-    assert doc_tables.cell("|x| as --samples says, co-operate") == r"\|x\| as `--samples` says, co-operate"
+    row = markdown_table(("head",), [("|x| as --samples says, co-operate",)]).splitlines()[-1]
+    assert row == r"| \|x\| as `--samples` says, co-operate |"
 
 
 def test_the_page_names_the_size_of_a_chunk_as_the_engine_has_it():

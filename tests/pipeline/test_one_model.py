@@ -10,18 +10,8 @@ from depthprobe.pipeline import one_model, session
 from depthprobe.pipeline.one_model import measure_all
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.run import run
-from depthprobe.pipeline.watch import Silent
 from depthprobe.texts.options import TextOptions
-
-
-class Told(Silent):
-    """Takes the news."""
-
-    def __init__(self):
-        self.news = []
-
-    def say(self, news):
-        self.news.append(news)
+from support.watching import Told
 
 
 @pytest.fixture

@@ -13,21 +13,11 @@ from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.machine.processes import Processes
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.run import run
-from depthprobe.pipeline.watch import Silent
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.texts.options import TextOptions
 from support import tiny
 from support.sweep_tasks import write_tasks
-
-
-class Told(Silent):
-    """Takes the news."""
-
-    def __init__(self):
-        self.news = []
-
-    def say(self, news):
-        self.news.append(news)
+from support.watching import Told
 
 
 @pytest.fixture
