@@ -47,7 +47,15 @@ class ReportOutput:
     ] = None
 
 
-_LOADING = ("revision", "dtype", "device", "trust_remote_code", "adapter", "device_map")
+_LOADING = (
+    "revision",
+    "dtype",
+    "device",
+    "trust_remote_code",
+    "adapter",
+    "device_map",
+    "attn_implementation",
+)
 GROUPS = (
     OptionGroup(ReportOptions),
     OptionGroup(TaskOptions, only=("tasks", "num_fewshot", "limit", "seeds")),
@@ -97,9 +105,11 @@ def command(asked: Asked) -> None:
         home = study.all_runs[0].directory.parent
         if output is not None:
             home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
-        untouched = f"Interrupted: the runs are unchanged, and so is {home / FOLDER}."
+        # Beside the report on the model without it.
+        folder = home / "-".join([FOLDER, *([run_directory_name(study.adapter)] if study.adapter else [])])
+        untouched = f"Interrupted: the runs are unchanged, and so is {folder}."
         with interruption.told(untouched):
-            report = write_report(study, home / FOLDER, style)
+            report = write_report(study, folder, style)
     console = result_console()
     findings = report.findings
     for sentence in findings.verdict:
@@ -109,6 +119,6 @@ def command(asked: Asked) -> None:
     for note in study.notes:
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
-        console.print(str(home / FOLDER / name), soft_wrap=True)
+        console.print(str(folder / name), soft_wrap=True)
     if failure is not None:
         raise failure  # the report is written, but part of it is missing

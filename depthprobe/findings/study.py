@@ -13,7 +13,7 @@ from depthprobe.errors import RunError
 from depthprobe.findings.captions import measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
-from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
+from depthprobe.findings.same_model import check_same_model, what_differs, without_adapted, without_fresh
 from depthprobe.results.runs import MANIFEST_NAME, Run, read_run
 
 
@@ -45,6 +45,12 @@ class Study:
         return [*self.runs.values(), *self.sweeps]
 
     @property
+    def adapter(self) -> str | None:
+        """The id of the adapter that was merged into the model, None without one."""
+        adapter = self.model_facts.get("adapter")
+        return str(adapter.get("id")) if isinstance(adapter, dict) else adapter
+
+    @property
     def model_facts(self) -> dict[str, Any]:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
@@ -71,7 +77,8 @@ def read_study(directories: Sequence[Path]) -> Study:
     """Return the study made of finished runs.
 
     Where several runs answer one question the newest one counts, by the time of its manifest; among sweeps of
-    one task that with most layers. Runs on freshly initialised weights are left out where there are others.
+    one task that with most layers. Runs on freshly initialised weights, and in a model's directory those with
+    an adapter, are left out where there are others.
 
     Args:
         directories: Each is a run, or the directory of a model, whose runs are its children.
@@ -93,7 +100,8 @@ def read_study(directories: Sequence[Path]) -> Study:
     if not runs:
         raise RunError("There is no run to report.", "Give the directory of a run, or of a model's runs.")
     runs, notes = without_fresh(runs)
-    notes = [*_without_manifest(directories), *notes]
+    runs, more = without_adapted(runs, given)
+    notes = [*_without_manifest(directories), *notes, *more]
     for other in runs[1:]:
         check_same_model(runs[0], other)
     runs.sort(key=_preference)
