@@ -25,6 +25,7 @@ import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
+from depthprobe.machine.here import exists_here
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
@@ -79,7 +80,14 @@ def mark_of(request: Request, drawing: Any = None) -> str | None:
             "machine": _machine(),
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
-    except (_UnknownError, OSError, DepthprobeError, importlib.metadata.PackageNotFoundError):
+    except (
+        _UnknownError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        DepthprobeError,
+        importlib.metadata.PackageNotFoundError,
+    ):
         return None
 
 
@@ -93,7 +101,7 @@ def _of_model(name: str, revision: str | None) -> Any:
     if path.is_dir():
         return _files(path)
     repo, _, revision = split_name(name, revision)
-    if Path(repo).expanduser().exists():
+    if exists_here(repo):
         return _unknown()
     if re.fullmatch("[0-9a-f]{40}", revision or ""):
         return revision

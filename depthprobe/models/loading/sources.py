@@ -6,21 +6,27 @@ hub's refusals and faults of files never mix in one error.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import json
+import errno
+import fnmatch
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from depthprobe.builtin import PREFIX, embedded_models
-from depthprobe.errors import DepthprobeError, LoadError
+from depthprobe.errors import DepthprobeError, LoadError, first_line
 from depthprobe.models.loading import gguf, hub, original_llama
-from depthprobe.models.loading.options import split_name
+from depthprobe.models.loading.local_files import check_files, may_not_be_read, names_in, read_json
+from depthprobe.models.loading.options import split_adapter, split_name
 from depthprobe.models.loading.weights import (
     WEIGHT_NAMES,
     check_whole,
     fingerprint_of,
     shard_names,
+    unlisted_shards,
     weight_files,
 )
 
@@ -29,6 +35,10 @@ FileLayout = Literal["transformers", "meta", "gguf"]
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.vocab", "*.bpe"]
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ["adapter_model.safetensors", "adapter_model.bin"]
+# An adapter may bring the tokenizer that it was trained with.
+_OF_A_TOKENIZER = ["tokenizer*", "added_tokens.json", "*.model", "*.tiktoken", "vocab*", "merges.txt"]
+# What transformers' Trainer saves in the directory that it is given.
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 @dataclass(frozen=True)
@@ -94,17 +104,50 @@ def resolve_model(name: str, revision: str | None = None, adapter: str | None = 
 
     Args:
         name: ``builtin:NAME``, an existing directory or .gguf file, or NAMESPACE/NAME on the hub, also as
-            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``; what exists on disk wins.
+            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``, each perhaps followed by
+            ``+ADAPTER``; what exists on disk wins.
         revision: Branch, tag or commit of a hub id.
         adapter: Name of an adapter for it, as :func:`resolve_adapter` takes it.
 
     Raises:
         LoadError: If there is no such model, it may not be read, or it holds nothing that can be loaded.
-        OptionError: If two different revisions are named.
-        MachineError: If the hub cannot be reached and the cache does not help.
+        OptionError: If two different revisions or adapters are named.
+        MachineError: If the hub cannot be reached and the cache does not help, or a file may not be read.
     """
-    source = _resolve(name, revision)
+    name, adapter = split_adapter(name, adapter)
+    with told_of_names(name):
+        source = _resolve(name, revision)
     return source if adapter is None else replace(source, adapter=resolve_adapter(adapter))
+
+
+@contextlib.contextmanager
+def told_of_names(name: str) -> Iterator[None]:
+    """Explain, if a name cannot be that of a file, or leads where this user may not look, what is wrong.
+
+    Raises:
+        LoadError: If the name is longer than the system allows, or no text: transformers could not open it.
+        MachineError: If a directory may not be looked into.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        problem = f"{name!r} cannot be the name of a model: it is not valid UTF-8."
+        raise LoadError(problem, "Rename the directory.") from error
+    try:
+        yield
+    except PermissionError as error:
+        raise may_not_be_read(name, Path(str(error.filename or name))) from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise
+        problem = f"{name!r} cannot be the name of a model: {str(error.strerror).lower()}."
+        raise LoadError(problem, "Give NAMESPACE/NAME as on the hub, or an existing directory.") from error
+    except RuntimeError as error:  # from Path.expanduser
+        if "home directory" not in str(error):
+            raise
+        raise LoadError(
+            f"There is no directory {name!r}: {first_line(error, kind=False)}.", "Check the path."
+        ) from error
 
 
 def _resolve(name: str, revision: str | None) -> ModelSource:
@@ -139,10 +182,12 @@ def resolve_adapter(name: str) -> AdapterSource:
         LoadError: If there is no such adapter, or what is there is not an adapter.
         MachineError: If the hub cannot be reached and the cache does not help.
     """
-    path = Path(name).expanduser()
     commit = fingerprint = None
-    if path.is_dir() and name:
-        config = path / ADAPTER_CONFIG if (path / ADAPTER_CONFIG).is_file() else None
+    with told_of_names(name):
+        path = Path(name).expanduser()
+        is_directory = path.is_dir() and bool(name)
+    if is_directory:
+        config = path / ADAPTER_CONFIG if ADAPTER_CONFIG in names_in(name, path) else None
         location = str(path.resolve())
     elif _is_path(name):
         raise LoadError(f"There is no directory {name!r}.", "Check the path of --adapter.")
@@ -155,7 +200,9 @@ def resolve_adapter(name: str) -> AdapterSource:
         raise LoadError(problem, "Give --adapter what peft's save_pretrained wrote.")
     base = _base_of(name, config)
     if commit is None:
-        fingerprint = fingerprint_of([config, *check_adapter_weights(name, path)])
+        files = {file for pattern in _OF_A_TOKENIZER for file in path.glob(pattern)}
+        check_files(name, files)
+        fingerprint = fingerprint_of([config, *check_adapter_weights(name, path), *files])
     return AdapterSource(name if commit is None else location, location, commit, fingerprint, base)
 
 
@@ -165,7 +212,7 @@ def check_adapter_weights(name: str, folder: Path) -> list[Path]:
     Raises:
         LoadError: If there are none, or one is truncated or damaged.
     """
-    files = [folder / file for file in ADAPTER_WEIGHTS if (folder / file).is_file()]
+    files = [folder / file for file in ADAPTER_WEIGHTS if file in names_in(name, folder)]
     if not files:
         wanted = " or ".join(ADAPTER_WEIGHTS)
         raise LoadError(f"{name} has an {ADAPTER_CONFIG} but no weights.", f"Put {wanted} beside it.")
@@ -174,11 +221,15 @@ def check_adapter_weights(name: str, folder: Path) -> list[Path]:
     return files
 
 
+def fetch_adapter_files(adapter: AdapterSource) -> Path:
+    """Return the directory with an adapter's configuration and, where it brings one, its tokenizer."""
+    if adapter.commit is None:
+        return Path(adapter.location)
+    return hub.download(adapter.location, adapter.commit, [ADAPTER_CONFIG, *_OF_A_TOKENIZER])
+
+
 def _base_of(name: str, config: Path) -> str | None:
-    try:
-        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (ValueError, AttributeError, OSError) as error:
-        raise LoadError(f"{ADAPTER_CONFIG} of {name} is damaged.", "Download the file again.") from error
+    base = read_json(name, config).get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 
@@ -197,9 +248,12 @@ def _resolve_directory(
 ) -> ModelSource:
     if revision is not None:
         raise LoadError(f"{name} is a directory and has no revision {revision!r}.", "Leave out --revision.")
-    names = [path.name for path in folder.iterdir()]
-    small = {path for pattern in SMALL_FILES for path in folder.glob(pattern)}
+    names = names_in(name, folder)
+    small = set(small_files(folder))
+    check_files(name, small)
     has_weights = any(file in names for pair in WEIGHT_NAMES for file in pair)
+    if not has_weights:
+        has_weights = bool(unlisted_shards(name, names))
     original = next((f for f in (folder, folder / "original") if original_llama.is_original_layout(f)), None)
     ggufs = gguf.model_files(names)
     if gguf_file is not None or (ggufs and not has_weights and original is None):
@@ -214,10 +268,11 @@ def _resolve_directory(
         indexes = [folder / index for _, index in WEIGHT_NAMES if index in names]
         # Configuration and tokenizer files too: how a text is tokenised decides the numbers as well.
         small |= set(folder.glob("*.py"))
+        check_files(name, small)
         files = [*weight_files(name, folder), *indexes, *(small - set(indexes))]
     else:
         if original is None:
-            raise _nothing_to_load(name, names)
+            raise _nothing_to_load(name, names, on_disk=True)
         folder, layout = original, "meta"
         files = [
             *original_llama.weight_files(folder),
@@ -300,14 +355,28 @@ def _adapter_named_as_model(name: str, config: Path | None) -> LoadError:
     )
 
 
-def _nothing_to_load(name: str, files: list[str]) -> LoadError:
-    problem = f"{name} has no config.json, so it is not a model that transformers can load."
+def _nothing_to_load(name: str, files: list[str], on_disk: bool = False) -> LoadError:
     if "params.json" in files:
         hint = "Complete the download of Meta's original files, or name a model in transformers' layout."
         return LoadError(f"{name} has params.json but no consolidated.*.pth beside it.", hint)
+    problem = f"{name} has no config.json, so it is not a model that transformers can load."
+    saved = sorted((each for each in files if _CHECKPOINT.fullmatch(each)), key=lambda each: int(each[11:]))
+    if saved and on_disk:
+        which = ", ".join(saved[:3] + (["..."] if len(saved) > 6 else saved[3:-3]) + saved[3:][-3:])
+        return LoadError(
+            f"{name} holds no model itself, but checkpoints of one: {which}.",
+            f"Name one of them, such as {Path(name) / saved[-1]}.",
+        )
+    if any(fnmatch.fnmatch(each, pattern) for each in files for pattern in ("tokenizer.*", "*.tiktoken")):
+        problem = f"{name} holds a tokenizer but no model: it has no config.json."
     return LoadError(
         problem, "Name a model with config.json and *.safetensors, or with Meta's original files."
     )
+
+
+def small_files(folder: Path) -> list[Path]:
+    """Return the files of a model's directory that hold its configuration and tokenizer."""
+    return sorted({path for pattern in SMALL_FILES for path in folder.glob(pattern)})
 
 
 def original_folder(source: ModelSource, weights: bool = True) -> Path:
@@ -347,3 +416,6 @@ def fetch_weights(source: ModelSource, folder: Path) -> None:
             return
         if hub.fetch_file(source.location, single, source.revision) is not None:
             return
+    shards = unlisted_shards(source.name, hub.list_files(source.location, source.revision))
+    if shards:
+        hub.download(source.location, source.revision, shards)
