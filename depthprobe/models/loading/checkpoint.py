@@ -247,7 +247,8 @@ def _read_config(
             config = own_class(settings).from_dict(
                 settings, attn_implementation=kernel, name_or_path=str(folder)
             )
-    return config, (*notes, *correct(name, config))
+        notes += correct(name, config)
+    return config, notes
 
 
 def own_class(settings: Mapping[str, Any]) -> type[PretrainedConfig]:

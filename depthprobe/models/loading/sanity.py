@@ -20,7 +20,7 @@ from depthprobe.errors import LoadError
 # How many layers, heads and numbers in a vector: without one of them there is no model.
 _COUNTS = {
     *("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
-    *("num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads", "head_dim"),
+    *("num_attention_heads", "num_key_value_heads", "n_head", "n_heads", "num_heads"),
     *("hidden_size", "d_model", "n_embd", "intermediate_size", "vocab_size"),
 }
 # More of them than any model has: building them would take minutes, or for ever.
@@ -130,7 +130,7 @@ def _check_sizes(name: str, part: Mapping[str, Any]) -> None:
     for key, value in part.items():
         most = next((most for words, most in _MOST.items() if words.search(key)), _LARGEST)
         for each in value if isinstance(value, list) else [value]:
-            if key in _COUNTS and each is not None:
+            if key in _COUNTS and not isinstance(each, Mapping | None):  # LXMERT has one for each part
                 if isinstance(each, bool) or not isinstance(each, int) or each < 1:
                     raise _wrong(name, key, value, "a whole number of at least 1")
             is_count = key in _COUNTS or most != _LARGEST or key.endswith(("_size", "_dim"))
@@ -155,7 +155,7 @@ def _check_rope(name: str, part: Mapping[str, Any], has_code: bool) -> None:
         nested = [each for each in (value or {}).values() if isinstance(each, Mapping)]
         for described in [value or {}, *nested]:
             kind = described.get("rope_type", described.get("type"))
-            known = ("default", "mrope", "su", *ROPE_INIT_FUNCTIONS)
+            known = ("default", "mrope", "su", "axial", *ROPE_INIT_FUNCTIONS)
             if kind is not None and (not isinstance(kind, str) or (kind not in known and not has_code)):
                 raise _wrong(name, "rope_type", kind, f"one of {', '.join(dict.fromkeys(known))}")
             _check_positive(name, described, _POSITIVE)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from depthprobe.errors import LoadError
 from depthprobe.models.loading.checkpoint import open_checkpoint
@@ -23,7 +24,7 @@ POSITIVE = "it must be a number above 0"
 
 WRONG = [
     *[({key: 0}, f"says {key} 0, but {WHOLE}") for key in ("num_attention_heads", "num_key_value_heads")],
-    *[({key: 0}, f"says {key} 0, but {WHOLE}") for key in ("hidden_size", "vocab_size", "head_dim")],
+    *[({key: 0}, f"says {key} 0, but {WHOLE}") for key in ("hidden_size", "vocab_size")],
     ({"num_hidden_layers": -1}, f"says num_hidden_layers -1, but {WHOLE}"),
     ({"n_layer": 0}, f"says n_layer 0, but {WHOLE}"),
     ({"hidden_size": 4.0}, f"says hidden_size 4.0, but {WHOLE}"),
@@ -86,6 +87,18 @@ def test_what_real_configurations_say_is_left_alone() -> None:
         "dtype": "bfloat16",
     }
     assert checked_settings("org/model", real) == (real, ())
+
+
+def test_no_model_type_of_transformers_is_refused_as_it_declares_itself() -> None:
+    tried = 0
+    for model_type in CONFIG_MAPPING:
+        try:
+            raw = json.loads(CONFIG_MAPPING[model_type]().to_json_string(use_diff=False))
+        except (AttributeError, ImportError, TypeError, ValueError):
+            continue  # has no defaults
+        checked_settings(model_type, raw)
+        tried += 1
+    assert tried > 400
 
 
 @pytest.mark.parametrize(
