@@ -6,7 +6,8 @@ of its command, with the same defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -84,6 +85,9 @@ def measure(
         )
     kind = PROBES[probe]
     own = {field.name: field for field in fields_of(kind.options)}
+    if "documents" in own and isinstance(options.get("samples"), Mapping):
+        warnings.warn("samples with documents by number is documents now.", DeprecationWarning, stacklevel=3)
+        options["documents"] = options.pop("samples")
     asked = kind.options(**{key: _value(own[key], options.pop(key)) for key in own.keys() & options.keys()})
     reads = token_ids is None or issubclass(kind.options, TaskOptions)
     with _session_of(model, tokenizer, options, reads) as (session, called, load):

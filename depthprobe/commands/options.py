@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, make_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from depthprobe.commands.arguments import MODEL, OUTPUT, TERMINAL, TEXT, OptionGroup
-from depthprobe.declaring import Option, fields_of
+from depthprobe.declaring import Option, Probe, fields_of
 from depthprobe.errors import OptionError
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
@@ -52,11 +54,37 @@ class BatchOptions:
     batch_size: Annotated[str, Option("Samples in a batch, or auto.", role="means")] = "auto"
 
 
-@dataclass(frozen=True)
-class WithoutText:
-    """Whether a probe goes without its text."""
+@lru_cache
+def own_count(probe: Probe) -> type:
+    """Return the options for a text that its probe counts by a name of its own, and may go without.
 
-    without: Annotated[bool, Option("Measure the tasks alone, without the loss on calibration text.")] = False
+    A dataclass with a field for the number of samples and one for leaving the text out, named as the probe
+    declares them.
+    """
+    text = probe.text
+    assert text is not None, "its options would not be offered"
+    count = Option("Samples of calibration text.", at_least=0, default=str(text.samples))
+    without = Option("Measure the tasks alone, without the loss on calibration text.")
+    fields: list[Any] = [(text.count, Annotated[Optional[int], count], None)]
+    if text.optional:
+        fields.append((text.optional, Annotated[bool, without], False))
+    return make_dataclass(f"CountOf_{probe.stem}", fields, frozen=True)
+
+
+def counts_of(probes: Iterable[Probe]) -> list[OptionGroup]:
+    """Return the options of those probes that count their text by a name of their own."""
+    return [
+        OptionGroup(own_count(probe), TEXT)
+        for probe in probes
+        if probe.text is not None and probe.text.count != "samples"
+    ]
+
+
+def folder_of(text: str) -> Path:
+    """Return the directory that an option names."""
+    if not text:
+        raise OptionError("--output is empty.", "Name a directory, or leave it out.")
+    return Path(text)
 
 
 def formats_of(text: str) -> tuple[str, ...]:
@@ -90,7 +118,13 @@ class OutputOptions:
     """Where a run and its figure go."""
 
     output: Annotated[
-        Path, Option("Where runs are saved: OUTPUT/MODEL/PROBE/.", flags=("--output", "-o"))
+        Path,
+        Option(
+            "Where runs are saved: OUTPUT/MODEL/PROBE/.",
+            flags=("--output", "-o"),
+            metavar="PATH",
+            parse=folder_of,
+        ),
     ] = Path("reports")
     name: Annotated[str | None, Option("Name of the run's directory.", default="the probe's name")] = None
     format: Annotated[str, Option(_FORMAT)] = "png,pdf"
@@ -113,6 +147,12 @@ class TerminalOptions:
 
 OF_MODEL = (OptionGroup(ModelOptions, MODEL), OptionGroup(LoadOptions, MODEL))
 OF_TEXT = OptionGroup(TextOptions, TEXT)
+# The text of tasks' probes, which count its samples by a name of their own.
+OF_CALIBRATION = OptionGroup(
+    TextOptions,
+    TEXT,
+    only=[field.name for field in fields_of(TextOptions) if field.name != "samples"],
+)
 OF_OUTPUT = OptionGroup(OutputOptions, OUTPUT)
 OF_TERMINAL = OptionGroup(TerminalOptions, TERMINAL)
 

@@ -11,6 +11,8 @@ from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.show import guarded, result_console
 
+EXAMPLE = "depthprobe plot reports/builtin--pre-ln/angular --style paper-single"
+
 
 @guarded
 def command(

@@ -50,15 +50,24 @@ class TokenizingLM(HFLM):
     """
 
     def __init__(self, model: LoadedModel, options: TaskOptions, batch_size: int) -> None:
-        named = isinstance(options.apply_chat_template, str) and isinstance(_templates(model.tokenizer), dict)
+        args = dict(options.model_args or {})
+        if isinstance(options.apply_chat_template, str) and isinstance(_templates(model.tokenizer), dict):
+            # lm-eval itself checks the name of a template and then takes the default one anyway
+            named = {"chat_template": options.apply_chat_template}
+            args["chat_template_args"] = {**(args.get("chat_template_args") or {}), **named}
+        # a copy: lm-eval gives it a pad token where it has none
+        tokenizer = copy.deepcopy(model.tokenizer)
+        if args.get("add_bos_token") is not None:
+            # lm-eval says so when it loads the tokenizer; this one is loaded already.
+            tokenizer.add_bos_token = args["add_bos_token"]
+            if hasattr(tokenizer, "update_post_processor"):
+                tokenizer.update_post_processor()
         super().__init__(
             pretrained=model.model,
-            # a copy: lm-eval gives it a pad token where it has none
-            tokenizer=copy.deepcopy(model.tokenizer),
+            tokenizer=tokenizer,
             max_length=options.max_length,
             batch_size=batch_size,
-            # lm-eval itself checks the name of a template and then takes the default one anyway
-            chat_template_args={"chat_template": options.apply_chat_template} if named else None,
+            **args,
         )
         self._pairs: list[tuple[list[int], list[int]]] = []
         self._encoded: dict[str, list[int]] = {}
@@ -73,7 +82,8 @@ class TokenizingLM(HFLM):
         texts = {text for context, rest in pairs for text in (context.rstrip(), context + rest)}
         first = self.tokenizer.decode(self.prefix_token_id)  # not added to a text that begins with it
         wanted = [text for text in texts if text and not text.startswith(first)]
-        encoded = self.tokenizer(wanted)["input_ids"] if wanted else []
+        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        encoded = self.tokenizer(wanted, **special)["input_ids"] if wanted else []
         self._encoded = dict(zip(wanted, encoded, strict=True))
 
     def tok_encode(
@@ -144,13 +154,14 @@ def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None
         TextError: if a document has nothing to score, or more than the model can read.
     """
     options = tasks.options
+    _check_thinking(tasks)
     instances: list[Instance] = []
     with quiet(advance), tasks.randomness.advancing():
         for name, task in tasks.tasks.items():
             try:
                 task.build_all_requests(
                     limit=_limit_of(task, options),
-                    samples=options.documents(name),
+                    samples=options.documents_of(name),
                     rank=0,
                     world_size=1,
                     system_instruction=options.system_instruction,
@@ -164,12 +175,24 @@ def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None
         return _tokenise(instances, lm)
 
 
+def _check_thinking(tasks: Tasks) -> None:
+    if not (tasks.options.model_args or {}).get("enable_thinking"):
+        return
+    scored = [name for name, task in tasks.tasks.items() if task.OUTPUT_TYPE != "generate_until"]
+    if scored:
+        raise OptionError(
+            f"--model-args enable_thinking=True needs tasks that generate text; {', '.join(scored)} scores "
+            "given answers.",
+            "Leave it out, or name other tasks.",
+        )
+
+
 def count_documents(tasks: Tasks) -> int:
     """Return how many documents the tasks ask about."""
     total = 0
     for name, task in tasks.tasks.items():
         chosen, limit, count = (
-            tasks.options.documents(name),
+            tasks.options.documents_of(name),
             _limit_of(task, tasks.options),
             len(task.eval_docs),
         )
@@ -220,14 +243,14 @@ def _pairs(instance: Instance, lm: TokenizingLM) -> list[tuple[list[int], list[i
     try:
         pairs = lm.token_pairs(instance)
     except (AssertionError, IndexError) as error:  # a context of spaces alone, an empty continuation
-        raise TextError(f"{where} has no token to score.", "Leave it out with --samples.") from error
+        raise TextError(f"{where} has no token to score.", "Leave it out with --documents.") from error
     for context, continuation in pairs:
         if not context or not continuation:
-            raise TextError(f"{where} has no token to score.", "Leave it out with --samples.")
+            raise TextError(f"{where} has no token to score.", "Leave it out with --documents.")
         if len(continuation) > lm.max_length:
             raise TextError(
                 f"{where} has {len(continuation)} tokens to score, but the model reads only {lm.max_length}.",
-                "Leave it out with --samples.",
+                "Leave it out with --documents.",
             )
     return pairs
 
