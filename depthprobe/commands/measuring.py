@@ -16,6 +16,7 @@ from depthprobe.commands.show import (
     Watch,
     already_measured,
     importing,
+    lacking_told,
     plain_text,
     print_lines,
     result_console,
@@ -212,4 +213,5 @@ def drawn(run: Run, formats: tuple[str, ...], **figure: Any) -> list[Path]:
     with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
         from depthprobe.render.charts.figures import draw_run
 
-        return draw_run(run, formats=formats, **figure)
+        with lacking_told():
+            return draw_run(run, formats=formats, **figure)

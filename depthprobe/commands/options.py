@@ -18,7 +18,7 @@ from depthprobe.texts.options import TextOptions
 
 FORMATS = ("png", "pdf", "svg")
 # As depthprobe.render.charts.kit.page_sizes has them, which imports matplotlib; a test holds them together.
-STYLES = ("auto", "paper-single", "paper-double", "slides")
+STYLES = ("auto", "paper-single", "paper-double", "appendix", "slides")
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,12 @@ def style_of(text: str) -> str:
 
 _FORMAT = "Figure formats, comma separated: png, pdf, svg."
 _STYLE = (
-    "What the figures are for: auto (as wide as the layers need), paper-single (3.25 in), "
-    "paper-double (6.75 in), slides (13.33 x 7.5 in at most, large type)."
+    "What figures are for: auto (as wide as the layers need), paper-single (3.25 in), paper-double "
+    "(6.75 in), appendix (one column), slides (13.33 x 7.5 in at most, large type)."
+)
+_TABLES_TOO = " LaTeX tables fit there too."
+_SUBTITLE = (
+    "Leave out the grey lines below a figure's title: what it was measured on, which its caption says."
 )
 _QUIET = "No progress and no news, only the result."
 _VERBOSE = "Show the libraries' messages and, on errors, the traceback."
@@ -134,7 +138,8 @@ class OutputOptions:
 class StyleOptions:
     """What figures are for."""
 
-    style: Annotated[str, Option(_STYLE)] = "auto"
+    style: Annotated[str, Option(_STYLE + _TABLES_TOO)] = "auto"
+    no_subtitle: Annotated[bool, Option(_SUBTITLE)] = False
 
 
 @dataclass(frozen=True)
@@ -171,5 +176,6 @@ TrustRemoteCode = Annotated[
 Adapter = Annotated[Optional[str], typer.Option(rich_help_panel=MODEL, **_declared(LoadOptions, "adapter"))]
 Format = Annotated[str, typer.Option("--format", help=_FORMAT, rich_help_panel=OUTPUT)]
 Style = Annotated[str, typer.Option(help=_STYLE, rich_help_panel=OUTPUT)]
+NoSubtitle = Annotated[bool, typer.Option("--no-subtitle", help=_SUBTITLE, rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=_QUIET, rich_help_panel=TERMINAL)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help=_VERBOSE, rich_help_panel=TERMINAL)]
