@@ -16,7 +16,7 @@ from depthprobe.findings.trust import Trust, read_trust
 from depthprobe.findings.verdict import verdict
 
 # So many tasks each get figures, tables and correlations of their own; of more, only the first few.
-MOST_TASKS, FIRST_TASKS = 8, 3
+MOST_TASKS, FIRST_TASKS = 5, 3
 
 
 @dataclass(frozen=True)

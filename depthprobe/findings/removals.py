@@ -107,4 +107,4 @@ def mergekit_yaml(
         configuration["dtype"] = dtype
     # Escapes beyond ASCII, and long names on one line: nothing in them can be taken for structure.
     text = yaml.safe_dump(configuration, sort_keys=False, width=10_000)
-    return f"# {model} was loaded from: {plain(location)}\n{text}" if location else text
+    return f"# {plain(model)} was loaded from: {plain(location)}\n{text}" if location else text

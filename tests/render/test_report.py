@@ -114,9 +114,7 @@ def test_every_figure_stands_on_the_page_as_the_svg_beside_it(report):
         for picture in page.of("img")
     ]
     names = [figure["id"].removeprefix("figure-") for figure in page.of("figure")]
-    beside = [(report / "figures" / f"{name}.svg").read_bytes() for name in names]
-    assert shown == [re.sub(rb"(\d\.\d\d)\d+", rb"\1", svg) for svg in beside]
-    assert sum(map(len, shown)) < 0.8 * sum(map(len, beside))
+    assert shown == [(report / "figures" / f"{name}.svg").read_bytes() for name in names]
     assert len(shown) == len(list((report / "figures").glob("*.svg"))) > 5
 
 

@@ -93,8 +93,6 @@ def _picture(svg: bytes, png: bytes) -> dict[str, Any]:
     _, root = next(ElementTree.iterparse(io.BytesIO(svg), events=("start",)))
     # The view box is that of the page before a slide is magnified.
     width_pt = float(root.attrib["viewBox"].split()[2])
-    # On a screen nobody sees a thousandth of a point, which is most of the file.
-    svg = re.sub(rb"(\d\.\d\d)\d+", rb"\1", svg)
     large = len(svg) > max(_LARGE_SVG, len(png) or len(svg))
     kind, image = ("png", png) if large else ("svg+xml", svg)
     return {
