@@ -167,6 +167,8 @@ class _Way:
         with self.watch.stage("Reading configuration and tokenizer", None, ""):
             checkpoint = self.session.checkpoint(source, request.load, self.watch.stage)
         self.prepared.check_checkpoint(checkpoint)
+        self.prepared.ask(checkpoint, self.watch.stage)
+        self.say(self.prepared.notes)
         if text is None:
             return checkpoint, NO_SAMPLES
         text.length(checkpoint.context_tokens)
@@ -228,6 +230,7 @@ class _Way:
                 self.watch.stage("Comparing answers", None, ""),
             ):
                 measurement = ready.measuring.result(journal)
+                self.say(measurement.facts.get("notes", ()))
             run = save(place, measurement, self.manifest(ready, measurement), measurement.files)
         if self.request.kind.resumes:
             shutil.rmtree(unfinished, ignore_errors=True)

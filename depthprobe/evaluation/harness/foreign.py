@@ -1,7 +1,7 @@
 """What a task's own templates, functions and settings raise, told in one sentence with task and document.
 
-A YAML file of one's own runs code of one's own, which may raise anything. It is caught around that code alone:
-what lm-eval or we do wrong keeps its traceback.
+A YAML file of one's own runs code of one's own, which may raise anything. It is caught around that code
+alone: what lm-eval or we do wrong keeps its traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import lm_eval.api.task
@@ -126,7 +126,7 @@ def _setting_told(method: Callable[..., Any], name: str, at: Callable[[], int]) 
         except DepthprobeError:
             raise
         except FOREIGN as error:
-            why, cause = reason(error), error
+            why, cause = reason(error), cast("BaseException | None", error)
             # lm-eval reads what a template gives as Python.
             if name == "doc_to_choice" and isinstance(error, ValueError | SyntaxError):
                 why = f"it must give a list of texts ({why.split(' on line')[0].split(' (<unknown>')[0]})"

@@ -1,4 +1,4 @@
-"""The YAML files under ``--include-path``: those that lm-eval passes over in silence, and names given twice."""
+"""The YAML files of one's own: those that lm-eval passes over in silence, and names given twice."""
 
 from __future__ import annotations
 
