@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from lm_eval.tasks.manager import load_yaml
 
@@ -22,12 +20,19 @@ class OwnFiles:
     files: dict[str, list[Path]] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=4)
-def read_own_files(folders: tuple[Path, ...]) -> OwnFiles:
-    """Return what the YAML files of these directories define, as lm-eval finds them."""
+def read_own_files(folders: Sequence[Path], names: Collection[str] = ()) -> OwnFiles:
+    """Return what the YAML files of these directories define, as lm-eval finds them.
+
+    Args:
+        folders: Those of ``--include-path``.
+        names: Files without any of these words are passed over; every file is read if there are none.
+    """
     found = OwnFiles()
     for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml"))):
         try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if names and path.stem not in names and not any(name in text for name in names):
+                continue
             config = load_yaml(path, resolve_func=False)
         except FOREIGN as error:
             found.broken[path] = reason(error)
@@ -68,12 +73,11 @@ def refuse_broken(folders: Sequence[Path], name: str | None = None) -> None:
         folders: Those of ``--include-path``.
         name: The task that lm-eval does not find; None for any.
     """
-    for path, why in read_own_files(tuple(folders)).broken.items():
-        if name is None or path.stem == name or name in path.read_text(encoding="utf-8", errors="replace"):
-            raise OptionError(f"The task file {path} cannot be read: {why}.", "Check its YAML.")
+    for path, why in read_own_files(folders, () if name is None else (name,)).broken.items():
+        raise OptionError(f"The task file {path} cannot be read: {why}.", "Check its YAML.")
 
 
-def refuse_twice(folders: Sequence[Path], names: Sequence[str]) -> None:
+def refuse_twice(folders: Sequence[Path], names: Collection[str]) -> None:
     """Raise an OptionError if a task is defined by two files: lm-eval takes one and says nothing.
 
     Args:
@@ -81,7 +85,7 @@ def refuse_twice(folders: Sequence[Path], names: Sequence[str]) -> None:
         names: The tasks and groups that are asked for.
     """
     for folder in folders:
-        files: Mapping[str, Any] = read_own_files((folder,)).files
+        files = read_own_files((folder,), names).files
         for name in names:
             if len(files.get(name, ())) > 1:
                 first, second = files[name][:2]

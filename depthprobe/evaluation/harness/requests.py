@@ -214,7 +214,7 @@ def _check_vocabulary(tokens: Sequence[int], vocabulary: int, where: str, lm: To
     largest = max(tokens, default=0)
     if largest >= vocabulary:
         raise TextError(
-            f"{where} holds the token {shown(lm.tok_decode(largest))} with the id {largest}, but the model's "
+            f"{where} holds the token {shown(lm.tok_decode(largest, skip_special_tokens=False))} with the id {largest}, but the model's "
             f"embedding has only {vocabulary} rows.",
             "The tokenizer or its chat template does not belong to these weights.",
         )

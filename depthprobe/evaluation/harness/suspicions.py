@@ -215,9 +215,8 @@ def _unused(name: str, task: ConfigurableTask, options: TaskOptions) -> list[str
     unused = [what for what, value in given.items() if value]
     if not unused:
         return []
-    return [
-        f"The task {name} scores running text without a prompt: {', '.join(unused)} have no effect on it."
-    ]
+    verb = "have" if len(unused) > 1 or unused[0].endswith("s") else "has"
+    return [f"The task {name} scores running text without a prompt: {', '.join(unused)} {verb} no effect."]
 
 
 def _differ(documents: Sequence[Any]) -> bool:

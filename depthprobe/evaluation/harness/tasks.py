@@ -168,17 +168,18 @@ def _resolve(options: TaskOptions) -> tuple[TaskManager, dict[str, list[str]]]:
 
 def _check_members(options: TaskOptions, found: Mapping[str, list[str]], index: Mapping[str, Any]) -> None:
     """Raise an OptionError if a group holds what no file defines, or a name is defined by two files."""
-    for names in found.values():
-        for name in names:
-            if _is_yaml(name):
-                check_file(name)
-                continue
-            leaves = list(_leaves([name], index))
-            refuse_twice(options.include_path, [name, *(leaf for leaf, _ in leaves)])
-            for leaf, config in leaves:
-                if config is None and leaf not in index and leaf not in EMBEDDED:
-                    refuse_broken(options.include_path, leaf)
-                    raise OptionError(f"The group {name} holds {leaf}, which lm-eval does not know.")
+    asked: set[str] = set()
+    for name in (name for names in found.values() for name in names):
+        if _is_yaml(name):
+            check_file(name)
+            continue
+        asked.add(name)
+        for leaf, config in _leaves([name], index):
+            asked.add(leaf)
+            if config is None and leaf not in index and leaf not in EMBEDDED:
+                refuse_broken(options.include_path, leaf)
+                raise OptionError(f"The group {name} holds {leaf}, which lm-eval does not know.")
+    refuse_twice(options.include_path, asked)
 
 
 def _refuse_unknown(name: str, known: set[str]) -> None:
