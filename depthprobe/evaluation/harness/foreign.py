@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from unittest.mock import patch
@@ -64,7 +64,6 @@ def loading_told() -> Iterator[None]:
         for name in ("training_docs", "validation_docs", "test_docs", "fewshot_docs"):
             method = getattr(ConfigurableTask, name)
             stack.enter_context(patch.object(ConfigurableTask, name, _splits_told(method, name)))
-        stack.enter_context(patch.object(Task, "eval_docs", property(_documents_checked)))
         for name in ("get_metric", "get_aggregation", "get_metric_aggregation"):
             function = getattr(lm_eval.api.task, name)
             stack.enter_context(patch.object(lm_eval.api.task, name, _known(function, name)))
@@ -148,9 +147,9 @@ def _setting_told(method: Callable[..., Any], name: str, at: Callable[[], int]) 
 
 def _not_choices(found: Any) -> str:
     """Return why these cannot be the choices of a document, empty if they can."""
-    if not isinstance(found, Sequence) or isinstance(found, str):
+    if not isinstance(found, Collection) or isinstance(found, str):
         return f"it must give a list of texts, got {type(found).__name__}"
-    if not found:
+    if not len(found):
         return "it gives no choices"
     other = next((choice for choice in found if not isinstance(choice, str)), None)
     return "" if other is None else f"every choice must be text, got {shown(str(other))}"
@@ -160,7 +159,7 @@ def _splits_told(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def run(task: ConfigurableTask) -> Any:
         try:
-            return method(task)
+            documents = method(task)
         except DepthprobeError:
             raise
         except FOREIGN as error:
@@ -175,6 +174,10 @@ def _splits_told(method: Callable[..., Any], name: str) -> Callable[..., Any]:
                 f"The {what} of the task {_name_of(task)} cannot be read: {reason(error)}.",
                 "Check its process_docs." if task.get_config("process_docs") is not None else "",
             ) from error
+        asked = "test_docs" if task.has_test_docs() else "validation_docs"
+        if name == asked and _split_of(task, name) is not None:
+            _check_documents(task, documents, _split_of(task, name))
+        return documents
 
     return run
 
@@ -184,17 +187,9 @@ def _split_of(task: ConfigurableTask, name: str) -> str | None:
     return split
 
 
-def _documents_checked(task: Task) -> Any:
-    """Return the documents of a task, as lm-eval's property of that name does, if there are any."""
+def _check_documents(task: ConfigurableTask, documents: Any, split: str | None) -> None:
+    """Raise a TextError if a split that is asked about does not hold documents as lm-eval reads them."""
     name = _name_of(task)
-    if task.has_test_docs():
-        documents, kind = task.test_docs(), "test_docs"
-    elif task.has_validation_docs():
-        documents, kind = task.validation_docs(), "validation_docs"
-    else:
-        raise TextError(f"The task {name} names neither a test_split nor a validation_split.")
-    if not isinstance(task, ConfigurableTask):
-        return documents
     processed = task.get_config("process_docs") is not None
     if not hasattr(documents, "features"):
         what = "process_docs" if processed else "The data set"
@@ -209,10 +204,7 @@ def _documents_checked(task: Task) -> Any:
         )
     if not len(documents):
         after = " once process_docs has run" if processed else ""
-        raise TextError(
-            f"The task {name} has no documents: its split {_split_of(task, kind)} is empty{after}."
-        )
-    return documents
+        raise TextError(f"The task {name} has no documents: its split {split} is empty{after}.")
 
 
 class _UnknownName(Exception):
@@ -250,6 +242,10 @@ def _set_up_told(init: Callable[..., None]) -> Callable[..., None]:
             name = config.get("task") or type(task).__name__
             if isinstance(error, _UnknownName):
                 raise TextError(f"The task {name} {error}.", "Check its metric_list.") from error
+            if hasattr(task, "dataset") and not (task.has_test_docs() or task.has_validation_docs()):
+                raise TextError(
+                    f"The task {name} names neither a test_split nor a validation_split."
+                ) from error
             if isinstance(error, StopIteration):  # of a data file without a row
                 raise TextError(f"The task {name} has no documents: its data are empty.") from error
             _refuse_target(task, error)

@@ -213,9 +213,10 @@ def _check_vocabulary(tokens: Sequence[int], vocabulary: int, where: str, lm: To
     """Raise a TextError if the model has no embedding for a token: on a GPU that would abort the process."""
     largest = max(tokens, default=0)
     if largest >= vocabulary:
+        token = shown(lm.tok_decode(largest, skip_special_tokens=False))
         raise TextError(
-            f"{where} holds the token {shown(lm.tok_decode(largest, skip_special_tokens=False))} with the id {largest}, but the model's "
-            f"embedding has only {vocabulary} rows.",
+            f"{where} holds the token {token} with the id {largest}, but the model's embedding has only "
+            f"{vocabulary} rows.",
             "The tokenizer or its chat template does not belong to these weights.",
         )
 

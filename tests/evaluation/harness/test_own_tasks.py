@@ -630,8 +630,8 @@ def test_a_system_instruction_without_a_chat_template_is_in_every_prompt_but_tho
         (
             "{{ messages.nothing.at_all }}",
             {},
-            "The chat template of tiny fails on document 0 of the task own: UndefinedError: 'list object' has "
-            "no attribute 'nothing'. Leave out --apply-chat-template, or mend the template.",
+            "The chat template of tiny fails on document 0 of the task own: UndefinedError: 'list object' "
+            "has no attribute 'nothing'. Leave out --apply-chat-template, or mend the template.",
         ),
         (
             "{% if 'layer 2' in messages[0]['content'] %}{{ raise_exception('no 2') }}{% endif %}"
@@ -667,7 +667,8 @@ def test_a_chat_template_that_fails_is_told_with_task_and_document(template, giv
         (
             TURNS.replace("\n", ""),
             [
-                "The chat template of tiny does not begin the answer's turn: every prompt ends with the question itself."
+                "The chat template of tiny does not begin the answer's turn: every prompt ends with the "
+                "question itself."
             ],
         ),
         (
@@ -701,7 +702,8 @@ def test_a_chat_template_with_a_token_beyond_the_embedding_is_refused(kind, mode
         build_work(tasks, replace(model, tokenizer=tokenizer))
     assert str(error.value) == (
         f"Document 0 of own holds the token '<|new|>' with the id {len(tokenizer) - 1}, but the model's "
-        f"embedding has only {rows} rows. The tokenizer or its chat template does not belong to these weights."
+        f"embedding has only {rows} rows. "
+        "The tokenizer or its chat template does not belong to these weights."
     )
 
 
