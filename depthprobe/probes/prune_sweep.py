@@ -33,6 +33,7 @@ from depthprobe.evaluation.harness.requests import count_documents
 from depthprobe.evaluation.harness.tasks import check_names
 from depthprobe.evaluation.harness.work import (
     Outcome,
+    Prompts,
     Work,
     build_prompts,
     build_work,
@@ -235,6 +236,7 @@ class SweepPreparation(Preparation):
     """What a sweep gets ready: its tasks, and then their requests and the ways of sharing work on them."""
 
     options: SweepOptions
+    prompts: Prompts | None = None
 
     def look(self, stage: Stage) -> None:
         """Check that lm-eval knows the tasks."""
@@ -268,6 +270,8 @@ class SweepPreparation(Preparation):
 
     def ask(self, checkpoint: Checkpoint, stage: Stage) -> None:
         """Build the tasks' prompts, and try their scoring: what is wrong with a task shows before weights."""
+        if self.prompts is not None:  # building them again would draw other examples
+            return
         with stage("Building prompts", count_documents(self.tasks), "documents") as advance:
             self.prompts = build_prompts(
                 self.tasks, checkpoint.source.name, checkpoint.tokenizer, checkpoint.config, advance

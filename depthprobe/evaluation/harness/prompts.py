@@ -96,7 +96,7 @@ def _build(
     try:
         with quiet(step), documents_told(lambda: number(done)):
             task.build_all_requests(
-                limit=document_limit(task, options),
+                limit=limit_of(task, options),
                 samples=numbers,
                 rank=0,
                 world_size=1,
@@ -138,7 +138,7 @@ def _refuse_few_examples(name: str, task: Task, error: BaseException) -> None:
         ) from error
 
 
-def document_limit(task: Task, options: TaskOptions) -> int | None:
+def limit_of(task: Task, options: TaskOptions) -> int | None:
     """Return the most documents asked of a task, None for all."""
     limit = options.limit
     if limit is None or limit >= 1:

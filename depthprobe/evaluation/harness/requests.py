@@ -16,7 +16,7 @@ from depthprobe.evaluation.harness.chat import chat_arguments, chat_templates
 from depthprobe.evaluation.harness.foreign import shown
 from depthprobe.evaluation.harness.isolation import quiet
 from depthprobe.evaluation.harness.options import TaskOptions
-from depthprobe.evaluation.harness.prompts import Prompts, document_limit
+from depthprobe.evaluation.harness.prompts import Prompts, limit_of
 from depthprobe.evaluation.harness.tasks import Tasks
 from depthprobe.evaluation.scores import ScoreRequest
 from depthprobe.models.loading.checkpoint import choose_class
@@ -162,7 +162,7 @@ def count_documents(tasks: Tasks) -> int:
     for name, task in tasks.tasks.items():
         chosen, limit, count = (
             tasks.options.documents(name),
-            document_limit(task, tasks.options),
+            limit_of(task, tasks.options),
             len(task.eval_docs),
         )
         total += len(chosen) if chosen is not None else count if limit is None else min(limit, count)
