@@ -16,7 +16,8 @@ REFUSING = (
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 
-# Counts its calls: 4 documents are tried, then scored for the whole model and for each of 2 variants.
+# The first counts its calls: 4 documents are tried, then scored for the whole model and for each of 2
+# variants. The second fails on log-likelihoods that are no whole numbers, as real ones are.
 SCORING = """
 calls = 0
 def scores(doc, results):
@@ -24,9 +25,7 @@ def scores(doc, results):
     calls += 1
     return {"acc": float(results[0][0] > results[1][0]), "odd": float("nan") if calls > 12 else 1.0}
 def fails(doc, results):
-    global calls
-    calls += 1
-    return {"acc": 1.0 if calls < 6 else nowhere}
+    return {"acc": nowhere if results[0][0] % 1 else 1.0}
 def total(items):
     return sum(items) / len(items)
 """
@@ -86,7 +85,7 @@ def test_scoring_that_fails_on_the_real_answers_keeps_them(tmp_path):
             "metric_list": [{"metric": "acc", "aggregation": "mean"}],
         },
     )
-    with pytest.raises(TextError, match=r"^process_results of the task own fails on document 1: NameError"):
+    with pytest.raises(TextError, match=r"^process_results of the task own fails on document 0: NameError"):
         run(asked)
     told = Told()
     with pytest.raises(TextError):
