@@ -27,7 +27,7 @@ TEXT = {
 }
 
 # Quicker than the library's reader of JSON, which first converts a file.
-_READER = """
+READER = """
 import json, pathlib, datasets
 def rows(**_):
     lines = (pathlib.Path(__file__).parent / "rows.json").read_text().splitlines()
@@ -58,7 +58,7 @@ def write(folder: Path, config: dict, data: list[dict] = ROWS, code: str = "", n
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.json").write_text("".join(json.dumps(row) + "\n" for row in data))
-    (folder / "reader.py").write_text(_READER)
+    (folder / "reader.py").write_text(READER)
     (folder / "code.py").write_text(code)
     base = {"task": name, "custom_dataset": Function("reader.rows"), "test_split": "test"}
     settings = {key: value for key, value in (base | config).items() if value is not None}

@@ -138,7 +138,7 @@ def _setting_told(method: Callable[..., Any], name: str, at: Callable[[], int]) 
         which = "an example for document" if is_example else "document"
         columns = ", ".join(map(str, document)) if isinstance(document, Mapping) else ""
         raise TextError(
-            f"{_SETTING.get(name, name)} of the task {_name_of(task)} fails on {which} {at()}: {why}.",
+            f"{_SETTING.get(name, name)} of the task {name_of(task)} fails on {which} {at()}: {why}.",
             f"The columns of its data: {columns}." if columns else "",
         ) from cause
 
@@ -166,12 +166,12 @@ def _splits_told(method: Callable[..., Any], name: str) -> Callable[..., Any]:
             split = task.fewshot_cfg.split if name == "fewshot_docs" else _split_of(task, name)
             if split is not None and isinstance(task.dataset, Mapping) and split not in task.dataset:
                 raise TextError(
-                    f"The data of the task {_name_of(task)} have no split {split}.",
+                    f"The data of the task {name_of(task)} have no split {split}.",
                     f"Their splits: {', '.join(map(str, task.dataset))}.",
                 ) from error
             what = f"split {split}" if split is not None else "examples"
             raise TextError(
-                f"The {what} of the task {_name_of(task)} cannot be read: {reason(error)}.",
+                f"The {what} of the task {name_of(task)} cannot be read: {reason(error)}.",
                 "Check its process_docs." if task.get_config("process_docs") is not None else "",
             ) from error
         asked = "test_docs" if task.has_test_docs() else "validation_docs"
@@ -189,7 +189,7 @@ def _split_of(task: ConfigurableTask, name: str) -> str | None:
 
 def _check_documents(task: ConfigurableTask, documents: Any, split: str | None) -> None:
     """Raise a TextError if a split that is asked about does not hold documents as lm-eval reads them."""
-    name = _name_of(task)
+    name = name_of(task)
     processed = task.get_config("process_docs") is not None
     if not hasattr(documents, "features"):
         what = "process_docs" if processed else "The data set"
@@ -273,7 +273,7 @@ def _refuse_target(task: ConfigurableTask, error: BaseException) -> None:
     if not isinstance(error, IndexError) or not documents or task.get_config("doc_to_choice") is None:
         return
     target, choices = task.doc_to_target(documents[0]), task.doc_to_choice(documents[0])
-    where = f"document 0 of the task {_name_of(task)}"
+    where = f"document 0 of the task {name_of(task)}"
     if "" in choices:
         raise TextError(f"One of the choices of {where} is empty.") from error
     if isinstance(target, int) and target >= len(choices):
@@ -282,6 +282,7 @@ def _refuse_target(task: ConfigurableTask, error: BaseException) -> None:
         ) from error
 
 
-def _name_of(task: Task) -> str:
+def name_of(task: Task) -> str:
+    """Return a task's name; lm-eval's own property for it draws from Python's random generator."""
     # A task written as a class loads its data before its name is set.
     return getattr(getattr(task, "config", None), "task", None) or type(task).__name__

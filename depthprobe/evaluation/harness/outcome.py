@@ -20,7 +20,7 @@ from lm_eval.api.task import Task
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from depthprobe.errors import TextError
-from depthprobe.evaluation.harness.foreign import FOREIGN, reason
+from depthprobe.evaluation.harness.foreign import FOREIGN, name_of, reason
 
 # (task or group, metric, filter)
 Key = tuple[str, str, str]
@@ -177,7 +177,7 @@ def score_documents(
     Raises:
         TextError: if the task's own filters or ``process_results`` fail.
     """
-    name = task.task_name
+    name = name_of(task)
     try:
         task.apply_filters()
     except FOREIGN as error:

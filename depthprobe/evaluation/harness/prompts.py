@@ -119,6 +119,8 @@ def _build(
         ) from failure
     except FOREIGN as error:
         _refuse_few_examples(name, task, error)
+        if getattr(task, "instances", None) == []:
+            raise TextError(f"No document of the task {name} asks anything of the model.") from error
         raise TextError(
             f"The prompt of document {number(done)} of the task {name} cannot be built: {reason(error)}."
         ) from error

@@ -335,6 +335,55 @@ def test_what_is_wrong_with_a_task_is_told_before_weights_are_read(case, tmp_pat
     assert str(error.value) == expected
 
 
+# A task written as a class, and what is said of it.
+CLASS = """
+from lm_eval.api.task import ConfigurableTask
+class Own(ConfigurableTask):
+    def __init__(self, config=None):
+        super().__init__(config={CONFIG} | {"task": "own", "custom_dataset": rows, "test_split": "test"})
+    """
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("pass", None),
+        (
+            "def doc_to_text(self, doc): return ['a', 'b'][doc['answer']]",
+            "The prompt of document 2 of the task own cannot be built: IndexError: list index out of range.",
+        ),
+        (
+            "def process_results(self, doc, results): return {'acc': 1 / (doc['answer'] - 1)}",
+            "The scoring of the task own fails on document 1: ZeroDivisionError: division by zero.",
+        ),
+        (
+            "def fewshot_context(self, doc, num_fewshot): return doc['question']",
+            "The prompt of document 0 of the task own cannot be built: TypeError: Own.fewshot_context() got "
+            "an unexpected keyword argument 'system_instruction'.",
+        ),
+        (
+            "def construct_requests(self, doc, ctx, **given): return []",
+            "No document of the task own asks anything of the model.",
+        ),
+        (
+            "def construct_requests(self, doc, ctx, **given):\n"
+            "        return [] if doc['answer'] == 1 else super().construct_requests(doc, ctx, **given)",
+            "Document 1 of the task own asks nothing of the model.",
+        ),
+    ],
+)
+def test_tasks_written_as_classes_are_told_of_alike(body, expected, tmp_path):
+    config = {"task": "own", "class": Function("code.Own")}
+    nothing = dict.fromkeys(("custom_dataset", "test_split"))
+    source = own_tasks.READER + CLASS.replace("{CONFIG}", repr(CHOICE)) + body
+    if expected is None:
+        assert prompts_of(tmp_path, nothing | config, source=source).notes == ()
+        return
+    with pytest.raises(TextError) as error:
+        prompts_of(tmp_path, nothing | config, source=source)
+    assert str(error.value) == expected
+
+
 def test_the_document_is_named_by_its_number_in_the_data(tmp_path):
     config = CHOICE | {"doc_to_text": "{{ question if answer != 2 else nothing }}"}
     with pytest.raises(TextError, match=r"^doc_to_text of the task own fails on document 2: "):
