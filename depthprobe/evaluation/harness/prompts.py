@@ -59,16 +59,17 @@ def build_prompts(
     options = tasks.options
     arguments = chat_arguments(options, tokenizer)
     chat = ChatTemplate(tokenizer, config, arguments) if options.apply_chat_template else None
+    numbers = {name: options.documents(name) for name in tasks.tasks}
     with tasks.randomness.advancing():
         for name, task in tasks.tasks.items():
             if chat is not None:
                 chat.task = name
-            _build(name, task, options, model, chat, advance)
+            _build(name, task, options, numbers[name], model, chat, advance)
     # What follows asks the tasks again, and must not move the seeds.
     with quiet(), tasks.randomness.replayed():
         notes = _chat_notes(tasks, model, chat)
-        notes += suspicions(options, tasks.tasks)
-        try_scoring(options, tasks.tasks)
+        notes += suspicions(options, tasks.tasks, numbers)
+        try_scoring(tasks.tasks, numbers)
     return Prompts(tuple(notes), _system_messages(tasks, chat), arguments)
 
 
@@ -76,12 +77,12 @@ def _build(
     name: str,
     task: Task,
     options: TaskOptions,
+    numbers: list[int] | None,
     model: str,
     chat: ChatTemplate | None,
     advance: Callable[[int], None] | None,
 ) -> None:
-    """Build the requests of one task."""
-    numbers = options.documents(name)
+    """Build the requests of one task; ``numbers`` are those of its chosen documents, None for all."""
     done = 0
 
     def step(count: int) -> None:

@@ -36,8 +36,15 @@ _COMPUTED = {
 }
 
 
-def suspicions(options: TaskOptions, tasks: Mapping[str, Task]) -> list[str]:
+def suspicions(
+    options: TaskOptions, tasks: Mapping[str, Task], chosen: Mapping[str, list[int] | None]
+) -> list[str]:
     """Return sentences on whatever looks wrong in tasks whose requests are built.
+
+    Args:
+        options: The options as given.
+        tasks: The tasks by name.
+        chosen: For each task the numbers of its chosen documents, None for all.
 
     Raises:
         TextError: if a task can give no number, whatever the model answers.
@@ -46,7 +53,7 @@ def suspicions(options: TaskOptions, tasks: Mapping[str, Task]) -> list[str]:
     for name, task in tasks.items():
         if not isinstance(task, ConfigurableTask):
             continue
-        numbers = options.documents(name)
+        numbers = chosen[name]
         by_document: dict[int, list[Instance]] = {}
         for instance in task.instances:
             number = instance.doc_id if numbers is None else numbers[instance.doc_id]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lm_eval.api.metrics import mean
@@ -11,19 +11,22 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from depthprobe.errors import DepthprobeError, OptionError, TextError
 from depthprobe.evaluation.harness.foreign import FOREIGN, reason
-from depthprobe.evaluation.harness.options import TaskOptions
 from depthprobe.evaluation.harness.outcome import score_documents
 
 # Raised by code that cannot work. Any other may come from numbers that no model would give.
 _NEVER_RIGHT = (AttributeError, ImportError, NameError, TypeError)
 
 
-def try_scoring(options: TaskOptions, tasks: Mapping[str, Task]) -> None:
+def try_scoring(tasks: Mapping[str, Task], chosen: Mapping[str, list[int] | None]) -> None:
     """Raise a TextError if a task's filters, ``process_results`` or aggregations cannot work.
 
     Log-likelihoods may be any numbers, so all documents are scored with some. What is done with a generated
     text may depend on it: one document is scored, and refused only if no text at all will do. Code that runs
     what the model writes is not tried.
+
+    Args:
+        tasks: The tasks by name, their requests built.
+        chosen: For each task the numbers of its chosen documents, None for all.
     """
     for name, task in tasks.items():
         texts = [i for i in task.instances if i.request_type == "generate_until"]
@@ -32,19 +35,19 @@ def try_scoring(options: TaskOptions, tasks: Mapping[str, Task]) -> None:
                 _check_generation(name, instance.args[1], instance.repeats)
                 break
             if not getattr(task, "UNSAFE_CODE", False):
-                _try_texts(options, name, task)
+                _try_texts(name, task, chosen[name])
         else:
-            _try(options, name, task, lambda number: (-1.0 - number % 7, False))
+            _try(name, task, chosen[name], lambda number: (-1.0 - number % 7, False))
         for instance in task.instances:
             instance.resps, instance.filtered_resps = [], {}
 
 
-def _try_texts(options: TaskOptions, name: str, task: Task) -> None:
+def _try_texts(name: str, task: Task, numbers: list[int] | None) -> None:
     """Try the first document on texts of several kinds; what one of them suits is kept for later."""
     failure: DepthprobeError | None = None
     for text in ("", "1", "The answer is A."):
         try:
-            _try(options, name, task, lambda number, text=text: text, documents=1)
+            _try(name, task, numbers, lambda number, text=text: text, most=1)
         except DepthprobeError as error:
             failure = failure or error
         else:
@@ -53,14 +56,16 @@ def _try_texts(options: TaskOptions, name: str, task: Task) -> None:
     raise failure
 
 
-def _try(options: TaskOptions, name: str, task: Task, answer: Any, documents: int | None = None) -> None:
+def _try(
+    name: str, task: Task, numbers: list[int] | None, answer: Callable[[int], Any], most: int | None = None
+) -> None:
     for number, instance in enumerate(task.instances):
         one = answer(number)
         if instance.request_type == "loglikelihood_rolling":
             one = one[0]
         instance.resps, instance.filtered_resps = [one] * (instance.repeats or 1), {}
-    raw, _ = score_documents(task, options.documents(name), samples=False, most=documents)
-    if not raw and documents is None:
+    raw, _ = score_documents(task, numbers, samples=False, most=most)
+    if not raw and most is None:
         raise TextError(
             f"The task {name} would give no number: its process_results gives none for any document."
         )
