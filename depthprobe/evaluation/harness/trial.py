@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from lm_eval.api.metrics import mean
@@ -47,13 +48,17 @@ def _try_texts(name: str, task: Task, numbers: list[int] | None) -> None:
     failure: DepthprobeError | None = None
     for text in ("", "1", "The answer is A."):
         try:
-            _try(name, task, numbers, lambda number, text=text: text, most=1)
+            _try(name, task, numbers, partial(_always, text), most=1)
         except DepthprobeError as error:
             failure = failure or error
         else:
             return
     assert failure is not None, "no text was scored"
     raise failure
+
+
+def _always(text: str, number: int) -> str:
+    return text
 
 
 def _try(
