@@ -32,9 +32,7 @@ def try_scoring(tasks: Mapping[str, Task], chosen: Mapping[str, list[int] | None
     for name, task in tasks.items():
         texts = [i for i in task.instances if i.request_type == "generate_until"]
         if texts:
-            for instance in texts:
-                _check_generation(name, instance.args[1], instance.repeats)
-                break
+            _check_generation(name, texts[0].args[1], texts[0].repeats)
             if not getattr(task, "UNSAFE_CODE", False):
                 _try_texts(name, task, chosen[name])
         else:
