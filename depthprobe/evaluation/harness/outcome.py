@@ -21,6 +21,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 
 from depthprobe.errors import TextError
 from depthprobe.evaluation.harness.foreign import FOREIGN, name_of, reason
+from depthprobe.evaluation.harness.suspicions import has_own_scoring, is_choice
 
 # (task or group, metric, filter)
 Key = tuple[str, str, str]
@@ -151,7 +152,7 @@ def chance_level(task: Task) -> float | None:
     """Return what picking one of the choices at random scores on a task's requests; None where unknown.
 
     Known for multiple choice scored by lm-eval itself: the mean over documents of 1 over the number of
-    choices, or of the share of right choices where several are right.
+    choices, or of the share of right choices where several are right; 0 where none of them is.
     """
     if task.OUTPUT_TYPE != "multiple_choice" or callable(task.get_config("process_results")):
         return None
@@ -159,7 +160,12 @@ def chance_level(task: Task) -> float | None:
     for document in {instance.doc_id: instance.doc for instance in task.instances}.values():
         choices = task.doc_to_choice(document)
         target = task.doc_to_target(document)
-        shares.append((len(set(target)) if isinstance(target, list) else 1) / len(choices))
+        right = len(set(target)) if isinstance(target, list) else 1
+        # A task with several inputs chooses among prompts, and its target is what follows them all.
+        if not has_own_scoring(task) and not getattr(task, "multiple_input", 0):
+            targets = target if isinstance(target, list) else [target]
+            right = len({each for each in targets if is_choice(each, choices)})
+        shares.append(right / len(choices))
     return float(np.mean(shares))
 
 

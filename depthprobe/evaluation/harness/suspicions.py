@@ -128,7 +128,7 @@ def _same_targets(name: str, task: ConfigurableTask, documents: Mapping[int, lis
 
 def _choices(name: str, task: ConfigurableTask, documents: Mapping[int, Any]) -> list[str]:
     """Tell of choices given twice, and of targets that are none of the choices."""
-    is_own = callable(task.get_config("process_results"))
+    is_own = has_own_scoring(task)
     alike: list[int] = []
     outside: dict[int, Any] = {}
     for number, document in documents.items():
@@ -143,7 +143,7 @@ def _choices(name: str, task: ConfigurableTask, documents: Mapping[int, Any]) ->
                     f"The target of document {number} of the task {name} must be the number or the text of a "
                     f"choice, got {shown(str(target))}."
                 )
-            if not any(_is_choice(each, choices) for each in targets):
+            if not any(is_choice(each, choices) for each in targets):
                 outside[number] = target
     notes = []
     count = len(documents)
@@ -169,7 +169,13 @@ def _choices(name: str, task: ConfigurableTask, documents: Mapping[int, Any]) ->
     return notes
 
 
-def _is_choice(target: Any, choices: Sequence[str]) -> bool:
+def has_own_scoring(task: Task) -> bool:
+    """Whether a task scores documents by a function or a method of its own, which may read targets its way."""
+    own = type(task).process_results is not ConfigurableTask.process_results
+    return own or callable(task.get_config("process_results"))
+
+
+def is_choice(target: Any, choices: Sequence[str]) -> bool:
     """Whether lm-eval can find a target, a text or a number, among the choices."""
     return target in choices if isinstance(target, str) else 0 <= int(target) < len(choices)
 
@@ -178,7 +184,7 @@ def _metrics(name: str, task: ConfigurableTask) -> list[str]:
     """Tell of metrics that lm-eval does not compute for this kind of task."""
     computed = _COMPUTED.get(str(task.OUTPUT_TYPE))
     asked = task.get_config("metric_list")
-    if computed is None or asked is None or task.get_config("process_results") is not None:
+    if computed is None or asked is None or has_own_scoring(task):
         return []
     names = [getattr(each["metric"], "__name__", str(each["metric"])) for each in asked]
     idle = [metric for metric in names if metric not in computed]

@@ -357,6 +357,11 @@ class Own(ConfigurableTask):
             "The scoring of the task own fails on document 1: ZeroDivisionError: division by zero.",
         ),
         (
+            "def doc_to_target(self, doc): return {}\n"
+            "    def process_results(self, doc, results): return {'acc': 1.0}",
+            None,
+        ),
+        (
             "def fewshot_context(self, doc, num_fewshot): return doc['question']",
             "The prompt of document 0 of the task own cannot be built: TypeError: Own.fewshot_context() got "
             "an unexpected keyword argument 'system_instruction'.",
@@ -807,6 +812,13 @@ def test_a_task_whose_only_number_is_none_ends_the_sweep_with_the_reason(body, e
     assert str(error.value) == (
         f"The tasks give no number that can be compared: acc of own is left out: {expected}. Check the task."
     )
+
+
+def test_a_document_that_cannot_be_answered_right_lowers_the_chance_level(model, tmp_path):
+    own_tasks.write(tmp_path, CHOICE, rows(2, answer=7))
+    work = build_work(find_tasks(TaskOptions(tasks=("own",), include_path=(tmp_path,))), model)
+    found = work.results(-np.arange(12.0), np.zeros(12, dtype=bool))
+    assert found.metrics["own", "acc", "none"].chance == pytest.approx((1 / 3 + 1 / 3 + 0 + 1 / 3) / 4)
 
 
 def test_what_fails_only_on_real_answers_is_told_with_its_document(model, tmp_path):
