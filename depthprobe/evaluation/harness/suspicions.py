@@ -170,7 +170,7 @@ def _choices(name: str, task: ConfigurableTask, documents: Mapping[int, Any]) ->
 
 
 def has_own_scoring(task: Task) -> bool:
-    """Whether a task scores documents by a function or a method of its own, which may read targets its way."""
+    """Whether a task scores documents by code of its own, which may read targets in its own way."""
     own = type(task).process_results is not ConfigurableTask.process_results
     return own or callable(task.get_config("process_results"))
 
