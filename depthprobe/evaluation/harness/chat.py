@@ -29,9 +29,14 @@ def chat_templates(tokenizer: Any) -> str | dict[str, str] | None:
 
 def chat_arguments(options: TaskOptions, tokenizer: Any) -> dict[str, Any]:
     """Return what lm-eval is to hand to the template besides the messages."""
-    named = isinstance(options.apply_chat_template, str) and isinstance(chat_templates(tokenizer), dict)
-    # lm-eval itself checks the name of a template and then takes the default one anyway
-    return {"chat_template": options.apply_chat_template} if named else {}
+    given = options.model_args or {}
+    found = dict(given.get("chat_template_args") or {})
+    if isinstance(options.apply_chat_template, str) and isinstance(chat_templates(tokenizer), dict):
+        # lm-eval itself checks the name of a template and then takes the default one anyway
+        found["chat_template"] = options.apply_chat_template
+    if given.get("enable_thinking") is not None:
+        found["enable_thinking"] = given["enable_thinking"]
+    return found
 
 
 class ChatTemplate:

@@ -57,9 +57,10 @@ def build_prompts(
         TextError: if a task's own templates or functions fail, or it can give no number.
     """
     options = tasks.options
+    _check_thinking(tasks)
     arguments = chat_arguments(options, tokenizer)
     chat = ChatTemplate(tokenizer, config, arguments) if options.apply_chat_template else None
-    numbers = {name: options.documents(name) for name in tasks.tasks}
+    numbers = {name: options.documents_of(name) for name in tasks.tasks}
     with tasks.randomness.advancing():
         for name, task in tasks.tasks.items():
             if chat is not None:
@@ -71,6 +72,18 @@ def build_prompts(
         notes += suspicions(options, tasks.tasks, numbers)
         try_scoring(tasks.tasks, numbers)
     return Prompts(tuple(notes), _system_messages(tasks, chat), arguments)
+
+
+def _check_thinking(tasks: Tasks) -> None:
+    if not (tasks.options.model_args or {}).get("enable_thinking"):
+        return
+    scored = [name for name, task in tasks.tasks.items() if task.OUTPUT_TYPE != "generate_until"]
+    if scored:
+        raise OptionError(
+            f"--model-args enable_thinking=True needs tasks that generate text; {', '.join(scored)} scores "
+            "given answers.",
+            "Leave it out, or name other tasks.",
+        )
 
 
 def _build(

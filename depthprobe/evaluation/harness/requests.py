@@ -52,13 +52,21 @@ class TokenizingLM(HFLM):
     """
 
     def __init__(self, model: LoadedModel, options: TaskOptions, batch_size: int) -> None:
+        args = dict(options.model_args or {})
+        args["chat_template_args"] = chat_arguments(options, model.tokenizer)
+        # a copy: lm-eval gives it a pad token where it has none
+        tokenizer = copy.deepcopy(model.tokenizer)
+        if args.get("add_bos_token") is not None:
+            # lm-eval says so when it loads the tokenizer; this one is loaded already.
+            tokenizer.add_bos_token = args["add_bos_token"]
+            if hasattr(tokenizer, "update_post_processor"):
+                tokenizer.update_post_processor()
         super().__init__(
             pretrained=model.model,
-            # a copy: lm-eval gives it a pad token where it has none
-            tokenizer=copy.deepcopy(model.tokenizer),
+            tokenizer=tokenizer,
             max_length=options.max_length,
             batch_size=batch_size,
-            chat_template_args=chat_arguments(options, model.tokenizer),
+            **args,
         )
         self._pairs: list[tuple[list[int], list[int]]] = []
         self._encoded: dict[str, list[int]] = {}
@@ -73,7 +81,8 @@ class TokenizingLM(HFLM):
         texts = {text for context, rest in pairs for text in (context.rstrip(), context + rest)}
         first = self.tokenizer.decode(self.prefix_token_id)  # not added to a text that begins with it
         wanted = [text for text in texts if text and not text.startswith(first)]
-        encoded = self.tokenizer(wanted)["input_ids"] if wanted else []
+        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        encoded = self.tokenizer(wanted, **special)["input_ids"] if wanted else []
         self._encoded = dict(zip(wanted, encoded, strict=True))
 
     def tok_encode(
@@ -161,7 +170,7 @@ def count_documents(tasks: Tasks) -> int:
     total = 0
     for name, task in tasks.tasks.items():
         chosen, limit, count = (
-            tasks.options.documents(name),
+            tasks.options.documents_of(name),
             limit_of(task, tasks.options),
             len(task.eval_docs),
         )
@@ -204,7 +213,7 @@ def _tokenise(
 
 
 def _where(instance: Instance, options: TaskOptions) -> str:
-    numbers = options.documents(str(instance.task_name))
+    numbers = options.documents_of(str(instance.task_name))
     number = instance.doc_id if numbers is None else numbers[instance.doc_id]
     return f"Document {number} of {instance.task_name}"
 
@@ -226,14 +235,14 @@ def _pairs(instance: Instance, where: str, lm: TokenizingLM) -> list[tuple[list[
     try:
         pairs = lm.token_pairs(instance)
     except (AssertionError, IndexError) as error:  # a context of spaces alone, an empty continuation
-        raise TextError(f"{where} has no token to score.", "Leave it out with --samples.") from error
+        raise TextError(f"{where} has no token to score.", "Leave it out with --documents.") from error
     for context, continuation in pairs:
         if not context or not continuation:
-            raise TextError(f"{where} has no token to score.", "Leave it out with --samples.")
+            raise TextError(f"{where} has no token to score.", "Leave it out with --documents.")
         if len(continuation) > lm.max_length:
             raise TextError(
                 f"{where} has {len(continuation)} tokens to score, but the model reads only {lm.max_length}.",
-                "Leave it out with --samples.",
+                "Leave it out with --documents.",
             )
     return pairs
 

@@ -319,15 +319,15 @@ def _check(options: TaskOptions, tasks: Mapping[str, Task]) -> None:
             raise OptionError(
                 f"The task {name} uses images or sound; only text can be scored.", "Leave it out."
             )
-    for name in options.samples or {}:
+    for name in options.documents or {}:
         if name not in tasks:
             raise OptionError(
-                f"--samples names {name}, which is not among the tasks.", f"They are: {', '.join(tasks)}."
+                f"--documents names {name}, which is not among the tasks.", f"They are: {', '.join(tasks)}."
             )
-        count, last = len(tasks[name].eval_docs), (options.documents(name) or [0])[-1]
+        count, last = len(tasks[name].eval_docs), (options.documents_of(name) or [0])[-1]
         if last >= count:
             raise OptionError(
-                f"--samples names document {last} of {name}, which has {count} documents.",
+                f"--documents names document {last} of {name}, which has {count} documents.",
                 f"They are numbered 0 to {count - 1}.",
             )
 

@@ -120,7 +120,7 @@ class Work:
         self.max_length = lm.max_length
         self._lm = lm
         self._score_index = requests.score_index
-        self._documents = {name: tasks.options.documents(name) for name in tasks.tasks}
+        self._documents = {name: tasks.options.documents_of(name) for name in tasks.tasks}
         self._chances = {name: chance_level(task) for name, task in tasks.tasks.items()}
         count = len(self._score_index) + len({id(instance) for instance in self.generation_requests})
         self.notes = (*tasks.notes, *prompts.notes)

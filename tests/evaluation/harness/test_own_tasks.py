@@ -392,7 +392,7 @@ def test_tasks_written_as_classes_are_told_of_alike(body, expected, tmp_path):
 def test_the_document_is_named_by_its_number_in_the_data(tmp_path):
     config = CHOICE | {"doc_to_text": "{{ question if answer != 2 else nothing }}"}
     with pytest.raises(TextError, match=r"^doc_to_text of the task own fails on document 2: "):
-        prompts_of(tmp_path, config, samples={"own": [1, 2, 3]})
+        prompts_of(tmp_path, config, documents={"own": [1, 2, 3]})
 
 
 # What looks wrong -> (settings, rows, code.py), and what is said of it; lm-eval takes it all.
