@@ -126,6 +126,7 @@ class _Way:
                 journal = stack.enter_context(Journal.open(Path(folder) / "unfinished", {}))
             self.answer(ready.measuring, journal)
             found = ready.measuring.result(journal)
+            self.say(found.facts.get("notes", ()))
         arrays = self.each_sample(ready, found) if per_sample else None
         manifest = self.manifest(ready, found)
         return Unsaved(found, source.name, self.request.usual_name, settings, manifest, arrays)
