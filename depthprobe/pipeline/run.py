@@ -126,6 +126,7 @@ class _Way:
                 journal = stack.enter_context(Journal.open(Path(folder) / "unfinished", {}))
             self.answer(ready.measuring, journal)
             found = ready.measuring.result(journal)
+            self.say(found.facts.get("notes", ()))
         arrays = self.each_sample(ready, found) if per_sample else None
         manifest = self.manifest(ready, found)
         return Unsaved(found, source.name, self.request.usual_name, settings, manifest, arrays)
@@ -199,6 +200,8 @@ class _Way:
         with self.watch.stage("Reading configuration and tokenizer", None, ""):
             checkpoint = self.session.checkpoint(source, request.load, self.watch.stage)
         self.prepared.check_checkpoint(checkpoint)
+        self.prepared.ask(checkpoint, self.watch.stage)
+        self.say(self.prepared.notes)
         if text is None:
             return checkpoint, NO_SAMPLES
         text.length(checkpoint.context_tokens)
@@ -260,6 +263,7 @@ class _Way:
                 self.watch.stage("Comparing answers", None, ""),
             ):
                 measurement = ready.measuring.result(journal)
+                self.say(measurement.facts.get("notes", ()))
             run = save(place, measurement, self.manifest(ready, measurement), measurement.files)
         if self.request.kind.resumes:
             shutil.rmtree(unfinished, ignore_errors=True)
