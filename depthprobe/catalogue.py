@@ -77,6 +77,7 @@ ANGULAR = Probe(
     findings="depthprobe.findings.angular:read",
     chart="depthprobe.render.charts.angular:draw",
     listing="depthprobe.render.terminal.angular:listing",
+    version=2,
 )
 
 
@@ -165,6 +166,7 @@ GRADNORM = Probe(
     resumes=True,
     initial=True,
     needs_loss=True,
+    version=2,
 )
 
 VARIANCE = Probe(
@@ -174,8 +176,9 @@ VARIANCE = Probe(
     "Variance of the residual stream at every boundary, what each branch adds to it, Block Influence."
     "\n\n"
     "Variance over the hidden dimension, averaged over all real tokens, before the final norm; the same for "
-    "what each branch adds to the stream, where stream in + branches = stream out. Prints how fast the "
-    "variance grows, and whether that is closer to linear or to exponential in depth. Writes variance.csv, "
+    "what each branch adds to the stream, where stream in + branches = stream out. Beside the mean over all "
+    "tokens stand the mean without the first token of each sample, and the median. Prints how fast the "
+    "variance grows at the median token, and whether that is closer to linear or to exponential in depth. Writes variance.csv, "
     "influence.csv, the figure and manifest.json to OUTPUT/MODEL/variance/.",
     (
         TableOf(
@@ -191,6 +194,16 @@ VARIANCE = Probe(
                 ),
                 Column(
                     "variance", "activation^2", "variance over hidden (divisor hidden - 1), mean over tokens"
+                ),
+                Column(
+                    "variance_without_first",
+                    "activation^2",
+                    "the same mean over all tokens but the first of each sample",
+                ),
+                Column(
+                    "variance_median",
+                    "activation^2",
+                    "median over tokens instead of the mean, of variances rounded to float32",
                 ),
                 Column("rms", "activation", "root mean square over hidden, mean over tokens"),
                 Column("tokens", "count", "tokens averaged"),
@@ -227,6 +240,7 @@ VARIANCE = Probe(
     listing="depthprobe.render.terminal.profiles:list_variance",
     working=Working(vectors=6),
     initial=True,
+    version=2,
 )
 
 PRUNE_SWEEP = Probe(

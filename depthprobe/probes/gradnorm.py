@@ -23,7 +23,7 @@ import torch
 
 from depthprobe.catalogue import GRADNORM
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.machine.batches import pad_batch, plan_batches, restarting_smaller
+from depthprobe.machine.batches import pad_batch, restarting_smaller
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.metrics.gradients import squared_norm
@@ -45,6 +45,7 @@ from depthprobe.models.gradients.sums import (
     shared_parameters,
     summing_gradients,
 )
+from depthprobe.probes.together import Together, how_together
 from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
@@ -124,10 +125,17 @@ def measure(
         )
     )
     shortest = min(examples, key=lambda example: len(example.input_ids))
-    same_length = anatomy.feels_padding or loss_feels_padding(
-        model.model, shortest, model.pad_token_id, model.device
+    reading = how_together(
+        model,
+        anatomy,
+        [example.input_ids for example in examples],
+        plan.tokens,
+        batch_size,
+        same_length=loss_feels_padding(model.model, shortest, model.pad_token_id, model.device),
+        processes=processes,
     )
-    work = _Work(model, anatomy, examples, holdings, plan, batch_size, same_length, advance)
+    notes += reading.notes
+    work = _Work(model, anatomy, examples, holdings, plan, batch_size, reading, advance)
     for group in plan.groups:
         for number, batch in enumerate(mine):
             if one or not found.has(number, group):
@@ -153,7 +161,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every pass needs; with ``same_length`` a micro-batch holds samples of one length only."""
+    """What every pass needs; ``reading`` says which samples may share a micro-batch."""
 
     model: LoadedModel
     anatomy: Anatomy
@@ -161,7 +169,7 @@ class _Work:
     holdings: Sequence[Holding]
     plan: GradientPlan
     batch_size: int | None
-    same_length: bool
+    reading: Together
     advance: Callable[[float], None]
 
 
@@ -265,7 +273,7 @@ def _sum(
 ) -> tuple[GradientSums, float]:
     """Return the gradients of a group, and the loss, summed over this process's tokens of a batch."""
     lengths = [len(work.examples[index].input_ids) for index in batch]
-    micro = plan_batches(lengths, work.plan.tokens, work.batch_size, same_length=work.same_length)
+    micro = work.reading.batches(lengths, work.plan.tokens, work.batch_size)
     lowest = min(work.holdings[place].layer for place in group)
     model, pad, device = work.model.model, work.model.pad_token_id, work.model.device
 
@@ -277,6 +285,7 @@ def _sum(
                 chosen = [work.examples[batch[index]] for index in part]
                 ids, mask = pad_batch([example.input_ids for example in chosen], pad)
                 targets, _ = pad_batch([example.targets for example in chosen], NOT_PREDICTED)
+                work.reading.begin()
                 loss = summed_loss(model, ids.to(device), mask.to(device), targets.to(device))
                 _backward(loss, model)
                 total += float(loss.detach())

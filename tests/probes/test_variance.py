@@ -151,7 +151,12 @@ def test_the_rows_stand_in_order_and_the_facts_are_json():
         *(("feedforward", layer) for layer in range(4)),
     ]
     assert [table.stem for table in found.tables] == ["variance", "influence"]
-    assert json.loads(json.dumps(found.facts)) == {"batches": 3, "tokens": 50, "without_branches": {}}
+    assert json.loads(json.dumps(found.facts)) == {
+        "batches": 3,
+        "tokens": 50,
+        "first_tokens": 5,
+        "without_branches": {},
+    }
 
 
 def test_where_the_norms_are_on_the_stream_there_are_no_branches_and_the_reason_is_given():
@@ -321,6 +326,9 @@ class Told(Processes):
     """One process of several that meets the others' values in a list: ``gather`` is called once by each."""
 
     others: list = field(default_factory=list)
+
+    def first(self, decide):
+        return decide()
 
     def gather(self, value):
         self.others.append(value)
