@@ -178,8 +178,8 @@ VARIANCE = Probe(
     "Variance over the hidden dimension, averaged over all real tokens, before the final norm; the same for "
     "what each branch adds to the stream, where stream in + branches = stream out. Beside the mean over all "
     "tokens stand the mean without the first token of each sample, and the median. Prints how fast the "
-    "variance grows at the median token, and whether that is closer to linear or to exponential in depth. Writes variance.csv, "
-    "influence.csv, the figure and manifest.json to OUTPUT/MODEL/variance/.",
+    "variance grows at the median token, and whether that is closer to linear or to exponential in depth. "
+    "Writes variance.csv, influence.csv, the figure and manifest.json to OUTPUT/MODEL/variance/.",
     (
         TableOf(
             "variance",

@@ -124,9 +124,9 @@ def share_storage(a: torch.Tensor, b: torch.Tensor) -> bool:
 def dynamic_rotaries(model: nn.Module) -> list[nn.Module]:
     """Return the modules whose rotary frequencies follow the longest text that was read (dynamic NTK).
 
-    transformers says so in a module's ``rope_type``, or for each type of layer in a dictionary of that name. If
-    the name is gone: none, and a text that is read after a longer one gets other numbers, which the check before
-    a measurement finds and refuses.
+    transformers says so in a module's ``rope_type``, or for each type of layer in a dictionary of that name.
+    If the name is gone: none, and a text that is read after a longer one gets other numbers, which the check
+    before a measurement finds and refuses.
     """
     return [module for module in model.modules() if _dynamic_layers(module)]
 
@@ -134,8 +134,8 @@ def dynamic_rotaries(model: nn.Module) -> list[nn.Module]:
 def reset_rotary(module: nn.Module) -> None:
     """Give one of :func:`dynamic_rotaries` the frequencies that it had before it read anything.
 
-    transformers does it itself only when the next text is shorter than those of pre-training. If a name is gone:
-    an AttributeError.
+    transformers does it itself only when the next text is shorter than those of pre-training. If a name is
+    gone: an AttributeError.
     """
     known: Any = module
     for prefix in _dynamic_layers(module):

@@ -60,7 +60,7 @@ def forget_lengths(model: nn.Module) -> None:
 
 
 def _named_in(values: Any, around: dict[str, Any]) -> Iterator[Scaling]:
-    """Yield the scalings in a configuration's nested values; ``around`` is the configuration they stand in."""
+    """Yield the scalings in nested values; ``around`` is the configuration that these stand in."""
     if not isinstance(values, dict):
         return
     kind = str(values.get("rope_type", values.get("type", "")))

@@ -45,6 +45,7 @@ from depthprobe.models.gradients.sums import (
     shared_parameters,
     summing_gradients,
 )
+from depthprobe.models.loading.missing import refuse_random_head
 from depthprobe.probes.together import Together, how_together
 from depthprobe.results.journal import Journal
 
@@ -85,12 +86,15 @@ def measure(
         advance: Called with the number of tokens just done; over all passes they sum to the samples' tokens.
 
     Raises:
+        LoadError: if the checkpoint has no weights for the head that the loss needs.
         MeasureError: if the model has no loss or no gradients, or a gradient is NaN or infinite.
         OptionError: if an argument has a value that cannot be used.
         MachineError: if one sample alone does not fit into memory.
     """
     if per_batch is not None and (not isinstance(per_batch, int) or per_batch < 1):
         raise OptionError(f"per_batch must be a number of at least 1, or None; got {per_batch!r}.")
+    if model.unfilled:
+        refuse_random_head(model.source.name, model.model, model.unfilled)
     objective = objective_of(model.model)
     examples = _examples(model, samples, objective)
     _refuse_weights_elsewhere(model)

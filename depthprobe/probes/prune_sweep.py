@@ -39,6 +39,7 @@ from depthprobe.evaluation.scoring.remembered import Remembered
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.frequencies import scalings_of
 from depthprobe.probes.preparation import Measuring, Preparation
 from depthprobe.results.journal import Journal
 
@@ -265,7 +266,9 @@ class SweepPreparation(Preparation):
         """Return the sweep, its requests built and the ways of sharing work on them found."""
         variants = variants_of(self.options.layers, self.options.block, anatomy.layers)
         with stage("Building requests", count_documents(self.tasks), "documents") as advance:
-            work = build_work(self.tasks, model, batch_size=batch_size or GENERATE_TOGETHER, advance=advance)
+            # Where rotary frequencies follow the longest row, prompts would change each other's answers.
+            at_once = 1 if scalings_of(model.model) else batch_size or GENERATE_TOGETHER
+            work = build_work(self.tasks, model, batch_size=at_once, advance=advance)
         with stage("Trying ways to share work", len(variants) + 1, "tries") as advance:
             sweep = ready(model, anatomy, samples, work, variants, advance=advance)
         return _Sweeping(sweep, processes, self.options.log_samples)

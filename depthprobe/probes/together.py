@@ -1,4 +1,4 @@
-"""Which texts are read together: as many as leave each other's numbers alone, which is tried before measuring.
+"""Which texts are read together: as many as leave each other's numbers alone, which is tried beforehand.
 
 In nearly every model a text gives the same numbers beside any others. But rotary frequencies may be scaled by
 the longest row of a batch, padding may reach real tokens (convolutions), and experts of limited capacity,
@@ -38,7 +38,7 @@ TOLERANCE = {torch.float16: 5e-2, torch.bfloat16: 1e-1}
 SINGLE_TOLERANCE = 3e-4
 OTHERWISE_ROUTED = 0.01
 
-# What was found of a model, by the lengths that were tried: several probes measure it, in training many times.
+# What was found of a model, by the lengths that were tried: several probes measure it, or one many times.
 _FOUND: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[bool, bool]]] = WeakKeyDictionary()
 
 
@@ -124,8 +124,8 @@ def _borders_told(scalings: Sequence[Scaling], lengths: Sequence[int]) -> list[s
         if 0 < longer < len(lengths):
             each = "; each length has its own" if scaling.by_length else ""
             return [
-                f"{longer} of {len(lengths)} samples are longer than {scaling.border} tokens, beyond which this "
-                f"model has other rotary frequencies{each}: they share no batch with shorter ones."
+                f"{longer} of {len(lengths)} samples are longer than {scaling.border} tokens, beyond which "
+                f"this model has other rotary frequencies{each}: they share no batch with shorter ones."
             ]
     return []
 
@@ -182,8 +182,8 @@ class _Trial:
         before, _, after = (self._read(way, [index])[index] for index in (order[-1], order[0], order[-1]))
         if not self._near(after, before):
             raise MeasureError(
-                "After another text a text gets other numbers from this model than before it: the order of the "
-                "samples would decide the result.",
+                "After another text a text gets other numbers from this model than before it: the order of "
+                "the samples would decide the result.",
                 "Such a model cannot be measured.",
             )
 

@@ -4,8 +4,8 @@
 
 and the same for what attention and feed-forward add, wherever x^{l+1} = x^l + branches holds on the very
 tokens measured. In many models the first token of a text carries a variance hundreds of times that of the
-others, so that the mean hangs on how many tokens follow it: beside it stand the mean without the first token of
-each sample, and the median over all tokens. From the same pass, layer by layer:
+others, so that the mean hangs on how many tokens follow it: beside it stand the mean without the first token
+of each sample, and the median over all tokens. From the same pass, layer by layer:
 
     Block Influence = 1 - mean over tokens of cos(x^l, x^{l+1})
     contribution ratio = mean over tokens of |x^{l+1} - x^l| / |x^l|
