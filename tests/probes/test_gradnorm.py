@@ -42,7 +42,11 @@ def loaded(model):
     tokenizer = SimpleNamespace(mask_token_id=MASK, all_special_ids=[])
     return SimpleNamespace(
         unfilled=(),
-        model=model, device=torch.device("cpu"), weight_bytes=0, pad_token_id=1, tokenizer=tokenizer
+        model=model,
+        device=torch.device("cpu"),
+        weight_bytes=0,
+        pad_token_id=1,
+        tokenizer=tokenizer,
     )
 
 
