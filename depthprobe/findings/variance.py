@@ -224,7 +224,8 @@ def _means(found: Variances) -> list[str]:
         return []
     whole, rest = (_changed(values[1], values[-1]) for values in means)
     said = [
-        f"The mean over all tokens, as in the papers, {whole}; without the first token of each sample it {rest}."
+        f"The mean over all tokens, as in the papers, {whole}; without the first token of each sample, it "
+        f"{rest}."
     ]
     share = found.first_share
     if share is not None and found.first_tokens:

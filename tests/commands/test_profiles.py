@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support import tiny
+from support import profile_frames, tiny
 
 PROBES = ("gradnorm", "variance")
 
@@ -74,7 +74,7 @@ def test_variance_gives_both_tables(place, model, text):
     files = [".again.json", "influence.csv", "manifest.json", "variance.csv", "variance.pdf", "variance.png"]
     assert sorted(path.name for path in directory.iterdir()) == files
     frame, influence = table(directory, "variance"), table(directory, "influence")
-    assert list(frame) == ["layer", "point", "variance", "rms", "tokens"]
+    assert list(frame) == list(profile_frames.ROBUST)
     assert list(influence) == ["layer", "block_influence", "contribution_ratio"]
     assert frame.point.value_counts().to_dict() == {"stream": 5, "attention": 4, "feedforward": 4}
     manifest = json.loads((directory / "manifest.json").read_text())

@@ -54,7 +54,10 @@ def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
     assert table["layer"].tolist() == list(range(5))
     distances = study.runs["angular"].tables["angular"]
     stream = (
-        study.runs["variance"].tables["variance"].query("point == 'stream'").set_index("layer")["variance"]
+        study.runs["variance"]
+        .tables["variance"]
+        .query("point == 'stream'")
+        .set_index("layer")["variance_median"]
     )
     norms = study.runs["gradnorm"].tables["gradnorm"].query("part == 'all'").set_index("layer")["grad_norm"]
     influence = study.runs["variance"].tables["influence"].set_index("layer")

@@ -51,7 +51,7 @@ def save_run(root, model, probe, layers=4, seed=0, items=True, text=TEXT, tokens
     elif probe == "variance":
         least = np.linspace(0.5, 0.1, layers) + seed / 100
         frames = {
-            "variance": profile_frames.rising(layers, seed),
+            "variance": profile_frames.robust(profile_frames.rising(layers, seed)),
             "influence": profile_frames.influence(least),
         }
     elif probe == "gradnorm":
