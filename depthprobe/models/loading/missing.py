@@ -41,6 +41,17 @@ def of_head(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
     return [key for key in missing if not key.startswith(body) and not _is_pooler(key)]
 
 
+def lacks_head(model: PreTrainedModel, stored: Iterable[str]) -> bool:
+    """Return whether a checkpoint has no weight at all for an encoder's head, by the names that it stores.
+
+    Args:
+        model: The model, which may be on the meta device.
+        stored: The names of the checkpoint's weights.
+    """
+    heads = {key.partition(".")[0] for key in of_head(model, model.state_dict())}
+    return bool(heads) and heads.isdisjoint(name.partition(".")[0] for name in stored)
+
+
 def refuse_random_head(name: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
     """Raise if the head was drawn at random, because the checkpoint has no weights for it.
 

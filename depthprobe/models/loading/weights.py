@@ -77,6 +77,18 @@ def check_whole(name: str, path: Path) -> None:
     raise LoadError(f"{path.name} of {name} is truncated or damaged.", "Download the file again.") from cause
 
 
+def stored_names(folder: Path) -> set[str] | None:
+    """Return the names of the weights in a folder's safetensors files; None where that takes reading more."""
+    single, index = (folder / name for name in WEIGHT_NAMES[0])
+    try:
+        if single.is_file():
+            with safe_open(single, framework="pt") as file:
+                return set(file.keys())
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"]) if index.is_file() else None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None  # reported when the weights are read
+
+
 def fingerprint_of(files: list[Path]) -> str:
     """Return the SHA-256 over names and whole contents of files, whatever their order."""
     digest = hashlib.sha256()
