@@ -217,9 +217,9 @@ def _changed(first: float, last: float) -> str:
 
 def _means(found: Variances) -> list[str]:
     """How the means over tokens change, and whether they hang on the first token of each sample."""
-    means = (found.stream, found.without_first)
     if found.median is None or found.without_first is None or found.layers == 1:
         return []
+    means = (found.stream, found.without_first)
     if not all((values[[1, -1]] > 0).all() for values in means):
         return []
     whole, rest = (_changed(values[1], values[-1]) for values in means)

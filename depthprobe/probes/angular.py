@@ -13,7 +13,7 @@ read before the final norm; published scripts read it after.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
@@ -89,7 +89,7 @@ def measure(
     total = Moments()
     for part in processes.gather(moments):
         total.merge(part)
-    facts = {"batches": sum(processes.gather(batches)), "vectors": total.count}
+    facts: dict[str, Any] = {"batches": sum(processes.gather(batches)), "vectors": total.count}
     facts |= {"notes": notes} if notes else {}
     return ANGULAR.measurement({"angular": _frame(total, anatomy.layers)}, facts)
 
