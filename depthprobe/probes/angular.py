@@ -73,7 +73,7 @@ def measure(
 
     moments = Moments()
     batches = 0
-    notes, found = forward_batches(
+    found = forward_batches(
         model,
         anatomy,
         samples,
@@ -90,7 +90,7 @@ def measure(
     for part in processes.gather(moments):
         total.merge(part)
     facts: dict[str, Any] = {"batches": sum(processes.gather(batches)), "vectors": total.count}
-    facts |= {"notes": notes} if notes else {}
+    facts |= {"notes": found.notes} if found.notes else {}
     return ANGULAR.measurement({"angular": _frame(total, anatomy.layers)}, facts)
 
 

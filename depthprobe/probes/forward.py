@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 
+class Batches(Generic[Found]):
+    """What is found in each batch, to be iterated over once; ``notes`` say how texts share batches."""
+
+    def __init__(self, found: Iterator[Found], notes: list[str]) -> None:
+        self._found, self.notes = found, notes
+
+    def __iter__(self) -> Iterator[Found]:
+        return self._found
+
+
 def forward_batches(
     model: LoadedModel,
     anatomy: Anatomy,
@@ -30,8 +40,8 @@ def forward_batches(
     batch_size: int | None = None,
     processes: Processes = ALONE,
     advance: Callable[[int], None] = lambda count: None,
-) -> tuple[list[str], Iterator[Found]]:
-    """Return notes on how texts share batches, and what is found in each of this process's batches.
+) -> Batches[Found]:
+    """Return what is found in each of this process's batches, one by one as they are run.
 
     Args:
         model: The loaded model.
@@ -65,4 +75,4 @@ def forward_batches(
             yield part
             advance(sum(samples.lengths[index] for index in batch))
 
-    return together.notes, found()
+    return Batches(found(), together.notes)

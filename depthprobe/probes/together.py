@@ -145,7 +145,8 @@ class _Trial:
         known = _FOUND.setdefault(self.model.model, {})
         lengths = [len(text) for text in self.texts]
         first = _widest(declared, lengths, self.tokens, self.batch_size)
-        tried = (declared.same_length, *(lengths[index] for index in first))
+        ends = (max(lengths, default=0), min(lengths, default=0))
+        tried = (declared.same_length, *ends, *(lengths[index] for index in first))
         if tried not in known:
             known[tried] = self._tried(declared, lengths, first)
         return known[tried]

@@ -91,7 +91,7 @@ def measure(
     each: list[np.ndarray] = []
     # The stream before and after the block and what is added, in float32 at most; the numbers of every layer.
     beside = 4 * 6 * anatomy.hidden + 8 * 2 * 4 * (anatomy.layers + 1)
-    notes, found = forward_batches(
+    found = forward_batches(
         model,
         anatomy,
         samples,
@@ -122,7 +122,7 @@ def measure(
         "tokens": total.count,
         "first_tokens": total.count - without_first.count,
         "without_branches": _without_branches(anatomy, everywhere),
-        **({"notes": notes} if notes else {}),
+        **({"notes": found.notes} if found.notes else {}),
     }
     return Measurement(
         "variance", _tables(anatomy, total, without_first, _medians(tokens), everywhere), facts
