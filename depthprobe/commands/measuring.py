@@ -85,7 +85,7 @@ def measure(probe: Probe, asked: Asked) -> None:
         return
     with interruption.told(lambda: before_measuring(wanted.request)), importing():
         from depthprobe.pipeline.run import run
-    found = run(wanted.request, wanted.watch)
+    found = run(wanted.request, wanted.watch, None, again.rests_on)
     if found is None:
         return  # another process has it
 

@@ -2,9 +2,9 @@
 
 Content decides which run it is, and comparing content is the expensive way (``results.places.reserve``),
 which has the last word. A finished command leaves in the run what was asked, how the files behind it looked
-(size, times and inode of each), versions and devices. The same request, with all of that unchanged, can only
-end in the same run, so what was printed then is printed again. Whatever is not certain goes the expensive
-way.
+(size, times and inode of each; those that the request names, and all that the expensive way has read),
+versions, devices and environment. The same request, with all of that unchanged, can only end in the same run,
+so what was printed then is printed again. Whatever is not certain goes the expensive way.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
+from depthprobe.evidence import Look, files_below, looks_of, still_look_so
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
@@ -37,7 +39,12 @@ FILE = ".again.json"
 MOST_FILES = 5000
 
 _DEVICES = ("nvidia[0-9]*", "kfd", "dri/renderD*")
-_CHOOSES_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+# Variables that choose devices, caches, hubs, modules or kernels; which of them matter, the expensive way
+# knows. Not those that lm-eval sets itself when it is imported.
+_DECISIVE_VARIABLES = re.compile(
+    "(?!HF_XET|HF_HUB_ENABLE)(CUDA|CUBLAS|NVIDIA|HIP|ROCR|ROCM|HSA|TORCH|PYTORCH|ATEN|OMP|MKL|ONEDNN|DNNL|OPENBLAS|HF|HUGGINGFACE|"
+    "TRANSFORMERS|DATASETS|LMEVAL|LM_EVAL|TIKTOKEN|PYTHON|USE)_?[A-Z0-9_]*|XDG_CACHE_HOME|HOME"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ def mark_of(request: Request, drawing: Any = None) -> str | None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return None
-    asked = asdict(request) | {"options": request.asked.settings()}
+    options = [request.asked.settings(), list(request.asked.wanted_files())]
+    asked = asdict(request) | {"options": options}
     # The run's place is looked at anyway, and what leaves the numbers alone does not tell runs apart.
     for name in ("output", "name", "batch_size"):
         del asked[name]
@@ -77,6 +85,7 @@ def mark_of(request: Request, drawing: Any = None) -> str | None:
             "versions": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
             "program": [depthprobe.__version__, platform.python_version()],
             "machine": _machine(),
+            "directory": os.getcwd(),  # what tasks and cards name may be seen from it
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
     except (_UnknownError, OSError, DepthprobeError, importlib.metadata.PackageNotFoundError):
@@ -89,7 +98,7 @@ def _of_model(name: str, revision: str | None) -> Any:
         return _files(embedded_models()[name]) if name in embedded_models() else _unknown()
     path = Path(name).expanduser()
     if path.is_file():  # a GGUF file; small files beside it count too
-        return _looks(sorted(file for file in path.resolve().parent.iterdir() if file.is_file()))
+        return _looks(file for file in path.resolve().parent.iterdir() if file.is_file())
     if path.is_dir():
         return _files(path)
     repo, _, revision = split_name(name, revision)
@@ -106,26 +115,23 @@ def _of_model(name: str, revision: str | None) -> Any:
 
 def _of_text(request: Request) -> Any:
     """Return how the files of a local text look; data sets of the hub are known by their names alone."""
-    return _files(Path(request.text.dataset)) if request.text is not None and request.text.is_local else None
+    return _looks(request.text.files()) if request.text is not None and request.text.is_local else None
 
 
 def _machine() -> list[Any]:
     """Return what ``--device auto`` and the names of devices depend on, as far as it shows without torch."""
     devices = sorted(str(path) for pattern in _DEVICES for path in Path("/dev").glob(pattern))
-    chosen = [os.environ.get(name) for name in _CHOOSES_DEVICES]
+    chosen = {name: value for name, value in os.environ.items() if _DECISIVE_VARIABLES.fullmatch(name)}
     return [platform.system(), platform.machine(), platform.release(), devices, chosen]
 
 
 def _files(path: Path) -> Any:
-    return _looks(sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path])
+    return _looks(files_below(path))
 
 
-def _looks(files: Sequence[Path]) -> Any:
-    if len(files) > MOST_FILES:
-        return _unknown()
-    looks = [(file.resolve(), file.stat()) for file in files]
-    # The inode's change time cannot be set, so it gives away a file rewritten in place.
-    return [[str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for file, s in looks]
+def _looks(files: Iterable[Path]) -> Any:
+    some = list(islice(files, MOST_FILES + 1))
+    return _unknown() if len(some) > MOST_FILES else looks_of(some)
 
 
 def _unknown() -> Any:
@@ -134,12 +140,16 @@ def _unknown() -> Any:
 
 @dataclass(frozen=True)
 class Again:
-    """A request with the figures wanted of it, and its mark, taken before anything was measured."""
+    """A request with the figures wanted of it, and its mark, taken before anything was measured.
+
+    ``rests_on`` is filled by the expensive way with the files that it reads, as they looked then.
+    """
 
     request: Request
     formats: tuple[str, ...]
     drawing: Any
     mark: str | None
+    rests_on: dict[str, Look | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, request: Request, formats: Sequence[str], drawing: Any = None) -> Again:
@@ -171,12 +181,15 @@ class Again:
         """
         if self.mark is None or mark_of(self.request, self.drawing) != self.mark:
             return  # something changed while it was measured
+        if not still_look_so(self.rests_on):
+            return
         with contextlib.suppress(OSError, DepthprobeError):
             known = {
                 "mark": self.mark,
                 "manifest": _hash(directory / MANIFEST_NAME),
                 "figures": {figure.name: _hash(figure) for figure in figures},
                 "printed": printed,
+                "rests_on": self.rests_on,
             }
             replace_file(directory / FILE, (canonical(known) + "\n").encode("utf-8"))
 
@@ -185,6 +198,8 @@ def _shown(directory: Path, mark: str, formats: Sequence[str]) -> Shown | None:
     """Return the run in a directory if it was shown for this mark and its files are unchanged."""
     known = json.loads((directory / FILE).read_text(encoding="utf-8"))
     if known["mark"] != mark or known["manifest"] != _hash(directory / MANIFEST_NAME):
+        return None
+    if not still_look_so(known["rests_on"]):
         return None
     manifest = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
     tables = [directory / f"{stem}.csv" for stem in manifest["columns"]]

@@ -14,6 +14,7 @@ from typing import Any
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import OptionError
+from depthprobe.evidence import Look, looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
@@ -29,22 +30,33 @@ from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
+from depthprobe.texts.options import TextOptions
 from depthprobe.texts.samples import NO_SAMPLES, Samples
 
 
-def run(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Run | None:
+def run(
+    request: Request,
+    watch: Watcher | None = None,
+    session: Session | None = None,
+    rests_on: dict[str, Look | None] | None = None,
+) -> Run | None:
     """Return the saved run that the request describes, measured now unless it is already there.
 
     Whatever can be wrong with the request is found before the weights are read, and nothing appears under
     the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process measures its
     part; the first one saves and returns the run, the others return None. Measurements that are given the
-    same ``session`` fetch what they share once.
+    same ``session`` fetch what they share once. ``rests_on`` gets the files that were read, as they looked.
     """
     usage = Usage()
     processes = Processes.here()
     try:
         with interruption.told(lambda: before_measuring(request)):
-            return _Way(request, watch, session, processes, usage).run()
+            way = _Way(request, watch, session, processes, usage)
+            try:
+                return way.run()
+            finally:
+                if rests_on is not None:
+                    rests_on.update(way.rests_on)
     finally:
         processes.part()
 
@@ -81,6 +93,7 @@ class _Way:
         self.alone = session is None
         self.session = session or Session()
         self.prepared: Preparation = prepare(request.probe, request.asked)
+        self.rests_on: dict[str, Look | None] = {}
 
     def run(self) -> Run | None:
         """Return the run, found or measured now; None in all processes but the first."""
@@ -88,10 +101,22 @@ class _Way:
         refuse_splitting(request.load, processes)
         check_request(request.load, request.output, request.name)
         source = self.looked_up()
+        self.rests_on |= {**source.looks, **(source.adapter.looks if source.adapter else {})}
+        if isinstance(request.text, TextOptions):
+            self.rests_on |= looks_of(request.text.files())
         settings = request.settings(source) | self.prepared.read(self.watch.stage)
+        self.rests_on |= self.prepared.rests_on
         self.say(self.prepared.notes)
+        lacks = request.asked.lacks
         place = processes.first(
-            lambda: reserve(request.output, source.name, request.usual_name, settings, request.name)
+            lambda: reserve(
+                request.output,
+                source.name,
+                request.usual_name,
+                settings,
+                request.name,
+                lambda run: lacks(run.directory),
+            )
         )
         if place.finished is not None:
             # Among several measurements nobody has given this one a name.

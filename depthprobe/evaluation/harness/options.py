@@ -297,6 +297,10 @@ class SweepOptions(TaskOptions):
         """Return what follows the probe's name in the run's directory name: the tasks."""
         return "-".join(Path(task).stem for task in self.tasks)
 
+    def wanted_files(self) -> list[str]:
+        """Return the pattern of lm-eval's sample rows, where they are asked for."""
+        return ["samples_*.jsonl"] if self.log_samples else []
+
     def files(self) -> list[str]:
         """Return the directories of the user's own task files."""
         own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]

@@ -149,7 +149,7 @@ def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None
         for name, task in tasks.tasks.items():
             try:
                 task.build_all_requests(
-                    limit=_limit_of(task, options),
+                    limit=limit_of(task, options),
                     samples=options.documents(name),
                     rank=0,
                     world_size=1,
@@ -170,14 +170,14 @@ def count_documents(tasks: Tasks) -> int:
     for name, task in tasks.tasks.items():
         chosen, limit, count = (
             tasks.options.documents(name),
-            _limit_of(task, tasks.options),
+            limit_of(task, tasks.options),
             len(task.eval_docs),
         )
         total += len(chosen) if chosen is not None else count if limit is None else min(limit, count)
     return total
 
 
-def _limit_of(task: Any, options: TaskOptions) -> int | None:
+def limit_of(task: Any, options: TaskOptions) -> int | None:
     """Return the most documents asked of a task, None for all."""
     limit = options.limit
     if limit is None or limit >= 1:

@@ -23,6 +23,7 @@ from lm_eval.utils import simple_parse_args_string
 
 from depthprobe.errors import DepthprobeError, OptionError, TextError, first_line
 from depthprobe.evaluation.harness.embedded_task import EMBEDDED
+from depthprobe.evaluation.harness.fresh_data import no_stale_documents
 from depthprobe.evaluation.harness.isolation import RandomState, quiet
 from depthprobe.evaluation.harness.options import TaskOptions, is_json
 from depthprobe.machine.connection import explain_full_disk
@@ -183,7 +184,7 @@ def _leaves(names: list[str], index: Mapping[str, Any]) -> Iterator[tuple[str, d
 def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
-        with _data_errors_told():
+        with _data_errors_told(), no_stale_documents():
             return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise
