@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import Annotated, Any
 
 from depthprobe.declaring import Option, Options
 from depthprobe.errors import OptionError
+from depthprobe.evidence import files_below
+
+_YAML = (".yaml", ".yml")
 
 Seeds = tuple[int | None, int | None, int | None, int | None]
 
@@ -302,6 +306,7 @@ class SweepOptions(TaskOptions):
         return ["samples_*.jsonl"] if self.log_samples else []
 
     def files(self) -> list[str]:
-        """Return the directories of the user's own task files."""
-        own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]
-        return list(map(str, [*self.include_path, *own]))
+        """Return the user's own task files, among which names are looked up; what they name is not here."""
+        below = (file for folder in self.include_path for file in files_below(folder))
+        named = (name for task in self.tasks if task.endswith(_YAML) for name in glob.glob(task))
+        return sorted({str(file) for file in below if file.suffix in _YAML} | set(named))

@@ -1,0 +1,284 @@
+"""What decides a number is content: whatever changes under the same command is measured again, never answered
+with the old numbers; and what did not change is still recognised."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import depthprobe.pipeline.run as pipeline
+from depthprobe.catalogue import ANGULAR
+from depthprobe.evaluation.harness.options import SweepOptions
+from depthprobe.evaluation.harness.tasks import _manager
+from depthprobe.models.loading.options import LoadOptions
+from depthprobe.pipeline.again import Again
+from depthprobe.pipeline.request import Request
+from depthprobe.pipeline.watch import Silent
+from depthprobe.results.manifest import MANIFEST_NAME
+from depthprobe.results.store import save
+from depthprobe.texts.options import TextOptions
+from support import tiny
+
+BASE = """
+dataset_path: json
+test_split: test
+output_type: multiple_choice
+process_docs: !function functions.upper
+doc_to_text: "{{question}}"
+doc_to_choice: ["yes", "no"]
+doc_to_target: answer
+process_results: !function functions.score
+metric_list:
+- metric: acc
+  aggregation: mean
+  higher_is_better: true
+metadata: {version: 1.0}
+"""
+FUNCTIONS = """
+import json
+from pathlib import Path
+
+WORDS = json.loads((Path(__file__).parent / "words.json").read_text())
+
+def upper(documents):
+    return documents.map(lambda document: {"question": document["question"].upper()})
+
+def score(document, results):
+    from helper_of_content import right
+    return {"acc": right(document, results)}
+"""
+CARD = "---\nconfigs:\n- config_name: default\n  data_files: ../elsewhere/*.jsonl\n---\n"
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def questions(count=4, word="is"):
+    return [{"question": f"{word} {number} even?", "answer": number % 2} for number in range(count)]
+
+
+def write_task(folder, data):
+    folder.mkdir()
+    (folder / "base.yaml").write_text(BASE)
+    task = f"task: mine\ninclude: base.yaml\ndataset_kwargs: {{data_files: {{test: {data}}}}}\n"
+    (folder / "mine.yaml").write_text(task)
+    (folder / "functions.py").write_text(FUNCTIONS)
+    (folder / "words.json").write_text("[1, 2]")
+    (folder / "helper_of_content.py").write_text("def right(document, results): return 1.0\n")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    place = tmp_path_factory.mktemp("content")
+    model = tiny.save(place / "model", layers=2)
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    (model / "additional_chat_templates").mkdir()
+    (model / "additional_chat_templates" / "short.jinja").write_text("{{ messages[0] }}")
+    (model / "generation_config.json").write_text('{"temperature": 1.0}')
+    shutil.copytree(model, place / "named")
+    config = json.loads((model / "config.json").read_text())
+    shutil.copy(model / "model.safetensors", place / "named" / "other.safetensors")
+    (place / "named" / "config.json").write_text(
+        json.dumps(config | {"transformers_weights": "other.safetensors"})
+    )
+    shutil.copytree(model, place / "sharded")
+    (place / "sharded" / "model.safetensors").rename(place / "shard.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "../shard.safetensors"}}
+    (place / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copytree(model, place / "linked")
+    (place / "linked" / "model.safetensors").rename(place / "blob")
+    (place / "linked" / "model.safetensors").symlink_to(place / "blob")
+    (place / "adapter").mkdir()
+    (place / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "model"}')
+    shutil.copy(model / "model.safetensors", place / "adapter" / "adapter_model.safetensors")
+    write_rows(place / "text.jsonl", [{"text": text} for text in tiny.sentences(4)])
+    write_rows(place / "texts" / "train.jsonl", [{"text": text} for text in tiny.sentences(4)])
+    write_rows(place / "carded" / "validation" / "a.jsonl", [{"text": "not read"}])
+    write_rows(place / "elsewhere" / "a.jsonl", [{"text": text} for text in tiny.sentences(4)])
+    (place / "carded" / "README.md").write_text(CARD)
+    write_rows(place / "data" / "test.jsonl", questions())
+    write_task(place / "tasks", place / "data" / "test.jsonl")
+    (place / "other").mkdir()
+    write_task(place / "other" / "tasks", place / "data" / "test.jsonl")
+    write_rows(place / "set" / "test.jsonl", questions())
+    direct = BASE.replace("json\n", f"{place / 'set'}\n").replace("process_docs", "# process_docs")
+    (place / "direct.yaml").write_text(f"task: direct\n{direct}".replace("process_results", "# "))
+    return place
+
+
+@pytest.fixture
+def place(first, tmp_path, monkeypatch):
+    """The files in their own place: what a task names is absolute."""
+    kept = tmp_path / "kept"
+    shutil.copytree(first, kept, symlinks=True)
+    monkeypatch.chdir(first)
+    monkeypatch.setattr(pipeline._Way, "saved", save_without_measuring)
+    monkeypatch.setenv("HF_HOME", str(first / "cache"))
+    yield first
+    shutil.rmtree(first)
+    shutil.copytree(kept, first, symlinks=True)
+
+
+def save_without_measuring(way, source, place):
+    """Stand in for all that comes after the place is chosen."""
+    frame = pd.DataFrame({"layer": [0], "n": [1], "distance": [0.1], "std": [0.0], "samples": [4]})
+    found = replace(ANGULAR.measurement({"angular": frame}, {}), probe=way.request.probe)
+    rows = {"samples_mine_whole.jsonl": b"{}\n"} if way.request.asked.wanted_files() else {}
+    return save(place, found, {}, rows)
+
+
+def angular(model="model", text="text.jsonl", **load):
+    return Request("angular", model, TextOptions(text, samples=2), load=LoadOptions(**load))
+
+
+def sweep(*tasks, **options):
+    return Request("prune-sweep", "model", None, SweepOptions(tasks or ("mine",), **options))
+
+
+MINE = {"include_path": (Path("tasks"),), "limit": 4}
+
+
+class Told(Silent):
+    def __init__(self):
+        self.said = []
+
+    def say(self, news):
+        self.said.append(news)
+
+
+def answered(request, watch=None):
+    """How a request is answered, as its command would be."""
+    again = Again.of(request, ())
+    if again.find() is not None:
+        return "again"
+    _manager.cache_clear()  # another process
+    directories = set(Path("reports").glob("*/*"))
+    found = pipeline.run(request, watch, None, again.rests_on)
+    again.remember(found.directory, "", ())
+    return "found" if found.directory in directories else "measured"
+
+
+def edit(path, before, after):
+    def change():
+        text = Path(path).read_text()
+        assert before in text
+        Path(path).write_text(text.replace(before, after))
+
+    return change
+
+
+def write(path, content):
+    return lambda: Path(path).write_text(content)
+
+
+def weights(path):
+    def change():
+        tiny.save(Path("new"), seed=1, layers=2)
+        shutil.copyfile("new/model.safetensors", path)
+
+    return change
+
+
+def same_time(path, change):
+    """Change a file and put its times back, as rsync and git do."""
+
+    def changed():
+        before = os.stat(path)
+        change()
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    return changed
+
+
+SCENES = {
+    "task YAML": (
+        partial(sweep, **MINE),
+        edit("tasks/mine.yaml", "task: mine", "description: Hm.\ntask: mine"),
+    ),
+    "included YAML": (partial(sweep, **MINE), edit("tasks/base.yaml", '"{{question}}"', '"Q: {{question}}"')),
+    "metric of the task": (partial(sweep, **MINE), edit("tasks/base.yaml", "better: true", "better: false")),
+    "function": (partial(sweep, **MINE), edit("tasks/functions.py", "upper()", "lower()")),
+    "function that only scores": (
+        partial(sweep, **MINE),
+        edit("tasks/functions.py", '"acc": ', '"acc": 0.5 * '),
+    ),
+    "module that a function imports": (
+        partial(sweep, **MINE),
+        edit("tasks/helper_of_content.py", "1.0", "0.0"),
+    ),
+    "file that a function reads": (partial(sweep, **MINE), write("tasks/words.json", "[1, 3]")),
+    "data file": (partial(sweep, **MINE), lambda: write_rows(Path("data/test.jsonl"), questions(word="was"))),
+    "data file of the same time and size": (
+        partial(sweep, **MINE),
+        same_time("data/test.jsonl", lambda: write_rows(Path("data/test.jsonl"), questions(word="as"))),
+    ),
+    "task by its path": (
+        partial(sweep, "tasks/mine.yaml"),
+        edit("tasks/mine.yaml", "task:", "description: Hm.\ntask:"),
+    ),
+    "base of a task by its path": (
+        partial(sweep, "tasks/mine.yaml"),
+        edit("tasks/base.yaml", '"no"', '"never"'),
+    ),
+    "data set directory of a task": (
+        partial(sweep, "direct.yaml"),
+        lambda: write_rows(Path("set/test.jsonl"), questions(word="Is")),
+    ),
+    "weights": (angular, weights("model/model.safetensors")),
+    "configuration": (angular, edit("model/config.json", '"rope_theta": 10000.0', '"rope_theta": 5000.0')),
+    "tokenizer": (
+        angular,
+        edit("model/tokenizer.json", '"id": 0', '"id": 2'),
+    ),
+    "chat template": (partial(sweep, **MINE), write("model/chat_template.jinja", "{{ messages[0] }}")),
+    "chat template in tokenizer_config.json": (
+        partial(sweep, **MINE),
+        edit("model/tokenizer_config.json", "{", '{"chat_template": "{{ messages[-1] }}",'),
+    ),
+    "named chat template": (
+        partial(sweep, **MINE, apply_chat_template="short"),
+        write("model/additional_chat_templates/short.jinja", "{{ messages[1] }}"),
+    ),
+    "generation_config.json": (
+        partial(sweep, **MINE),
+        write("model/generation_config.json", '{"temperature": 0.5}'),
+    ),
+    "weights named by transformers_weights": (partial(angular, "named"), weights("named/other.safetensors")),
+    "shard outside the directory": (partial(angular, "sharded"), weights("shard.safetensors")),
+    "weights behind a link": (partial(angular, "linked"), weights("blob")),
+    "adapter": (partial(angular, adapter="adapter"), weights("adapter/adapter_model.safetensors")),
+    "text file": (angular, lambda: write_rows(Path("text.jsonl"), [{"text": "another one"}])),
+    "directory of texts": (
+        partial(angular, text="texts"),
+        lambda: write_rows(Path("texts/train.jsonl"), [{"text": "another one"}]),
+    ),
+    "file that becomes another split": (
+        partial(angular, text="texts"),
+        lambda: (Path("texts/test").mkdir(), Path("texts/train.jsonl").rename("texts/test/train.jsonl")),
+    ),
+    "file that a card points to": (
+        partial(angular, text="carded"),
+        lambda: write_rows(Path("elsewhere/a.jsonl"), [{"text": "another one"}]),
+    ),
+    "file that a card's pattern takes in": (
+        partial(angular, text="carded"),
+        lambda: write_rows(Path("elsewhere/b.jsonl"), [{"text": "another one"}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_what_has_changed_is_measured_again_and_what_has_not_is_recognised(place, scene):
+    of, change = SCENES[scene]
+    request = of()
+    assert [answered(request), answered(request)] == ["measured", "again"]
+    change()
+    assert [answered(request), answered(request)] == ["measured", "again"]
+    assert len(list(Path("reports").glob(f"*/*/{MANIFEST_NAME}"))) == 2
