@@ -26,7 +26,16 @@ import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
-from depthprobe.evidence import Look, files_below, looks_of, still_look_so
+from depthprobe.evidence import (
+    HUB,
+    Look,
+    files_below,
+    hub_cache,
+    is_offline,
+    look_of,
+    looks_of,
+    still_look_so,
+)
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
@@ -106,16 +115,17 @@ def _of_model(name: str, revision: str | None) -> Any:
         return _unknown()
     if re.fullmatch("[0-9a-f]{40}", revision or ""):
         return revision
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+    if not is_offline():
         return _unknown()  # the hub may have moved on
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-    return (cache / f"models--{repo.replace('/', '--')}" / "refs" / (revision or "main")).read_text()
+    return (hub_cache() / f"models--{repo.replace('/', '--')}" / "refs" / (revision or "main")).read_text()
 
 
 def _of_text(request: Request) -> Any:
-    """Return how the files of a local text look; data sets of the hub are known by their names alone."""
-    return _looks(request.text.files()) if request.text is not None and request.text.is_local else None
+    """Return how the files of a local text look; of a data set of the hub, which commit is the newest."""
+    text = request.text
+    if text is None or not (text.is_local or text.is_on_hub):
+        return None
+    return _looks(text.files()) if text.is_local else look_of(HUB + text.dataset) or _unknown()
 
 
 def _machine() -> list[Any]:

@@ -13,6 +13,7 @@ from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Options, Probe
 from depthprobe.errors import OptionError
 from depthprobe.interruption import NOTHING
+from depthprobe.machine.provenance import coarser_arithmetic
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.results.naming import run_directory_name
 from depthprobe.texts.options import TextOptions, default_options
@@ -87,6 +88,7 @@ class Request:
         from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
 
         device = choose_device(self.load.device)
+        coarser = coarser_arithmetic(device.type)
         dtype = parse_dtype(self.load.dtype, device)
         return {
             "model": source.identity,
@@ -99,6 +101,7 @@ class Request:
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
             **({"remote_code": True} if self.load.trust_remote_code else {}),
             **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
+            **({"environment": coarser} if coarser else {}),
             **self.known_settings(),
         }
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
-from depthprobe.errors import OptionError
-from depthprobe.evidence import Look, looks_of
+from depthprobe.errors import MachineError, OptionError, TextError
+from depthprobe.evidence import Look, is_offline, looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
@@ -30,6 +30,7 @@ from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
+from depthprobe.texts.on_hub import newest_commit
 from depthprobe.texts.options import TextOptions
 from depthprobe.texts.samples import NO_SAMPLES, Samples
 
@@ -107,7 +108,6 @@ class _Way:
         settings = request.settings(source) | self.prepared.read(self.watch.stage)
         self.rests_on |= self.prepared.rests_on
         self.say(self.prepared.notes)
-        lacks = request.asked.lacks
         place = processes.first(
             lambda: reserve(
                 request.output,
@@ -115,7 +115,7 @@ class _Way:
                 request.usual_name,
                 settings,
                 request.name,
-                lambda run: lacks(run.directory),
+                lambda run: request.asked.lacks(run.directory) or self.text_moved(source, run),
             )
         )
         if place.finished is not None:
@@ -129,6 +129,30 @@ class _Way:
         except BaseException:
             place.abandon()
             raise
+
+    def text_moved(self, source: ModelSource, run: Run) -> str:
+        """Return that a run's text is another by now, as in "holds this run, but ..."; empty if it is not.
+
+        Only a data set of the hub can be: all others are known by their contents. Its commit tells, and where
+        that is another or unknown, the tokens do.
+        """
+        text, there = self.request.text, run.manifest.get("data") or {}
+        if not isinstance(text, TextOptions) or not text.is_on_hub:
+            return ""
+        commit = newest_commit(text.dataset)
+        if commit is not None and commit == there.get("revision"):
+            return ""
+        try:
+            if commit is None and not is_offline():
+                raise MachineError(f"{text.dataset} is out of reach.")
+            _, samples = self.read(source)
+        except (MachineError, TextError) as error:
+            self.say(
+                [f"{error.problem} So it is not known whether {run.directory} was measured on it as it is."]
+            )
+            return ""
+        same = samples.facts.get("tokens_sha256") == there.get("tokens_sha256")
+        return "" if same else f"its text, {text.dataset}, has changed since"
 
     def measure(self) -> Measurement:
         """Return the measurement; the journal of a probe that resumes is temporary."""

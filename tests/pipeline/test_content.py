@@ -19,9 +19,11 @@ from depthprobe.models.loading.options import LoadOptions
 from depthprobe.pipeline.again import Again
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.watch import Silent
+from depthprobe.results.journal import Journal
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.store import save
 from depthprobe.texts.options import TextOptions
+from depthprobe.texts.samples import NO_SAMPLES
 from support import tiny
 
 BASE = """
@@ -41,8 +43,10 @@ metadata: {version: 1.0}
 """
 FUNCTIONS = """
 import json
+import os
 from pathlib import Path
 
+MODE = os.environ.get("CONTENT_MODE")
 WORDS = json.loads((Path(__file__).parent / "words.json").read_text())
 
 def upper(documents):
@@ -121,6 +125,8 @@ def place(first, tmp_path, monkeypatch):
     monkeypatch.chdir(first)
     monkeypatch.setattr(pipeline._Way, "saved", save_without_measuring)
     monkeypatch.setenv("HF_HOME", str(first / "cache"))
+    monkeypatch.setenv("CONTENT_MODE", "usual")
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "")
     yield first
     shutil.rmtree(first)
     shutil.copytree(kept, first, symlinks=True)
@@ -214,6 +220,10 @@ SCENES = {
         edit("tasks/helper_of_content.py", "1.0", "0.0"),
     ),
     "file that a function reads": (partial(sweep, **MINE), write("tasks/words.json", "[1, 3]")),
+    "variable that a function reads": (
+        partial(sweep, **MINE),
+        lambda: os.environ.__setitem__("CONTENT_MODE", "other"),
+    ),
     "data file": (partial(sweep, **MINE), lambda: write_rows(Path("data/test.jsonl"), questions(word="was"))),
     "data file of the same time and size": (
         partial(sweep, **MINE),
@@ -271,6 +281,10 @@ SCENES = {
         partial(angular, text="carded"),
         lambda: write_rows(Path("elsewhere/b.jsonl"), [{"text": "another one"}]),
     ),
+    "coarser arithmetic": (
+        angular,
+        lambda: os.environ.__setitem__("ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
+    ),
 }
 
 
@@ -282,3 +296,114 @@ def test_what_has_changed_is_measured_again_and_what_has_not_is_recognised(place
     change()
     assert [answered(request), answered(request)] == ["measured", "again"]
     assert len(list(Path("reports").glob(f"*/*/{MANIFEST_NAME}"))) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit("tasks/mine.yaml", "task: mine", "# A remark.\ntask: mine"),
+        write("tasks/another.yaml", "task: another\n"),
+        write("tasks/README.md", "How to use it."),
+        write("model/README.md", "How to use it."),
+        lambda: Path("data/test.jsonl").touch(),
+        lambda: (
+            (Path("moved").mkdir(), shutil.move("data/test.jsonl", "moved/test.jsonl"))
+            and edit("tasks/mine.yaml", "/data/", "/moved/")()
+        ),
+    ],
+)
+def test_what_decides_nothing_leaves_the_run_what_it_is(place, change):
+    request = sweep(**MINE)
+    assert answered(request) == "measured"
+    change()
+    assert answered(request) in ("found", "again")
+    assert answered(request) == "again"
+
+
+def test_a_task_of_the_same_name_in_another_directory_is_another_if_its_content_is(place):
+    assert answered(sweep(**MINE)) == "measured"
+    there = {**MINE, "include_path": (Path("other/tasks"),)}
+    assert answered(sweep(**there)) == "found"
+    edit("other/tasks/base.yaml", '"no"', '"never"')()
+    assert answered(sweep(**there)) == "measured"
+
+
+def test_a_task_by_its_path_is_another_if_a_file_of_that_name_elsewhere_is(place, monkeypatch):
+    edit("other/tasks/base.yaml", '"no"', '"never"')()
+    request = replace(sweep("mine.yaml"), model=str(place / "model"), output=place / "reports")
+    monkeypatch.chdir(place / "tasks")
+    assert answered(request) == "measured"
+    monkeypatch.chdir(place / "other" / "tasks")
+    told = Told()
+    answered(request, told)
+    assert any("other contents of the task mine" in said for said in told.said)
+
+
+def test_documents_are_those_that_the_function_makes_now(place):
+    """The datasets library would give those that the function made before it was edited."""
+    from depthprobe.evaluation.harness.tasks import find_tasks
+
+    def asked():
+        _manager.cache_clear()
+        return find_tasks(sweep(**MINE).options).tasks["mine"].eval_docs[0]["question"]
+
+    assert asked() == "IS 0 EVEN?"
+    edit("tasks/functions.py", ".upper()", ".title()")()
+    assert asked() == "Is 0 Even?"
+    same_time("data/test.jsonl", lambda: write_rows(Path("data/test.jsonl"), questions(word="as")))()
+    assert asked() == "As 0 Even?"
+
+
+def test_sample_rows_asked_for_later_are_made_and_then_found(place):
+    told = Told()
+    assert answered(sweep(**MINE)) == "measured"
+    assert answered(sweep(**MINE, log_samples=True), told) == "measured"
+    (said,) = [said for said in told.said if "holds this run" in said]
+    assert "holds this run, but without samples_*.jsonl, so this one goes to" in said
+    assert answered(sweep(**MINE, log_samples=True)) == "again"
+    assert answered(sweep(**MINE)) == "again"
+
+
+def test_a_run_that_did_not_record_its_tasks_is_not_taken_for_the_same(place):
+    told = Told()
+    assert answered(sweep(**MINE)) == "measured"
+    (run,) = Path("reports/model").glob("prune-sweep*")
+    manifest = json.loads((run / MANIFEST_NAME).read_text())
+    del manifest["settings"]["task_sha256"]
+    (run / MANIFEST_NAME).write_text(json.dumps(manifest))
+    assert answered(sweep(**MINE), told) == "measured"
+    assert any(
+        "holds a run of an earlier version, which did not record what its tasks say and ask, so that it "
+        "cannot be known whether it is this one" in said
+        for said in told.said
+    )
+    assert answered(sweep(**MINE)) == "again"
+
+
+@pytest.mark.parametrize(
+    ("change", "continued"),
+    [
+        (lambda: None, True),
+        (edit("tasks/functions.py", '"acc": ', '"acc": 0.5 * '), False),
+        (write("model/chat_template.jinja", "{{ messages[0] }}"), False),
+    ],
+)
+def test_work_of_other_content_is_not_continued(place, monkeypatch, change, continued):
+    found = []
+
+    def interrupted(way, source, reserved):
+        unfinished, settings = way.place_of_journal(reserved, NO_SAMPLES)
+        with Journal.open(unfinished, settings) as journal:
+            found.append(journal.done("piece"))
+            journal.write("piece", {"done": True})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline._Way, "saved", interrupted)
+    told = Told()
+    for leg in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            answered(sweep(**MINE), told)
+        if leg == 0:
+            change()
+    assert found == [False, continued]
+    assert continued != any("An unfinished run with other settings (other " in said for said in told.said)

@@ -19,8 +19,7 @@ from lm_eval.api.task import Task
 from depthprobe.evaluation.harness.origins import (
     CONFIG_SOURCE,
     Sources,
-    arrow_files,
-    data_behind,
+    where_from,
     yaml_files,
 )
 from depthprobe.evaluation.harness.requests import limit_of
@@ -31,20 +30,22 @@ NOT_DECISIVE = {"dataset_path", "dataset_name", "dataset_kwargs", "custom_datase
 DOCUMENTS_AT_ONCE = 1000
 
 
-def content_of(tasks: Tasks) -> tuple[dict[str, str], list[Path]]:
-    """Return a hash of the content of every task and group by name, and the files that they come from."""
+def content_of(tasks: Tasks) -> tuple[dict[str, str], list[str]]:
+    """Return a hash of the content of every task and group by name, and what they come from.
+
+    The latter as :mod:`depthprobe.evidence` names it.
+    """
     sources = Sources()
     hashes = {name: _hash_of_task(name, task, tasks, sources) for name, task in tasks.tasks.items()}
-    files: set[Path] = set()
+    origins: set[Path | str] = set()
     for group_name, group in tasks.groups.items():
         hashes[group_name] = _hash(json.dumps(_plain_group(group, sources), sort_keys=True).encode())
-        files.update(yaml_files(group.metadata))
+        origins.update(yaml_files(group.metadata))
     for task in tasks.tasks.values():
         config = getattr(task, "config", None)
-        files.update(yaml_files(getattr(config, "metadata", None)))
-        files.update(data_behind(config))
-        files.update(arrow_files(task))
-    return hashes, sorted(files | sources.files)
+        origins.update(yaml_files(getattr(config, "metadata", None)))
+        origins.update(where_from(task))
+    return hashes, sorted(map(str, origins | sources.files | sources.variables))
 
 
 def _hash_of_task(name: str, task: Task, tasks: Tasks, sources: Sources) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -15,7 +16,8 @@ from typing import Any
 import yaml
 from lm_eval.api.task import Task
 
-from depthprobe.evaluation.harness.own_sources import is_own, sources_behind
+from depthprobe.evaluation.harness.own_sources import is_own, sources_behind, variables_in
+from depthprobe.evidence import ELSEWHERE, HUB, VARIABLE
 from depthprobe.machine.local_data import content_hash, local_files
 
 # The YAML file, as lm-eval notes it in the metadata of a task or group.
@@ -26,17 +28,21 @@ _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 @dataclass
 class Sources:
-    """The files that functions come from, each read once."""
+    """The files that functions come from, each read once, and the variables that they may read."""
 
     files: set[Path] = field(default_factory=set)
+    variables: set[str] = field(default_factory=set)
     known: dict[Path, str] = field(default_factory=dict)
 
     def hash_of(self, file: Path) -> str:
-        """Return the hash of a Python file and of all of one's own that it uses."""
+        """Return what tells a Python file, with all of one's own that it uses, from others."""
         if file not in self.known:
             behind = sources_behind(file)
+            named = {name for each in behind for name in variables_in(each)}
             self.files.update(behind)
-            self.known[file] = content_hash(file.resolve().parent, behind)
+            self.variables.update(f"{VARIABLE}{name}" for name in named)
+            values = {name: os.environ[name] for name in sorted(named) if name in os.environ}
+            self.known[file] = content_hash(file.resolve().parent, behind) + json.dumps(values)
         return self.known[file]
 
     def plain(self, value: Any) -> Any:
@@ -87,6 +93,21 @@ def data_behind(config: Any) -> list[Path]:
     )
 
 
+def where_from(task: Task) -> list[Path | str]:
+    """Return what a task's documents come from, as :mod:`depthprobe.evidence` names it."""
+    config = getattr(task, "config", None)
+    made = getattr(config, "custom_dataset", None)
+    if callable(made):
+        file = inspect.getsourcefile(made)
+        return [f"{ELSEWHERE}{task.task_name}"] if file is None or is_own(Path(file)) else []
+    found: list[Path | str] = [*data_behind(config), *arrow_files(task)]
+    if data_behind(config):
+        return found
+    path = str(task.DATASET_PATH or "").removeprefix("hf://datasets/")
+    # A loader such as json reads from anywhere else; without a name the task makes its documents itself.
+    return [*found, f"{HUB}{path}" if "/" in path else f"{ELSEWHERE}{path}"]
+
+
 def arrow_files(task: Task) -> list[Path]:
     """Return the files in the cache of data sets that a task's documents are read from."""
     dataset = getattr(task, "dataset", None)
@@ -98,7 +119,7 @@ class _Plain(yaml.SafeLoader):
     """Reads a task's YAML without running anything."""
 
 
-_Plain.add_multi_constructor("!", lambda loader, suffix, node: None)  # type: ignore[no-untyped-call]
+_Plain.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def yaml_files(metadata: Any) -> Iterator[Path]:

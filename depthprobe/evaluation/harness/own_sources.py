@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ PACKAGE = Path(__file__).parents[2]
 MOST_FILES = 1000
 
 LONGEST_NAME = 200
+
+_VARIABLE = re.compile("[A-Z][A-Z0-9_]{2,}")
 
 
 @cache
@@ -53,6 +56,14 @@ def sources_behind(path: Path) -> list[Path]:
         if file.suffix == ".py":
             waiting += [*_imported(file), *_named(file)]
     return sorted(found)
+
+
+def variables_in(file: Path) -> set[str]:
+    """Return the names in a Python file's strings that may be variables of the environment."""
+    if file.suffix != ".py":
+        return set()
+    constants = (node.value for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant))
+    return {text for text in constants if isinstance(text, str) and _VARIABLE.fullmatch(text)}
 
 
 def _tree(file: Path) -> ast.Module:
