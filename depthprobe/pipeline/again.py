@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -49,9 +49,9 @@ MOST_FILES = 5000
 
 _DEVICES = ("nvidia[0-9]*", "kfd", "dri/renderD*")
 # Variables that choose devices, caches, hubs, modules or kernels; which of them matter, the expensive way
-# knows. Not those that lm-eval sets itself when it is imported.
+# knows.
 _DECISIVE_VARIABLES = re.compile(
-    "(?!HF_XET|HF_HUB_ENABLE)(CUDA|CUBLAS|NVIDIA|HIP|ROCR|ROCM|HSA|TORCH|PYTORCH|ATEN|OMP|MKL|ONEDNN|DNNL|OPENBLAS|HF|HUGGINGFACE|"
+    "(CUDA|CUBLAS|NVIDIA|HIP|ROCR|ROCM|HSA|TORCH|PYTORCH|ATEN|OMP|MKL|ONEDNN|DNNL|OPENBLAS|HF|HUGGINGFACE|"
     "TRANSFORMERS|DATASETS|LMEVAL|LM_EVAL|TIKTOKEN|PYTHON|USE)_?[A-Z0-9_]*|XDG_CACHE_HOME|HOME"
 )
 
@@ -69,12 +69,15 @@ class _UnknownError(Exception):
     """Something behind a request that only the expensive way can find out."""
 
 
-def mark_of(request: Request, drawing: Any = None) -> str | None:
+def mark_of(
+    request: Request, drawing: Any = None, environment: Mapping[str, str] | None = None
+) -> str | None:
     """Return a hash of a request and of all that decides it; None if that cannot be known cheaply.
 
     Args:
         request: What is asked for.
         drawing: Options of the figure other than its formats, as JSON values.
+        environment: The variables that may decide it; None for those of now.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return None
@@ -93,7 +96,7 @@ def mark_of(request: Request, drawing: Any = None) -> str | None:
             "files": [_files(Path(name)) for name in request.asked.files()],
             "versions": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
             "program": [depthprobe.__version__, platform.python_version()],
-            "machine": _machine(),
+            "machine": [*_machine(), decisive_environment() if environment is None else environment],
             "directory": os.getcwd(),  # what tasks and cards name may be seen from it
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
@@ -131,8 +134,12 @@ def _of_text(request: Request) -> Any:
 def _machine() -> list[Any]:
     """Return what ``--device auto`` and the names of devices depend on, as far as it shows without torch."""
     devices = sorted(str(path) for pattern in _DEVICES for path in Path("/dev").glob(pattern))
-    chosen = {name: value for name, value in os.environ.items() if _DECISIVE_VARIABLES.fullmatch(name)}
-    return [platform.system(), platform.machine(), platform.release(), devices, chosen]
+    return [platform.system(), platform.machine(), platform.release(), devices]
+
+
+def decisive_environment() -> dict[str, str]:
+    """Return the variables of the environment that may decide a number."""
+    return {name: value for name, value in os.environ.items() if _DECISIVE_VARIABLES.fullmatch(name)}
 
 
 def _files(path: Path) -> Any:
@@ -152,19 +159,22 @@ def _unknown() -> Any:
 class Again:
     """A request with the figures wanted of it, and its mark, taken before anything was measured.
 
-    ``rests_on`` is filled by the expensive way with the files that it reads, as they looked then.
+    ``environment`` is as it was then, since libraries change it when they are imported. ``rests_on`` is
+    filled by the expensive way with the files that it reads, as they looked.
     """
 
     request: Request
     formats: tuple[str, ...]
     drawing: Any
     mark: str | None
+    environment: Mapping[str, str]
     rests_on: dict[str, Look | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, request: Request, formats: Sequence[str], drawing: Any = None) -> Again:
         """Return the request with its mark."""
-        return cls(request, tuple(formats), drawing, mark_of(request, drawing))
+        now = decisive_environment()
+        return cls(request, tuple(formats), drawing, mark_of(request, drawing, now), now)
 
     def find(self) -> Shown | None:
         """Return the finished run that was shown for an equal mark, if whole and drawn in these formats."""
@@ -189,7 +199,7 @@ class Again:
             printed: What was printed about it.
             figures: The files that were drawn.
         """
-        if self.mark is None or mark_of(self.request, self.drawing) != self.mark:
+        if self.mark is None or mark_of(self.request, self.drawing, self.environment) != self.mark:
             return  # something changed while it was measured
         if not still_look_so(self.rests_on):
             return
