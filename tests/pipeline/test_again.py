@@ -154,13 +154,13 @@ def test_what_libraries_set_in_the_environment_while_it_is_measured_does_not_cou
     run = pipeline.run
 
     def setting(*given):
-        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/anywhere")
+        monkeypatch.setenv("TORCH_SET_BY_A_LIBRARY", "/tmp/anywhere")
         return run(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "run", setting)
         angular()
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.delenv("TORCH_SET_BY_A_LIBRARY")
     angular()
     assert len(heavy) == 1
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
