@@ -50,12 +50,17 @@ def looks_of(names: Iterable[Path | str]) -> dict[str, Look]:
     return {name: look_of(name) for name in known}
 
 
-def still_look_so(looks: Mapping[str, Look]) -> bool:
-    """Whether all of them are there and look as they did."""
+def still_look_so(looks: Mapping[str, Look]) -> tuple[bool, list[str]]:
+    """Return whether all look as they did, and the data sets of which the hub said nothing now."""
+    silent = []
     for name, look in looks.items():
-        if look_of(name) != look or (look is None and not name.startswith(VARIABLE)):
-            return False
-    return True
+        now = look_of(name)
+        if now == look and (look is not None or name.startswith(VARIABLE)):
+            continue
+        if now is not None or look is None or not name.startswith(HUB):
+            return False, []
+        silent.append(name.removeprefix(HUB))
+    return True, silent
 
 
 def files_below(path: Path) -> Iterator[Path]:

@@ -197,6 +197,8 @@ def shown_again(again: Again, watch: Watch) -> bool:
     if found is None:
         return False
     watch.say(already_measured(found.directory))
+    if found.note:
+        watch.say(found.note)
     encoding = sys.stdout.encoding or "utf-8"
     for text in (found.printed, *(f"{path}\n" for path in found.files)):
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -27,12 +27,10 @@ from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
 from depthprobe.evidence import (
-    HUB,
     Look,
     files_below,
     hub_cache,
     is_offline,
-    look_of,
     looks_of,
     still_look_so,
 )
@@ -58,11 +56,12 @@ _DECISIVE_VARIABLES = re.compile(
 
 @dataclass(frozen=True)
 class Shown:
-    """A run as it was shown: its directory, what was printed, and the files that were listed."""
+    """A run as it was shown: its directory, what was printed, the files listed, and a sentence of caution."""
 
     directory: Path
     printed: str
     files: tuple[Path, ...]
+    note: str = ""
 
 
 class _UnknownError(Exception):
@@ -124,11 +123,8 @@ def _of_model(name: str, revision: str | None) -> Any:
 
 
 def _of_text(request: Request) -> Any:
-    """Return how the files of a local text look; of a data set of the hub, which commit is the newest."""
-    text = request.text
-    if text is None or not (text.is_local or text.is_on_hub):
-        return None
-    return _looks(text.files()) if text.is_local else look_of(HUB + text.dataset) or _unknown()
+    """Return how the files of a local text look; what the hub has is looked at when all else is equal."""
+    return _looks(request.text.files()) if request.text is not None and request.text.is_local else None
 
 
 def _machine() -> list[Any]:
@@ -201,7 +197,7 @@ class Again:
         """
         if self.mark is None or mark_of(self.request, self.drawing, self.environment) != self.mark:
             return  # something changed while it was measured
-        if not still_look_so(self.rests_on):
+        if still_look_so(self.rests_on) != (True, []):
             return
         with contextlib.suppress(OSError, DepthprobeError):
             known = {
@@ -219,7 +215,8 @@ def _shown(directory: Path, mark: str, formats: Sequence[str]) -> Shown | None:
     known = json.loads((directory / FILE).read_text(encoding="utf-8"))
     if known["mark"] != mark or known["manifest"] != _hash(directory / MANIFEST_NAME):
         return None
-    if not still_look_so(known["rests_on"]):
+    unchanged, silent = still_look_so(known["rests_on"])
+    if not unchanged:
         return None
     manifest = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))
     tables = [directory / f"{stem}.csv" for stem in manifest["columns"]]
@@ -232,7 +229,10 @@ def _shown(directory: Path, mark: str, formats: Sequence[str]) -> Shown | None:
         return None
     if any(_hash(figure) != drawn[figure.name] for figure in figures):
         return None
-    return Shown(directory, known["printed"], (*tables, *figures, directory / MANIFEST_NAME))
+    files = (*tables, *figures, directory / MANIFEST_NAME)
+    names = ", ".join(silent)
+    note = f"The hub does not answer, so it is not known whether {names} has changed since." if silent else ""
+    return Shown(directory, known["printed"], files, note)
 
 
 def _hash(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import MachineError, OptionError, TextError
-from depthprobe.evidence import Look, is_offline, looks_of
+from depthprobe.evidence import HUB, Look, is_offline, looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
@@ -105,6 +105,8 @@ class _Way:
         self.rests_on |= {**source.looks, **(source.adapter.looks if source.adapter else {})}
         if isinstance(request.text, TextOptions):
             self.rests_on |= looks_of(request.text.files())
+            if request.text.is_on_hub:
+                self.rests_on |= looks_of([HUB + request.text.dataset])
         settings = request.settings(source) | self.prepared.read(self.watch.stage)
         self.rests_on |= self.prepared.rests_on
         self.say(self.prepared.notes)
@@ -139,7 +141,9 @@ class _Way:
         text, there = self.request.text, run.manifest.get("data") or {}
         if not isinstance(text, TextOptions) or not text.is_on_hub:
             return ""
-        commit = newest_commit(text.dataset)
+        commit = self.rests_on.get(HUB + text.dataset)
+        if commit is None:
+            commit = newest_commit(text.dataset)
         if commit is not None and commit == there.get("revision"):
             return ""
         try:

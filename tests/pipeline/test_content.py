@@ -23,7 +23,7 @@ from depthprobe.results.journal import Journal
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.store import save
 from depthprobe.texts.options import TextOptions
-from depthprobe.texts.samples import NO_SAMPLES
+from depthprobe.texts.samples import NO_SAMPLES, Samples
 from support import tiny
 
 BASE = """
@@ -407,3 +407,60 @@ def test_work_of_other_content_is_not_continued(place, monkeypatch, change, cont
             change()
     assert found == [False, continued]
     assert continued != any("An unfinished run with other settings (other " in said for said in told.said)
+
+
+class Hub:
+    """A data set of the hub: its commit as far as it answers, and the tokens of its text."""
+
+    def __init__(self, monkeypatch):
+        self.commit, self.tokens, self.asked = "a" * 40, "of a", 0
+        monkeypatch.setattr("depthprobe.evidence.commit_on_hub", self.answer)
+        monkeypatch.setattr("depthprobe.pipeline.run.newest_commit", self.answer)
+        monkeypatch.setattr(pipeline._Way, "read", self.read)
+        monkeypatch.setattr(pipeline._Way, "reach_text", lambda way: None)
+
+    def answer(self, dataset):
+        assert dataset == "me/text"
+        return self.commit
+
+    def read(self, source):
+        self.asked += 1
+        return None, Samples((), {"tokens_sha256": self.tokens})
+
+
+@pytest.fixture
+def hub(place, monkeypatch):
+    hub = Hub(monkeypatch)
+
+    def saved(way, source, reserved):
+        data = {"revision": hub.commit, "tokens_sha256": hub.tokens}
+        frame = pd.DataFrame({"layer": [0], "n": [1], "distance": [0.1], "std": [0.0], "samples": [4]})
+        return save(reserved, ANGULAR.measurement({"angular": frame}, {}), {"data": data})
+
+    monkeypatch.setattr(pipeline._Way, "saved", saved)
+    return hub
+
+
+def test_a_text_of_the_hub_is_the_same_while_its_commit_or_its_tokens_are(hub):
+    request, told = angular(text="me/text"), Told()
+    assert [answered(request), answered(request)] == ["measured", "again"]
+    hub.commit = "b" * 40  # its card was edited
+    assert [answered(request), answered(request)] == ["found", "again"]
+    assert hub.asked == 1
+    hub.commit, hub.tokens = "c" * 40, "of c"
+    assert [answered(request, told), answered(request)] == ["measured", "again"]
+    assert any("holds this run, but its text, me/text, has changed since" in said for said in told.said)
+
+
+def test_a_hub_that_does_not_answer_leaves_the_run_with_a_sentence(hub):
+    request, told = angular(text="me/text"), Told()
+    answered(request)
+    hub.commit = None
+    found = Again.of(request, ()).find()
+    assert found.note == "The hub does not answer, so it is not known whether me/text has changed since."
+    for file in Path("reports").rglob(".again.json"):
+        file.unlink()
+    assert answered(request, told) == "found"
+    assert any(
+        "So it is not known whether reports/model/angular was measured on it" in said for said in told.said
+    )
