@@ -14,7 +14,7 @@ from depthprobe.results.naming import flat
 # Settings that say which model was measured and how it was loaded: these may differ.
 _OF_THE_MODEL = {
     "model", "commit", "fingerprint", "dtype", "device", "adapter", "tower", "remote_code", "initial_seed",
-    "libraries", "environment",
+    "libraries", "environment", "tokenizer",
 }  # fmt: skip
 # What the tasks say, ask and run, by name; runs of earlier versions do not record it.
 _OF_THE_TASKS = "task_sha256"

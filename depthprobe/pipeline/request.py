@@ -102,6 +102,7 @@ class Request:
             **({"remote_code": True} if self.load.trust_remote_code else {}),
             **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
             **({"environment": coarser} if coarser else {}),
+            **({"tokenizer": source.tokenizer} if source.tokenizer else {}),
             **self.known_settings(),
         }
 

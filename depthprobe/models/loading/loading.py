@@ -44,7 +44,7 @@ from depthprobe.models.loading.placement import (
 from depthprobe.models.loading.quantisation import Quantisation, check_quantisation
 from depthprobe.models.loading.sources import ModelSource, fetch_weights, original_folder, resolve_model
 from depthprobe.models.loading.stages import Stage, unseen
-from depthprobe.models.loading.weights import weight_files
+from depthprobe.models.loading.weights import glance_at, weight_files
 from depthprobe.private_names import attention_kernel, input_device
 
 __all__ = [
@@ -65,7 +65,8 @@ class LoadedModel:
 
     ``notes`` are sentences for the user about what loading had to decide; ``quantisation`` says how the
     checkpoint's weights were packed, None if they were not; ``tower`` is the measured tower of an
-    encoder-decoder model, None for all others; ``initial_seed`` that of weights that were never trained.
+    encoder-decoder model, None for all others; ``initial_seed`` that of weights that were never trained;
+    ``glance`` what a glance at the weights showed when they were loaded, see :func:`glance_at`.
     """
 
     model: PreTrainedModel
@@ -77,6 +78,7 @@ class LoadedModel:
     tower: str | None = None
     initial_seed: int | None = None
     unfilled: tuple[str, ...] = ()
+    glance: str | None = None
 
     @property
     def weight_bytes(self) -> int:
@@ -207,6 +209,7 @@ def load_model(
         built.quantisation,
         checkpoint.tower,
         unfilled=built.unfilled,
+        glance=glance_at(network),
     )
 
 

@@ -79,7 +79,8 @@ class ModelSource:
     ``location`` is what is loaded, a hub id or a directory; ``revision`` the resolved commit of a hub id;
     ``fingerprint`` the SHA-256 over names and contents of a directory's config and weight files;
     ``gguf_file`` the path of a GGUF file inside it; ``adapter`` what is merged into it; ``notes`` are
-    sentences for the user; ``looks`` is how the files looked before they were hashed.
+    sentences for the user; ``looks`` is how the files looked before they were hashed;
+    ``tokenizer`` a hash of the tokenizer that came with a model in memory.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ModelSource:
     notes: tuple[str, ...] = ()
     gguf_file: str | None = None
     adapter: AdapterSource | None = None
+    tokenizer: str | None = None
     looks: Mapping[str, Look | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
