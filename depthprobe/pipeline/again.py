@@ -92,6 +92,7 @@ def mark_of(
             "model": _of_model(request.model, request.load.revision),
             "adapter": None if request.load.adapter is None else _of_model(request.load.adapter, None),
             "text": _of_text(request),
+            "code": _of_code(request),
             "files": [_files(Path(name)) for name in request.asked.files()],
             "versions": {name: importlib.metadata.version(name) for name in DECISIVE_LIBRARIES},
             "program": [depthprobe.__version__, platform.python_version()],
@@ -120,6 +121,16 @@ def _of_model(name: str, revision: str | None) -> Any:
     if not is_offline():
         return _unknown()  # the hub may have moved on
     return (hub_cache() / f"models--{repo.replace('/', '--')}" / "refs" / (revision or "main")).read_text()
+
+
+def _of_code(request: Request) -> Any:
+    """Return that a model's own code comes with it; code from another repository may have moved on."""
+    if not request.load.trust_remote_code:
+        return None
+    folder = Path(request.model).expanduser()
+    configs = [folder / name for name in ("config.json", "tokenizer_config.json")]
+    apart = any(b"--" in config.read_bytes() for config in configs if config.is_file())
+    return "its own" if configs[0].is_file() and not apart else _unknown()
 
 
 def _of_text(request: Request) -> Any:

@@ -86,6 +86,7 @@ class Request:
     def settings(self, source: ModelSource) -> dict[str, Any]:
         """Return what decides the numbers: two runs with equal settings are the same run."""
         from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
+        from depthprobe.models.loading.sources import code_elsewhere
 
         device = choose_device(self.load.device)
         coarser = coarser_arithmetic(device.type)
@@ -99,7 +100,7 @@ class Request:
             # Only where they are used, so that earlier runs without them keep their settings.
             **({"adapter": source.adapter.identity} if source.adapter else {}),
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
-            **({"remote_code": True} if self.load.trust_remote_code else {}),
+            **({"remote_code": code_elsewhere(source) or True} if self.load.trust_remote_code else {}),
             **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
             **({"environment": coarser} if coarser else {}),
             **({"tokenizer": source.tokenizer} if source.tokenizer else {}),

@@ -156,7 +156,7 @@ class _Way:
             )
             return ""
         same = samples.facts.get("tokens_sha256") == there.get("tokens_sha256")
-        return "" if same else f"its text, {text.dataset}, has changed since"
+        return "" if same else f"of other samples than {text.dataset} gives now"
 
     def measure(self) -> Measurement:
         """Return the measurement; the journal of a probe that resumes is temporary."""

@@ -19,7 +19,7 @@ from depthprobe.models.loading.loading import (
     open_checkpoint,
     resolve_model,
 )
-from depthprobe.models.loading.sources import fetch_weights, original_folder
+from depthprobe.models.loading.sources import IN_MEMORY, fetch_weights, original_folder
 from depthprobe.models.loading.stages import Stage, unseen
 from depthprobe.models.loading.weights import glance_at, hash_of
 from depthprobe.texts.options import TextOptions
@@ -165,7 +165,7 @@ def _as_it_is(loaded: LoadedModel) -> ModelSource:
     changed = (f"{source.name} was changed in memory since it was loaded.",) if known else ()
     return replace(
         source,
-        location="in memory",
+        location=IN_MEMORY,
         revision=None,
         fingerprint=mark,
         notes=source.notes + changed,

@@ -56,6 +56,22 @@ def score(document, results):
     from helper_of_content import right
     return {"acc": right(document, results)}
 """
+MADE = """
+import datasets
+from lm_eval.api.task import ConfigurableTask
+
+class Made(ConfigurableTask):
+    def __init__(self, config=None):
+        super().__init__(config={
+            "task": "made", "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(
+                [{"question": "one", "answer": "two"}])},
+            "test_split": "test", "output_type": "loglikelihood", "doc_to_text": "question",
+            "doc_to_target": "answer", "metric_list": [{"metric": "acc"}],
+        })
+
+    def process_results(self, doc, results):
+        return {"acc": 1.0}
+"""
 CARD = "---\nconfigs:\n- config_name: default\n  data_files: ../elsewhere/*.jsonl\n---\n"
 
 
@@ -99,6 +115,14 @@ def first(tmp_path_factory):
     shutil.copytree(model, place / "linked")
     (place / "linked" / "model.safetensors").rename(place / "blob")
     (place / "linked" / "model.safetensors").symlink_to(place / "blob")
+    shutil.copytree(model, place / "coded")
+    code = {"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}
+    (place / "coded" / "config.json").write_text(json.dumps(config | code))
+    (place / "coded" / "parts").mkdir()
+    (place / "coded" / "parts" / "inner.py").write_text("SCALE = 1")
+    (model / "bpe.codes").write_text("a b")
+    (place / "packed").mkdir()
+    (place / "packed" / "model.gguf").write_bytes(b"GGUF 1")
     (place / "adapter").mkdir()
     (place / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "model"}')
     shutil.copy(model / "model.safetensors", place / "adapter" / "adapter_model.safetensors")
@@ -109,6 +133,10 @@ def first(tmp_path_factory):
     (place / "carded" / "README.md").write_text(CARD)
     write_rows(place / "data" / "test.jsonl", questions())
     write_task(place / "tasks", place / "data" / "test.jsonl")
+    group = "group: all\ntask: [mine]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
+    (place / "tasks" / "all.yaml").write_text(group)
+    (place / "tasks" / "made.py").write_text(MADE)
+    (place / "tasks" / "made.yaml").write_text("task: made\nclass: !function made.Made\n")
     (place / "other").mkdir()
     write_task(place / "other" / "tasks", place / "data" / "test.jsonl")
     write_rows(place / "set" / "test.jsonl", questions())
@@ -229,6 +257,10 @@ SCENES = {
         partial(sweep, **MINE),
         same_time("data/test.jsonl", lambda: write_rows(Path("data/test.jsonl"), questions(word="as"))),
     ),
+    "group": (
+        partial(sweep, "all", **MINE),
+        edit("tasks/all.yaml", "weight_by_size: true", "weight_by_size: false"),
+    ),
     "task by its path": (
         partial(sweep, "tasks/mine.yaml"),
         edit("tasks/mine.yaml", "task:", "description: Hm.\ntask:"),
@@ -263,6 +295,15 @@ SCENES = {
     "weights named by transformers_weights": (partial(angular, "named"), weights("named/other.safetensors")),
     "shard outside the directory": (partial(angular, "sharded"), weights("shard.safetensors")),
     "weights behind a link": (partial(angular, "linked"), weights("blob")),
+    "code that a model brings": (
+        partial(angular, "coded", trust_remote_code=True),
+        write("coded/parts/inner.py", "SCALE = 2"),
+    ),
+    "GGUF file": (
+        partial(angular, "packed/model.gguf"),
+        lambda: Path("packed/model.gguf").write_bytes(b"GGUF 2"),
+    ),
+    "tokenizer file of another name": (angular, write("model/bpe.codes", "b a")),
     "adapter": (partial(angular, adapter="adapter"), weights("adapter/adapter_model.safetensors")),
     "text file": (angular, lambda: write_rows(Path("text.jsonl"), [{"text": "another one"}])),
     "directory of texts": (
@@ -449,7 +490,7 @@ def test_a_text_of_the_hub_is_the_same_while_its_commit_or_its_tokens_are(hub):
     assert hub.asked == 1
     hub.commit, hub.tokens = "c" * 40, "of c"
     assert [answered(request, told), answered(request)] == ["measured", "again"]
-    assert any("holds this run, but its text, me/text, has changed since" in said for said in told.said)
+    assert any("holds this run, but of other samples than me/text gives now" in said for said in told.said)
 
 
 def test_a_hub_that_does_not_answer_leaves_the_run_with_a_sentence(hub):
@@ -464,3 +505,22 @@ def test_a_hub_that_does_not_answer_leaves_the_run_with_a_sentence(hub):
     assert any(
         "So it is not known whether reports/model/angular was measured on it" in said for said in told.said
     )
+
+
+def test_a_task_written_as_a_class_is_its_source(place):
+    """Its documents are made by a function, so that it is never known quickly."""
+    made = partial(sweep, "made", include_path=(Path("tasks"),))
+    assert [answered(made()), answered(made())] == ["measured", "found"]
+    edit("tasks/made.py", "1.0", "0.0")()
+    assert [answered(made()), answered(made())] == ["measured", "found"]
+
+
+def test_code_of_another_repository_counts_by_its_commit(place, monkeypatch):
+    edit("coded/config.json", "modeling.Model", "me/code--modeling.Model")()
+    commits = iter("aab")
+    monkeypatch.setattr(
+        "depthprobe.models.loading.hub.fetch_file",
+        lambda repo, file, revision: Path("cache", repo, next(commits), file),
+    )
+    request = angular("coded", trust_remote_code=True)
+    assert [answered(request) for _ in range(3)] == ["measured", "found", "measured"]

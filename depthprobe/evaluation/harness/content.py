@@ -77,7 +77,11 @@ def _registered(task: Task, sources: Sources) -> Any:
     for registry, names in ((METRIC_REGISTRY, metrics), (FILTER_REGISTRY, filters)):
         known = [name for name in names if isinstance(name, str) and name in registry]
         found.append([sources.plain(registry.get(name)) for name in known])
-    return [found, sources.plain(task.aggregation())]
+    try:
+        found.append(sources.plain(task.aggregation()))
+    except Exception:  # somebody's own class: scoring says what is wrong with it
+        found.append(None)
+    return found
 
 
 def _documents(name: str, task: Task, tasks: Tasks) -> Iterator[Any]:

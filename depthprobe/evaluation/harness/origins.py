@@ -59,6 +59,8 @@ class Sources:
             return {str(key): self.plain(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
             return [self.plain(each) for each in value]
+        if hasattr(value, "tolist"):  # an array
+            return self.plain(value.tolist())
         if isinstance(value, set | frozenset):
             return sorted(map(repr, value))
         return _ADDRESS.sub("", repr(value))
@@ -100,9 +102,10 @@ def where_from(task: Task) -> list[Path | str]:
     if callable(made):
         file = inspect.getsourcefile(made)
         return [f"{ELSEWHERE}{task.task_name}"] if file is None or is_own(Path(file)) else []
-    found: list[Path | str] = [*data_behind(config), *arrow_files(task)]
-    if data_behind(config):
-        return found
+    found: list[Path | str] = [*arrow_files(task)]
+    here = data_behind(config)
+    if here:  # with their directories: a pattern may take in another file there
+        return [*found, *here, *{file.parent for file in here}]
     path = str(task.DATASET_PATH or "").removeprefix("hf://datasets/")
     # A loader such as json reads from anywhere else; without a name the task makes its documents itself.
     return [*found, f"{HUB}{path}" if "/" in path else f"{ELSEWHERE}{path}"]

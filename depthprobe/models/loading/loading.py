@@ -42,7 +42,13 @@ from depthprobe.models.loading.placement import (
     stored_dtype,
 )
 from depthprobe.models.loading.quantisation import Quantisation, check_quantisation
-from depthprobe.models.loading.sources import ModelSource, fetch_weights, original_folder, resolve_model
+from depthprobe.models.loading.sources import (
+    IN_MEMORY,
+    ModelSource,
+    fetch_weights,
+    original_folder,
+    resolve_model,
+)
 from depthprobe.models.loading.stages import Stage, unseen
 from depthprobe.models.loading.weights import glance_at, weight_files
 from depthprobe.private_names import attention_kernel, input_device
@@ -219,7 +225,7 @@ def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
     It is not changed: put it into evaluation mode first. Only drawing or masking tokens needs a tokenizer.
     """
     name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
-    source = ModelSource(name, "in memory", revision=None, fingerprint=None, layout="transformers")
+    source = ModelSource(name, IN_MEMORY, revision=None, fingerprint=None, layout="transformers")
     device = next(model.parameters()).device
     return LoadedModel(model, tokenizer, source, device)
 
