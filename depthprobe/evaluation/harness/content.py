@@ -73,7 +73,7 @@ def _registered(task: Task, sources: Sources) -> Any:
         for each in getattr(config, "filter_list", None) or ()
         for step in each.get("filter") or ()
     ]
-    found = []
+    found: list[Any] = []
     for registry, names in ((METRIC_REGISTRY, metrics), (FILTER_REGISTRY, filters)):
         known = [name for name in names if isinstance(name, str) and name in registry]
         found.append([sources.plain(registry.get(name)) for name in known])
