@@ -393,6 +393,7 @@ def test_documents_are_those_that_the_function_makes_now(place):
     assert asked() == "Is 0 Even?"
     same_time("data/test.jsonl", lambda: write_rows(Path("data/test.jsonl"), questions(word="as")))()
     assert asked() == "As 0 Even?"
+    assert not Path("tasks/__pycache__").exists()  # compiled files go by time and size too
 
 
 def test_sample_rows_asked_for_later_are_made_and_then_found(place):

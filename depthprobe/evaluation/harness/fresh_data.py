@@ -1,12 +1,14 @@
 """Documents as the files say now: the caches of the datasets library keep some that are no longer so.
 
 It takes a local file for unchanged if its time is, and the result of a function over documents for unchanged
-if the function's name is, although it or what it calls was edited.
+if the function's name is, although it or what it calls was edited. Python's own cache of compiled files goes
+by time and size as well.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +47,8 @@ def no_stale_documents() -> Iterator[None]:
                 }
             )
 
-    with patch.object(ConfigurableTask, "download", fresh):
+    # Nothing compiled is left beside a task's functions: a file put back with its old time would meet it.
+    with patch.object(ConfigurableTask, "download", fresh), patch.object(sys, "dont_write_bytecode", True):
         yield
 
 
