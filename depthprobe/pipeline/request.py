@@ -85,8 +85,8 @@ class Request:
 
     def settings(self, source: ModelSource) -> dict[str, Any]:
         """Return what decides the numbers: two runs with equal settings are the same run."""
+        from depthprobe.models.loading.code_elsewhere import code_elsewhere
         from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
-        from depthprobe.models.loading.sources import code_elsewhere
 
         device = choose_device(self.load.device)
         coarser = coarser_arithmetic(device.type)

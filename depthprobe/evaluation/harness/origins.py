@@ -23,6 +23,10 @@ from depthprobe.machine.local_data import content_hash, local_files
 # The YAML file, as lm-eval notes it in the metadata of a task or group.
 CONFIG_SOURCE = "config_source"
 
+# What the datasets library takes for a format of files rather than for a data set of the hub.
+LOADERS = {"arrow", "cache", "csv", "generator", "hdf5", "json", "pandas", "parquet", "spark", "sql", "text"}
+LOADERS |= {"audiofolder", "imagefolder", "niftifolder", "pdffolder", "videofolder", "webdataset", "xml"}
+
 _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
@@ -107,8 +111,8 @@ def where_from(task: Task) -> list[Path | str]:
     if here:  # with their directories: a pattern may take in another file there
         return [*found, *here, *{file.parent for file in here}]
     path = str(task.DATASET_PATH or "").removeprefix("hf://datasets/")
-    # A loader such as json reads from anywhere else; without a name the task makes its documents itself.
-    return [*found, f"{HUB}{path}" if "/" in path else f"{ELSEWHERE}{path}"]
+    # A loader reads from anywhere else; without a name the task makes its documents itself.
+    return [*found, f"{ELSEWHERE}{path}" if not path or path in LOADERS else f"{HUB}{path}"]
 
 
 def arrow_files(task: Task) -> list[Path]:

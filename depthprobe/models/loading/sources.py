@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -255,29 +254,6 @@ def _has_code(folder: Path) -> bool:
     """Whether a configuration in a directory names Python files that come with the model."""
     configs = (folder / name for name in ("config.json", "tokenizer_config.json"))
     return any(b'"auto_map"' in config.read_bytes() for config in configs if config.is_file())
-
-
-def code_elsewhere(source: ModelSource) -> dict[str, str]:
-    """Return the repositories of the hub that a model takes its code from, with their newest commits.
-
-    Raises:
-        LoadError: If one of them may not be read.
-        MachineError: If the hub cannot be reached and the cache does not help.
-    """
-    if source.layout != "transformers" or source.location == IN_MEMORY:
-        return {}
-    folder = fetch_small_files(source, with_code=True)
-    named: set[str] = set()
-    for config in ("config.json", "tokenizer_config.json"):
-        if (folder / config).is_file():
-            text = (folder / config).read_text(encoding="utf-8", errors="replace")
-            named.update(re.findall(r'"([\w.-]+/[\w.-]+--\w+)\.\w+"', text))
-    found = {}
-    for repo, _, module in (each.rpartition("--") for each in sorted(named)):
-        file = hub.fetch_file(repo, f"{module}.py", None)
-        if file is not None:
-            found[repo] = file.parent.name
-    return found
 
 
 def _resolve_hub(repo: str, file: str | None, revision: str | None) -> ModelSource:
