@@ -24,8 +24,11 @@ from depthprobe.machine.local_data import content_hash, local_files
 CONFIG_SOURCE = "config_source"
 
 # What the datasets library takes for a format of files rather than for a data set of the hub.
-LOADERS = {"arrow", "cache", "csv", "generator", "hdf5", "json", "pandas", "parquet", "spark", "sql", "text"}
-LOADERS |= {"audiofolder", "imagefolder", "niftifolder", "pdffolder", "videofolder", "webdataset", "xml"}
+LOADERS = set(
+    "arrow audiofolder cache conll csv eval fasta fastq genbank generator harbor hdf5 iceberg imagefolder json "
+    "lance meshfolder mmcif niftifolder pandas parquet pdb pdffolder spark sql text tsfile videofolder vortex "
+    "webdataset xml".split()
+)
 
 _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
