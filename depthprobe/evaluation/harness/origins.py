@@ -25,9 +25,9 @@ CONFIG_SOURCE = "config_source"
 
 # What the datasets library takes for a format of files rather than for a data set of the hub.
 LOADERS = set(
-    "arrow audiofolder cache conll csv eval fasta fastq genbank generator harbor hdf5 iceberg imagefolder json "
-    "lance meshfolder mmcif niftifolder pandas parquet pdb pdffolder spark sql text tsfile videofolder vortex "
-    "webdataset xml".split()
+    "arrow audiofolder cache conll csv eval fasta fastq genbank generator harbor hdf5 iceberg imagefolder "
+    "json lance meshfolder mmcif niftifolder pandas parquet pdb pdffolder spark sql text tsfile videofolder "
+    "vortex webdataset xml".split()
 )
 
 _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
