@@ -22,7 +22,7 @@ from depthprobe.evaluation.harness.origins import (
     where_from,
     yaml_files,
 )
-from depthprobe.evaluation.harness.requests import limit_of
+from depthprobe.evaluation.harness.prompts import limit_of
 from depthprobe.evaluation.harness.tasks import Tasks
 
 # What only names the documents, which are hashed themselves, or is for people.
@@ -88,7 +88,7 @@ def _documents(name: str, task: Task, tasks: Tasks) -> Iterator[Any]:
     """Yield the documents that are asked, a few at a time, and those that examples are drawn from."""
     documents = getattr(task, "task_docs", None)
     documents = task.eval_docs if documents is None else documents
-    yield from _batches(documents, limit_of(task, tasks.options), tasks.options.documents(name))
+    yield from _batches(documents, limit_of(task, tasks.options), tasks.options.documents_of(name))
     if task.get_config("num_fewshot"):
         sampler = getattr(task, "sampler", None)
         yield from _batches(getattr(sampler, "df", None) or [], None, None)
