@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depthprobe.errors import OptionError
@@ -151,6 +152,15 @@ class Options:
     def files(self) -> Sequence[str]:
         """Return the files and directories they name whose contents decide the numbers."""
         return ()
+
+    def wanted_files(self) -> Sequence[str]:
+        """Return patterns of the files that are asked for beside the tables, which not every run has."""
+        return ()
+
+    def lacks(self, directory: Path) -> str:
+        """Return what the finished run in a directory lacks of the files asked for, as in "this run, but"."""
+        missing = [pattern for pattern in self.wanted_files() if not any(directory.glob(pattern))]
+        return f"without {', '.join(missing)}" if missing else ""
 
     def text_seed(self) -> int | None:
         """Return the seed of the text if these options decide it, else None."""

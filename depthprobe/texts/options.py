@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 from depthprobe.builtin import corpus
 from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError, TextError
+from depthprobe.machine.local_data import content_hash, local_files
 
 BUILTIN = "builtin"
 
@@ -140,12 +140,13 @@ class TextOptions:
         elif self.is_local:
             # Identified by its contents: it may move, and be named in many ways.
             path = Path(self.dataset)
-            digest = hashlib.sha256()
-            for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-                with part.open("rb") as file:
-                    digest.update(part.name.encode() + hashlib.file_digest(file, "sha256").digest())
-            known |= {"dataset": path.resolve().name, "sha256": digest.hexdigest()}
+            folder = path if path.is_dir() else path.parent
+            known |= {"dataset": path.resolve().name, "sha256": content_hash(folder, self.files())}
         return known
+
+    def files(self) -> list[Path]:
+        """Return the files of a local text, with those elsewhere that its card names; none of another."""
+        return local_files(self.dataset) if self.is_local else []
 
 
 def default_options(embedded: bool, **given: Any) -> TextOptions:

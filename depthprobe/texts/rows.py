@@ -42,7 +42,8 @@ def open_rows(dataset: str, config: str | None, split: str | None, seed: int) ->
     """Return the rows of a data set or file, streamed and shuffled with ``seed``.
 
     Streams are shuffled shard by shard and within a buffer of 10,000 rows. With ``HF_HUB_OFFLINE=1``
-    a hub data set is read whole from the local cache instead of streamed.
+    a hub data set is read whole from the local cache instead of streamed; a directory is always streamed,
+    since the cache would keep what its files held before.
 
     Args:
         dataset: Hub id, local ``.jsonl``, ``.json``, ``.parquet`` or ``.csv`` file, or a directory of these.
@@ -163,7 +164,7 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
     import huggingface_hub
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE and not Path(dataset).exists()
     try:
         revision = None
         if not offline and not Path(dataset).exists():

@@ -210,3 +210,13 @@ def test_finished_runs_are_compared_and_drawn_without_torch(tmp_path, save_run):
     names = sorted(path.name for path in (tmp_path / "out" / "compare-m0-m1").iterdir())
     assert names == ["compare_angular.csv", "compare_angular.pdf", "compare_angular.png", "manifest.json"]
     assert "Side by side" in done.stdout and "org/m1" in done.stdout
+
+
+def test_tasks_of_other_contents_are_refused_and_those_not_recorded_are_noted(tmp_path, save_run):
+    tasks = [{"task_sha256": {"quiz": hash * 64}} for hash in "ab"] + [{}]
+    one, other, older = (save_run(f"org/m{n}", "prune-sweep", **each) for n, each in enumerate(tasks))
+    with pytest.raises(RunError, match="contents of the task quiz aaaaaaaaaaaa and bbbbbbbbbbbb"):
+        side_by_side(tmp_path, [one, other])
+    news = []
+    side_by_side(tmp_path, [one, older], say=news.append)
+    assert any("org/m2 was measured by an earlier version" in each for each in news)

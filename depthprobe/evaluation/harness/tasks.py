@@ -31,6 +31,7 @@ from depthprobe.evaluation.harness.foreign import (
     reason,
     shown,
 )
+from depthprobe.evaluation.harness.fresh_data import no_stale_documents
 from depthprobe.evaluation.harness.isolation import RandomState, quiet
 from depthprobe.evaluation.harness.options import TaskOptions, is_json
 from depthprobe.evaluation.harness.own_files import check_file, refuse_broken, refuse_twice
@@ -234,7 +235,7 @@ def _members(group: str, listed: Any) -> list[dict[str, Any]]:
 def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
-        with loading_told(), _data_errors_told():
+        with loading_told(), _data_errors_told(), no_stale_documents():
             return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise
