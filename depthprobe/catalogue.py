@@ -52,19 +52,26 @@ ANGULAR = Probe(
         TableOf(
             "angular",
             (
-                Column("layer", "", "0-based index l of the first block spanned"),
-                Column("n", "blocks", "number of blocks spanned: l .. l+n-1"),
+                Column("layer", "", "0-based index l of the first block spanned", "integer", 0),
+                Column("n", "blocks", "number of blocks spanned: l .. l+n-1", "integer", 1),
                 Column(
                     "distance",
                     "angle / pi",
                     "mean angular distance between x^l and x^{l+n}, 0 same .. 1 opposite",
+                    "number",
+                    0,
+                    1,
                 ),
                 Column(
                     "std",
                     "angle / pi",
                     "standard deviation over the vectors averaged (divisor count - 1; 0 for a single one)",
+                    "number",
+                    0,
                 ),
-                Column("samples", "count", "vectors averaged: samples, or tokens with --tokens all"),
+                Column(
+                    "samples", "count", "vectors averaged: samples, or tokens with --tokens all", "integer", 1
+                ),
             ),
             quantity="distance",
             keys=("n",),
@@ -129,24 +136,39 @@ GRADNORM = Probe(
             "gradnorm",
             (
                 Column(
-                    "layer", "", "0-based index of the block; -1 for the embedding, L for final_norm and head"
+                    "layer",
+                    "",
+                    "0-based index of the block; -1 for the embedding, L for final_norm and head",
+                    "integer",
+                    -1,
                 ),
                 Column(
                     "part",
                     "",
                     "all (the whole block), attention, feedforward, norm, other; embedding, final_norm, head",
+                    "text",
                 ),
-                Column("grad_norm", "nats", "L2 norm over the parameters of the gradient of the mean loss"),
+                Column(
+                    "grad_norm",
+                    "nats",
+                    "L2 norm over the parameters of the gradient of the mean loss",
+                    "number",
+                    0,
+                ),
                 Column(
                     "parameters",
                     "count",
                     "number of parameters; packed ones have no gradient and are not counted",
+                    "integer",
+                    0,
                 ),
-                Column("grad_rms", "nats", "grad_norm / sqrt(parameters)"),
+                Column("grad_rms", "nats", "grad_norm / sqrt(parameters)", "number", 0),
                 Column(
                     "std",
                     "nats",
                     "standard deviation of grad_norm over batches (divisor count - 1; 0 for one batch)",
+                    "number",
+                    0,
                 ),
             ),
             quantity="grad_norm",
@@ -185,15 +207,24 @@ VARIANCE = Probe(
                     "layer",
                     "",
                     "boundary l = 0 .. L for stream, 0-based index of the block for what is added",
+                    "integer",
+                    0,
                 ),
                 Column(
-                    "point", "", "stream (x^l), attention or feedforward (what this branch of the block adds)"
+                    "point",
+                    "",
+                    "stream (x^l), attention or feedforward (what this branch of the block adds)",
+                    "text",
                 ),
                 Column(
-                    "variance", "activation^2", "variance over hidden (divisor hidden - 1), mean over tokens"
+                    "variance",
+                    "activation^2",
+                    "variance over hidden (divisor hidden - 1), mean over tokens",
+                    "number",
+                    0,
                 ),
-                Column("rms", "activation", "root mean square over hidden, mean over tokens"),
-                Column("tokens", "count", "tokens averaged"),
+                Column("rms", "activation", "root mean square over hidden, mean over tokens", "number", 0),
+                Column("tokens", "count", "tokens averaged", "integer", 1),
             ),
             quantity="variance",
             keys=("point",),
@@ -202,11 +233,16 @@ VARIANCE = Probe(
         TableOf(
             "influence",
             (
-                Column("layer", "", "0-based index l of the block"),
+                Column("layer", "", "0-based index l of the block", "integer", 0),
                 Column(
-                    "block_influence", "", "1 - mean over tokens of cos(x^l, x^{l+1}), 0 same .. 2 opposite"
+                    "block_influence",
+                    "",
+                    "1 - mean over tokens of cos(x^l, x^{l+1}), 0 same .. 2 opposite",
+                    "number",
+                    0,
+                    2,
                 ),
-                Column("contribution_ratio", "", "mean over tokens of |x^{l+1} - x^l| / |x^l|"),
+                Column("contribution_ratio", "", "mean over tokens of |x^{l+1} - x^l| / |x^l|", "number", 0),
             ),
             quantity="block_influence",
         ),
@@ -243,23 +279,46 @@ PRUNE_SWEEP = Probe(
         TableOf(
             "prune_sweep",
             (
-                Column("task", "", "task or group of lm-eval; calibration for the loss on calibration text"),
-                Column("metric", "", "lm-eval's name for the metric; loss for the calibration text"),
-                Column("filter", "", "lm-eval's filter of the answers; none if there is none"),
-                Column("layer", "", "0-based index of the first layer removed"),
-                Column("baseline", "metric's own; nats a token for loss", "score of the whole model"),
-                Column("pruned", "as baseline", "score without the layers"),
-                Column("drop", "as baseline", "pruned - baseline; negative is harm where more is better"),
-                Column("ci_low", "as baseline", "lower end of the paired 95% interval of drop"),
-                Column("ci_high", "as baseline", "upper end"),
-                Column("p_value", "", "two-sided, paired: exact McNemar for 0/1 scores, else t or bootstrap"),
-                Column("p_adjusted", "", "p_value adjusted over the layers of this metric (Holm)"),
+                Column(
+                    "task",
+                    "",
+                    "task or group of lm-eval; calibration for the loss on calibration text",
+                    "text",
+                ),
+                Column("metric", "", "lm-eval's name for the metric; loss for the calibration text", "text"),
+                Column("filter", "", "lm-eval's filter of the answers; none if there is none", "text"),
+                Column("layer", "", "0-based index of the first layer removed", "integer", 0),
+                Column(
+                    "baseline", "metric's own; nats a token for loss", "score of the whole model", "number"
+                ),
+                Column("pruned", "as baseline", "score without the layers", "number"),
+                Column(
+                    "drop",
+                    "as baseline",
+                    "pruned - baseline; negative is harm where more is better",
+                    "number",
+                ),
+                Column("ci_low", "as baseline", "lower end of the paired 95% interval of drop", "number"),
+                Column("ci_high", "as baseline", "upper end", "number"),
+                Column(
+                    "p_value",
+                    "",
+                    "two-sided, paired: exact McNemar for 0/1 scores, else t or bootstrap",
+                    "number",
+                    0,
+                    1,
+                ),
+                Column(
+                    "p_adjusted", "", "p_value adjusted over the layers of this metric (Holm)", "number", 0, 1
+                ),
                 Column(
                     "flips",
                     "items",
                     "items whose correctness changed; items whose score changed, where scores are not 0/1",
+                    "integer",
+                    0,
                 ),
-                Column("docs", "items", "items compared"),
+                Column("docs", "items", "items compared", "integer", 1),
             ),
             quantity="drop",
             keys=("task", "metric", "filter"),

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # What an option does: decide the numbers, only how they are computed, or the figure.
 Role = Literal["numbers", "means", "figure"]
 
+# Far beyond any model; a run that speaks of more has been damaged, and would fill the memory.
+MOST_LAYERS = 10_000
+
 
 @dataclass(frozen=True)
 class Option:

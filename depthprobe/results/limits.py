@@ -1,0 +1,111 @@
+"""What the values in a run's tables can be, by what the catalogue declares of their columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from depthprobe.catalogue import PROBES
+from depthprobe.declaring import MOST_LAYERS, TableOf
+from depthprobe.errors import RunError
+from depthprobe.measurement import LARGEST, Column
+from depthprobe.results.forms import shown
+from depthprobe.results.manifest import way_out
+
+# What rounding may add to a number that cannot be larger than 1.
+_ROUNDING = 1e-6
+_COMPARED = "compare_"
+_LAYER = "layer"
+
+
+def check_values(path: Path, frame: pd.DataFrame, stem: str, manifest: dict[str, Any]) -> None:
+    """Pass if a table can be one of its probe: columns, at least one row, kinds, limits, no row twice.
+
+    Args:
+        path: The CSV that holds it, for the error.
+        frame: The table.
+        stem: Its name in the manifest.
+        manifest: The run's, already checked; says how many layers the model has.
+
+    Raises:
+        RunError: if it cannot.
+    """
+    wrong = _columns(frame, stem) or _numbers(frame, stem, manifest) or _repeats(frame, stem)
+    if wrong:
+        raise RunError(f"{path} cannot be used: {wrong}.", way_out(path.parent))
+
+
+def _table(stem: str) -> TableOf | None:
+    """What is declared of a table, or of that which a comparison made of it; None if nothing is."""
+    tables = (table for probe in PROBES.values() for table in probe.tables)
+    return next((table for table in tables if table.stem == stem.removeprefix(_COMPARED)), None)
+
+
+def _keys(stem: str) -> list[str]:
+    """The columns that tell the rows of a table apart; none where they are not declared."""
+    table = _table(stem)
+    if table is None:
+        return []
+    return [*(["model"] if stem.startswith(_COMPARED) else []), *table.keys, _LAYER]
+
+
+def _declared(stem: str) -> dict[str, Column]:
+    table = _table(stem)
+    found = {} if table is None else {column.name: column for column in table.columns}
+    return {_LAYER: Column(_LAYER, "", "", "integer", -1), **found}
+
+
+def _columns(frame: pd.DataFrame, stem: str) -> str:
+    """What is wrong with its columns and their kinds."""
+    table = _table(stem)
+    needed = [] if table is None else [*_keys(stem), table.quantity]
+    missing = [name for name in needed if name not in frame]
+    if missing:
+        return f"it lacks the column {missing[0]}"
+    if frame.empty:
+        return "it has no rows"
+    kinds = {"integer": pd.api.types.is_integer_dtype, "text": pd.api.types.is_string_dtype}
+    for name, column in _declared(stem).items():
+        fits = kinds.get(str(column.kind), pd.api.types.is_numeric_dtype)
+        if name in frame and column.kind is not None and not fits(frame[name]):
+            return f"{name} is declared as other than {_an(column.kind)} in its manifest"
+    return ""
+
+
+def _an(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _numbers(frame: pd.DataFrame, stem: str, manifest: dict[str, Any]) -> str:
+    """What is wrong with its first number that cannot be."""
+    layers = (manifest.get("model") or {}).get("layers")
+    declared = _declared(stem)
+    for name, values in frame.select_dtypes("number").items():
+        column = declared.get(str(name), Column(str(name), "", ""))
+        least = -LARGEST if column.at_least is None else column.at_least - _ROUNDING
+        most = LARGEST if column.at_most is None else column.at_most + _ROUNDING
+        if name == _LAYER:
+            # What stands behind the last layer has the number of layers.
+            most = layers or MOST_LAYERS
+        bad = np.flatnonzero(~values.astype("float64").between(least, most).to_numpy())
+        if bad.size:
+            row = int(bad[0])
+            limit = f"less than {column.at_least:g}" if values[row] < least else f"more than {most:g}"
+            if name == _LAYER and values[row] > most and layers:
+                limit = f"beyond the {layers} layers of the model"
+            return f"line {row + 2} has {shown(values[row].item())} for {name}, which is {limit}"
+    return ""
+
+
+def _repeats(frame: pd.DataFrame, stem: str) -> str:
+    """Which row stands there twice."""
+    keys = _keys(stem)
+    twice = np.flatnonzero(frame.duplicated(keys)) if keys else np.zeros(0)
+    if not twice.size:
+        return ""
+    row = int(twice[0])
+    words = ", ".join(f"{key} {shown(frame[key].tolist()[row])}" for key in keys)
+    return f"line {row + 2} repeats an earlier row ({words})"
