@@ -172,6 +172,8 @@ class TableOf:
         across: The key that spans a map with ``layer``; None for a table with one row for each layer.
         varying: The key whose values not every model has, such as a branch.
         outside: Values of ``varying`` that do not stand for a layer.
+        behind: Values of ``varying`` that have a row behind the last layer, whose ``layer`` is the number of
+            layers; None where any row may stand there.
         compared: Whether ``compare`` shows it side by side.
     """
 
@@ -182,6 +184,7 @@ class TableOf:
     across: str | None = None
     varying: str | None = None
     outside: tuple[str, ...] = ()
+    behind: tuple[str, ...] | None = None
     compared: bool = True
 
     def column(self, name: str) -> Column:

@@ -33,7 +33,13 @@ def check_values(path: Path, frame: pd.DataFrame, stem: str, manifest: dict[str,
     Raises:
         RunError: if it cannot.
     """
-    wrong = _columns(frame, stem) or _numbers(frame, stem, manifest) or _repeats(frame, stem)
+    layers = (manifest.get("model") or {}).get("layers")
+    wrong = (
+        _columns(frame, stem)
+        or _numbers(frame, stem)
+        or _layers(frame, stem, layers)
+        or _repeats(frame, stem)
+    )
     if wrong:
         raise RunError(f"{path} cannot be used: {wrong}.", way_out(path.parent))
 
@@ -79,25 +85,38 @@ def _an(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def _numbers(frame: pd.DataFrame, stem: str, manifest: dict[str, Any]) -> str:
+def _numbers(frame: pd.DataFrame, stem: str) -> str:
     """What is wrong with its first number that cannot be."""
-    layers = (manifest.get("model") or {}).get("layers")
     declared = _declared(stem)
     for name, values in frame.select_dtypes("number").items():
         column = declared.get(str(name), Column(str(name), "", ""))
         least = -LARGEST if column.at_least is None else column.at_least - _ROUNDING
         most = LARGEST if column.at_most is None else column.at_most + _ROUNDING
         if name == _LAYER:
-            # What stands behind the last layer has the number of layers.
-            most = layers or MOST_LAYERS
+            most = MOST_LAYERS
         bad = np.flatnonzero(~values.astype("float64").between(least, most).to_numpy())
         if bad.size:
             row = int(bad[0])
             limit = f"less than {column.at_least:g}" if values[row] < least else f"more than {most:g}"
-            if name == _LAYER and values[row] > most and layers:
-                limit = f"beyond the {layers} layers of the model"
             return f"line {row + 2} has {shown(values[row].item())} for {name}, which is {limit}"
     return ""
+
+
+def _layers(frame: pd.DataFrame, stem: str, layers: int | None) -> str:
+    """Which row is of a layer that the model does not have."""
+    table = _table(stem)
+    if table is None or layers is None:
+        return ""
+    most = pd.Series(layers, frame.index)
+    if table.behind is not None:
+        may_be_behind = frame[table.varying].isin(table.behind) if table.varying else False
+        most -= 1 - pd.Series(may_be_behind, frame.index).astype("int64")
+    beyond = np.flatnonzero((frame[_LAYER] > most).to_numpy())
+    if not beyond.size:
+        return ""
+    row = int(beyond[0])
+    layer = frame[_LAYER].tolist()[row]
+    return f"line {row + 2} has layer {layer}, and the model's layers are 0 to {layers - 1}"
 
 
 def _repeats(frame: pd.DataFrame, stem: str) -> str:

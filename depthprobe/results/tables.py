@@ -143,7 +143,9 @@ def _values(cells: pd.Series, kind: str, wrong: Callable[[str], RunError]) -> pd
     """The values of a column, of the type that the manifest declares."""
     spelling, dtype, words = _TYPES[kind]
     for row, cell in cells[~cells.str.fullmatch(spelling)].items():
-        raise wrong(f", line {row + 2}, has {shortened(repr(cell), 40)} for {cells.name}, which is not {words}")
+        raise wrong(
+            f", line {row + 2}, has {shortened(repr(cell), 40)} for {cells.name}, which is not {words}"
+        )
     if kind == "boolean":
         return cells == "True"
     try:

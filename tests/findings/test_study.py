@@ -203,7 +203,7 @@ def test_a_truncated_table_is_refused_by_name(output):
 
 def test_a_table_of_a_deeper_model_than_the_manifest_says_is_refused(output):
     directory = write_run(output, "angular", {"angular": angular_frame(6)}, 4)
-    with pytest.raises(RunError, match="has a layer 5; its model has 4 layers"):
+    with pytest.raises(RunError, match="has layer 4, and the model's layers are 0 to 3"):
         findings_in(directory)
 
 
