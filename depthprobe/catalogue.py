@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from depthprobe.declaring import Option, Options, Probe, Score, TableOf, Text, Working
+from depthprobe.declaring import MOST_LAYERS, Option, Options, Probe, Score, TableOf, Text, Working
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.measurement import Column
@@ -53,7 +53,7 @@ ANGULAR = Probe(
             "angular",
             (
                 Column("layer", "", "0-based index l of the first block spanned", "integer", 0),
-                Column("n", "blocks", "number of blocks spanned: l .. l+n-1", "integer", 1),
+                Column("n", "blocks", "number of blocks spanned: l .. l+n-1", "integer", 1, MOST_LAYERS),
                 Column(
                     "distance",
                     "angle / pi",
@@ -348,3 +348,46 @@ PRUNE_SWEEP = Probe(
 
 # In the order in which they are listed and reported.
 PROBES = {probe.name: probe for probe in (ANGULAR, VARIANCE, GRADNORM, PRUNE_SWEEP)}
+
+# What a training writes as it goes; not a probe, but a run that is drawn.
+TRAINING = (
+    TableOf(
+        "training",
+        (
+            Column("step", "", "optimiser steps done; 0 is before the first", "integer", 0),
+            Column("layer", "", "0-based index l of the block", "integer", 0),
+            Column(
+                "variance",
+                "activation^2",
+                "of x^{l+1}, the block's output, over hidden; mean over tokens",
+                "number",
+                0,
+            ),
+            Column(
+                "grad_norm",
+                "nats",
+                "L2 norm over the block's parameters of the gradient of the held-out loss",
+                "number",
+                0,
+            ),
+        ),
+        quantity="variance",
+        keys=("step",),
+        behind=(),
+    ),
+    TableOf(
+        "loss",
+        (
+            Column("step", "", "optimiser steps done", "integer", 0),
+            Column(
+                "data",
+                "",
+                "train (mean over the steps since the last such row), heldout (the fixed texts)",
+                "text",
+            ),
+            Column("loss_nats", "nats", "mean loss for each predicted token", "number", 0),
+        ),
+        quantity="loss_nats",
+        keys=("step", "data"),
+    ),
+)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Far beyond what any model computes, even in a perplexity: squares and sums of such numbers stay finite.
-LARGEST = 1e150
+# Far beyond what any model computes. Sums of such numbers, such as perplexities, stay finite, and so do
+# squares and ratios of sizes, such as norms and variances, which also come no closer to 0 than the inverse.
+LARGEST, LARGEST_SIZE = 1e300, 1e150
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _once(words: Iterable[str]) -> list[str]:
 
 def data_caption(run: Run) -> str:
     """Return in a few words on what and how a run was measured; empty if its manifest does not say."""
-    return measured_on(run.manifest.get("data", {}), run.manifest.get("model") or {})
+    return measured_on(run.manifest.get("data") or {}, run.manifest.get("model") or {})
 
 
 def measured_on(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
@@ -103,7 +103,8 @@ def _precision(model: Mapping[str, Any]) -> list[str]:
 
 def model_title(run: Run) -> str:
     """The id of the model a run was measured on; of a local one the directory's name."""
-    return without_directories(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))
+    known = (run.manifest.get("model") or {}).get("id")
+    return without_directories(known or run.directory.parent.name)
 
 
 def without_directories(name: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from depthprobe.catalogue import PROBES
+from depthprobe.catalogue import PROBES, TRAINING
 from depthprobe.declaring import MOST_LAYERS, TableOf
 from depthprobe.errors import RunError
-from depthprobe.measurement import LARGEST, Column
+from depthprobe.measurement import LARGEST, LARGEST_SIZE, Column
 from depthprobe.results.forms import shown
 from depthprobe.results.manifest import way_out
 
@@ -46,7 +46,7 @@ def check_values(path: Path, frame: pd.DataFrame, stem: str, manifest: dict[str,
 
 def _table(stem: str) -> TableOf | None:
     """What is declared of a table, or of that which a comparison made of it; None if nothing is."""
-    tables = (table for probe in PROBES.values() for table in probe.tables)
+    tables = [*(table for probe in PROBES.values() for table in probe.tables), *TRAINING]
     return next((table for table in tables if table.stem == stem.removeprefix(_COMPARED)), None)
 
 
@@ -55,7 +55,9 @@ def _keys(stem: str) -> list[str]:
     table = _table(stem)
     if table is None:
         return []
-    return [*(["model"] if stem.startswith(_COMPARED) else []), *table.keys, _LAYER]
+    model = ["model"] if stem.startswith(_COMPARED) else []
+    layer = [column.name for column in table.columns if column.name == _LAYER]
+    return [*model, *table.keys, *layer]
 
 
 def _declared(stem: str) -> dict[str, Column]:
@@ -91,21 +93,32 @@ def _numbers(frame: pd.DataFrame, stem: str) -> str:
     for name, values in frame.select_dtypes("number").items():
         column = declared.get(str(name), Column(str(name), "", ""))
         least = -LARGEST if column.at_least is None else column.at_least - _ROUNDING
-        most = LARGEST if column.at_most is None else column.at_most + _ROUNDING
+        most = LARGEST_SIZE if _is_size(column) else LARGEST
+        most = most if column.at_most is None else column.at_most + _ROUNDING
         if name == _LAYER:
             most = MOST_LAYERS
-        bad = np.flatnonzero(~values.astype("float64").between(least, most).to_numpy())
+        numbers = values.to_numpy(dtype="float64")
+        tiny = (numbers > 0) & (numbers < 1 / LARGEST_SIZE) & _is_size(column)
+        bad = np.flatnonzero((numbers < least) | (numbers > most) | tiny)
         if bad.size:
             row = int(bad[0])
-            limit = f"less than {column.at_least:g}" if values[row] < least else f"more than {most:g}"
+            lowest = -LARGEST if column.at_least is None else column.at_least
+            limit = f"less than {lowest:g}" if numbers[row] < least else f"more than {most:g}"
+            if tiny[row]:
+                limit = f"closer to 0 than {1 / LARGEST_SIZE:g}"
             return f"line {row + 2} has {shown(values[row].item())} for {name}, which is {limit}"
     return ""
+
+
+def _is_size(column: Column) -> bool:
+    """Whether its numbers are sizes of something; probabilities can come as close to 0 as you like."""
+    return column.at_least == 0 and column.at_most is None
 
 
 def _layers(frame: pd.DataFrame, stem: str, layers: int | None) -> str:
     """Which row is of a layer that the model does not have."""
     table = _table(stem)
-    if table is None or layers is None:
+    if table is None or layers is None or _LAYER not in frame:
         return ""
     most = pd.Series(layers, frame.index)
     if table.behind is not None:
