@@ -109,5 +109,6 @@ def model_title(run: Run) -> str:
 
 def without_directories(name: str) -> str:
     """A name as it may stand in a paper: where it lies on somebody's disk is left to the manifest."""
+    name = plain(name)
     path = Path(name)
     return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name

@@ -14,7 +14,7 @@ from depthprobe.findings.angular import STEM as ANGULAR
 from depthprobe.findings.checks import check_table
 from depthprobe.findings.drops import ALPHA, Drops
 from depthprobe.findings.drops import STEM as PRUNE_SWEEP
-from depthprobe.findings.of_runs import findings_in
+from depthprobe.findings.of_runs import findings_in, named
 from depthprobe.findings.words import layers_named
 from depthprobe.results.runs import Run
 
@@ -120,7 +120,8 @@ def compared_of(run: Run, stem: str) -> list[Compared]:
                 raise RunError(f"{PREFIX}{stem}.csv in {run.directory} has no rows of {label}.")
             layers = int(entry["model"]["layers"])
             facts = {**kept["options"], **kept.get("results", {})}
-            says = findings_in(probe, {stem: rows}, facts, layers)
+            with named(run):
+                says = findings_in(probe, {stem: rows}, facts, layers)
             found.append(Compared(label, layers, rows, says, kept["data"], entry["model"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(

@@ -13,8 +13,12 @@ from depthprobe.declaring import loaded_function
 from depthprobe.errors import RunError
 from depthprobe.findings import layer_rows
 from depthprobe.measurement import Measurement
+from depthprobe.results.forms import shortened
 from depthprobe.results.manifest import way_out
 from depthprobe.results.runs import Run
+
+# Of what is said of a table, which may quote its cells.
+_LONGEST = 240
 
 
 def findings_of(source: Run | Measurement) -> Any:
@@ -43,7 +47,7 @@ def named(run: Run) -> Iterator[None]:
         yield
     except RunError as error:
         place = run.directory / f"{next(iter(run.tables))}.csv" if len(run.tables) == 1 else run.directory
-        problem = f"{error.problem[:1].lower()}{error.problem[1:]}"
+        problem = shortened(f"{error.problem[:1].lower()}{error.problem[1:]}", _LONGEST)
         raise RunError(f"{place} cannot be used: {problem}", way_out(run.directory)) from error
 
 

@@ -82,14 +82,14 @@ _COMPARED = listing(
         {
             "label": text,
             "model": record({"layers": _LAYERS}, _OF_A_MODEL),
-            "runs": mapping(record({}, {"run": text, "data": _DATA, "options": _FACTS, "results": _FACTS})),
+            "runs": mapping(record({"data": _DATA, "options": _FACTS}, {"run": text, "results": _FACTS})),
         }
     )
 )
 
 _MANIFEST = record(
     {
-        "probe": text,
+        "probe": matching("the name of a probe", re.compile(r"\w[\w-]{0,99}", re.ASCII).fullmatch),
         "settings": record({}, {"text": record({})}),
         "columns": mapping(listing(_COLUMN)),
         "files": mapping(record({"name": text}, {"sha256": _HASH, "rows": _COUNT})),
