@@ -106,7 +106,7 @@ def read_study(directories: Sequence[Path]) -> Study:
     if not read:
         raise next(iter(damaged), _nothing())
     runs, fresh = without_fresh([run for run, _ in read.values()])
-    notes = [*_without_manifest(directories), *(f"{error} It is left out." for error in damaged), *fresh]
+    notes = [*_without_manifest(directories), *(f"Left out: {error}" for error in damaged), *fresh]
     for other in runs[1:]:
         check_same_model(runs[0], other)
     runs.sort(key=_preference)

@@ -17,6 +17,8 @@ from depthprobe.results.manifest import way_out
 
 # What rounding may add to a number that cannot be larger than 1.
 _ROUNDING = 1e-6
+# Tasks, metrics, parts and the like.
+_LONGEST_LABEL = 500
 _COMPARED = "compare_"
 _LAYER = "layer"
 
@@ -36,6 +38,7 @@ def check_values(path: Path, frame: pd.DataFrame, stem: str, manifest: dict[str,
     layers = (manifest.get("model") or {}).get("layers")
     wrong = (
         _columns(frame, stem)
+        or _labels(frame, stem)
         or _numbers(frame, stem)
         or _layers(frame, stem, layers)
         or _repeats(frame, stem)
@@ -85,6 +88,15 @@ def _columns(frame: pd.DataFrame, stem: str) -> str:
 
 def _an(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _labels(frame: pd.DataFrame, stem: str) -> str:
+    """What is wrong with its first label that cannot be."""
+    for name in (column.name for column in _declared(stem).values() if column.kind == "text"):
+        for row, label in enumerate(frame[name] if name in frame else ()):
+            if len(label) > _LONGEST_LABEL or not label.isprintable():
+                return f"line {row + 2} has {shown(label)} for {name}, which is not a label"
+    return ""
 
 
 def _numbers(frame: pd.DataFrame, stem: str) -> str:

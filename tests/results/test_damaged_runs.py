@@ -235,7 +235,7 @@ def put(value, *place):
         (put(None, "files"), "files is null, not an object"),
         (put({}, "files"), "files does not say how many rows prune_sweep.csv has"),
         (put("all well", "results"), 'results is "all well", not an object'),
-        (put(7, "probe"), "probe is 7, not text"),
+        (put(7, "probe"), "probe is 7, not the name of a probe"),
         (put([1], "settings"), "settings is [1], not an object"),
         (put("12", "model", "layers"), 'model.layers is "12", not a whole number from 1 to 10000'),
         (put(10**18, "model", "layers"), "model.layers is 1000000000000000000, not a whole number"),
