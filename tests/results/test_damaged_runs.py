@@ -7,8 +7,10 @@ import shutil
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from depthprobe.catalogue import PROBES
+from depthprobe.commands.app import app
 from depthprobe.comparing.compare import compare
 from depthprobe.comparing.subjects import find_subjects
 from depthprobe.errors import DepthprobeError, RunError
@@ -340,3 +342,19 @@ def test_a_new_run_goes_beside_one_with_strange_settings(tmp_path, run, settings
     edit_manifest(directory, put(settings, "settings"), sealed=False)
     place = reserve(tmp_path, "owner/one", "angular", {"model": "owner/one"})
     assert place.finished is None and place.directory != directory and str(directory) in place.note
+
+
+@pytest.mark.parametrize("command", ["plot", "report", "compare"])
+def test_the_commands_that_read_runs_end_with_a_sentence_and_a_status(run, tmp_path, command):
+    directory = run("angular")
+    edit_manifest(directory, put(None, "files"))
+    # The report of a model whose runs are all damaged.
+    given = [directory.parent if command == "report" else directory]
+    given += [run("variance")] if command == "compare" else []
+    done = CliRunner().invoke(app, [command, *map(str, given), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f"Error: {directory / 'manifest.json'} cannot be used: files is null, not an object."
+    )
+    assert not (tmp_path / "out").exists()
