@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # What an option does: decide the numbers, only how they are computed, or the figure.
 Role = Literal["numbers", "means", "figure"]
 
+# Far beyond any model; a run that speaks of more has been damaged, and would fill the memory.
+MOST_LAYERS = 10_000
+
 
 @dataclass(frozen=True)
 class Option:
@@ -179,6 +182,8 @@ class TableOf:
         across: The key that spans a map with ``layer``; None for a table with one row for each layer.
         varying: The key whose values not every model has, such as a branch.
         outside: Values of ``varying`` that do not stand for a layer.
+        behind: Values of ``varying`` that have a row behind the last layer, whose ``layer`` is the number of
+            layers; None where any row may stand there.
         compared: Whether ``compare`` shows it side by side.
     """
 
@@ -189,6 +194,7 @@ class TableOf:
     across: str | None = None
     varying: str | None = None
     outside: tuple[str, ...] = ()
+    behind: tuple[str, ...] | None = None
     compared: bool = True
 
     def column(self, name: str) -> Column:
