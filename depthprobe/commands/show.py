@@ -21,6 +21,7 @@ import typer
 from depthprobe import interruption
 from depthprobe.commands.progress import Log, Pace, looking
 from depthprobe.errors import DepthprobeError
+from depthprobe.machine import caches
 from depthprobe.redaction import message, printable, redact
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Watch:
         self._bars: Progress | None = None
         self._open: list[Log] = []
         _hush_libraries(verbose, bars=self.live)
+        if "huggingface_hub" not in sys.modules:  # it reads where its cache is when it is imported
+            note = caches.make_usable()
+            if note:
+                self.say(note)
 
     def say(self, news: str) -> None:
         """Print one line of news."""
