@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from depthprobe.errors import TextError, first_line
+from depthprobe.texts.options import is_there
 
 LOOKED_AT_CHARACTERS = 65_536
 
@@ -42,6 +43,8 @@ def check_file(path: Path | str) -> None:
 
     A pipe or a device would be waited for, or never end.
     """
+    if not is_there(str(path)):
+        raise no_file(path)
     with errors_told(path):
         found = os.stat(path)
     if stat.S_ISFIFO(found.st_mode):

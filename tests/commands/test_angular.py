@@ -127,7 +127,7 @@ def broken(directory, model):
         (["/no/such/model"], 2, "There is no directory"),
         (["builtin:nosuch"], 2, "There is no embedded model builtin:nosuch"),
         (["MODEL", "--dataset", "no.jsonl"], 2, "There is no file no.jsonl"),
-        (["MODEL", "--dataset", "TEXT", "--column", "page"], 2, "no text column 'page'"),
+        (["MODEL", "--dataset", "TEXT", "--column", "page"], 2, "has no column 'page'"),
         (["MODEL", "--dataset", "TEXT", "--seq-len", "999"], 2, "--seq-len must be at most the model's 128"),
         (["MODEL", "--dataset", "TEXT", "--dtype", "float3"], 2, "Unknown dtype"),
         (["MODEL", "--dataset", "TEXT", "--device", "cuda:7"], 2, "CUDA"),
