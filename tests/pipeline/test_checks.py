@@ -84,8 +84,8 @@ OF_ALL = [
     (["--dataset", "broken.jsonl"], "broken.jsonl cannot be read"),
     (
         ["--dataset", "bodies.csv"],
-        "bodies.csv has no column named text, but several of strings. Its columns: body (text), title (text). "
-        "Name one with --column.",
+        "bodies.csv has no column named text, but several of strings. Its columns: body (text), title "
+        "(text). Name one with --column.",
     ),
     (["--column", "page"], "text.jsonl has no column 'page'. Its columns: text (text), n (numbers)."),
     (["--column", "n"], "The column 'n' of text.jsonl holds numbers, not text."),

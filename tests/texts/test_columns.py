@@ -55,7 +55,7 @@ def test_values_that_are_not_plainly_text_are_known_for_what_they_are(values, se
         ),
         (
             lambda n: {"conversations": SHARED, "n": n},
-            "no column of text. Its columns: conversations (conversations), n (numbers). Name one with --column",
+            "no column of text. Its columns: conversations (conversations), n (numbers). Name one with",
         ),
         (lambda n: {"page": "a b c d", "title": "e"}, "no column named text, but several of strings"),
         (lambda n: {"text": ["a", "b"]}, "The column 'text' of .* holds lists of text"),

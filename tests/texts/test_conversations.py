@@ -66,7 +66,5 @@ def test_what_the_template_refuses_is_skipped_counted_and_said(tmp_path, talker)
 
 def test_a_tokenizer_without_a_template_is_told_in_one_sentence(tmp_path):
     path = talks(tmp_path / "a.jsonl", "role", "content", ("user", "assistant"))
-    with pytest.raises(
-        TextError, match="'messages' of .* holds conversations, but the tokenizer has no chat"
-    ):
+    with pytest.raises(TextError, match="holds conversations, but the tokenizer has no chat template"):
         read_samples(TextOptions(path, column="messages"), tiny.tokenizer())
