@@ -46,8 +46,6 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 _NOT_PRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-_HALVES = re.compile("[\ud800-\udfff]")
-
 # Paths are shorter than this, and what is longer hides the sentence around it.
 _LONGEST_WORD = 400
 _LONGEST_MESSAGE = 4000
@@ -56,11 +54,6 @@ _LONGEST_MESSAGE = 4000
 def printable(text: str) -> str:
     """Return the text with control characters and lone surrogates as the escapes that Python writes."""
     return _NOT_PRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
-
-
-def writable(text: str) -> str:
-    """Return the text with lone surrogates as escapes: names of files that are not UTF-8 hold them."""
-    return _HALVES.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def message(text: str) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthprobe.errors import TextError
-from depthprobe.redaction import message, printable, redact, writable
+from depthprobe.redaction import message, printable, redact
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,6 @@ def test_redacting_twice_changes_nothing_more(text):
 )
 def test_what_a_terminal_would_obey_is_shown_as_an_escape(text, shown):
     assert printable(text) == shown == printable(shown)
-
-
-def test_a_name_that_is_not_utf8_can_be_written():
-    assert writable("caf\udce9 \x1b\n") == "caf\\udce9 \x1b\n"
 
 
 def test_a_message_keeps_both_ends_of_what_is_too_long_to_read():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from depthprobe.errors import RunError
-from depthprobe.redaction import redact, writable
+from depthprobe.redaction import redact
 from depthprobe.results.files import machine_error, write_through
 
 MANIFEST_NAME = "manifest.json"
@@ -32,7 +32,7 @@ def plain(value: Any, where: str = "manifest") -> Any:
         return value
     if isinstance(value, str):
         # str.__str__ gives the bare text of subclasses such as torch's version string and str enums.
-        return writable(redact(str.__str__(value)))
+        return redact(str.__str__(value))
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -45,7 +45,7 @@ def plain(value: Any, where: str = "manifest") -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise RunError(f"{where} has the key {key!r}, but a manifest's keys must be text.")
-        return {plain(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+        return {redact(str.__str__(key)): plain(item, f"{where}.{key}") for key, item in value.items()}
     raise RunError(f"{where} is a {type(value).__name__}, which a manifest cannot hold.")
 
 

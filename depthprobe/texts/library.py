@@ -57,7 +57,7 @@ def readable_columns(rows: Any) -> tuple[Any, dict[str, str]]:
     kept = [name for name in features if name not in unread]
     rows = rows.select_columns(kept) if unread else rows
     if "_view'" in str(features):
-        # Arrow cannot pick rows of these types, which shuffling does; with a step in Python, Python picks them.
+        # Arrow cannot pick rows of these types, which shuffling does; after a step in Python, Python does.
         rows = rows.map(dict, features=rows.features)
     return rows, unread
 

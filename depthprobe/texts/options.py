@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from depthprobe.builtin import corpus
 from depthprobe.declaring import Option, fields_of
 from depthprobe.errors import OptionError, TextError
-from depthprobe.redaction import writable
 
 BUILTIN = "builtin"
 
@@ -173,7 +172,7 @@ class TextOptions:
             for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
                 with part.open("rb") as file:
                     digest.update(os.fsencode(part.name) + hashlib.file_digest(file, "sha256").digest())
-            known |= {"dataset": writable(path.resolve().name), "sha256": digest.hexdigest()}
+            known |= {"dataset": path.resolve().name, "sha256": digest.hexdigest()}
         return known
 
 

@@ -257,3 +257,10 @@ def test_half_characters_in_json_become_replacement_characters(tmp_path):
     path = written(tmp_path / "a.jsonl", b'{"text": "the \\ud83d stream of a model"}\n')
     (sample,) = read_samples(TextOptions(path), tiny.tokenizer()).tokens
     assert tiny.tokenizer().decode(sample, skip_special_tokens=True) == "the \ufffd stream of a model"
+
+
+def test_a_name_that_is_not_utf8_decides_a_run_like_any_other(tmp_path):
+    path = written(tmp_path / os.fsdecode(b"caf\xe9.jsonl"), LINES)
+    options = TextOptions(path)
+    assert options.settings()["dataset"] == "caf\udce9.jsonl"
+    assert read_samples(options, tiny.tokenizer()).facts["samples"] == 12
