@@ -189,7 +189,7 @@ def show(
     figures = drawn(run, formats, **figure)
     tables = [run.directory / f"{stem}.csv" for stem in run.tables]
     for path in (*tables, *figures, run.directory / "manifest.json"):
-        console.print(str(path), soft_wrap=True)
+        console.print(str(path), soft_wrap=True, markup=False)
     if again is not None:
         again.remember(run.directory, plain_text(lines), figures)
 

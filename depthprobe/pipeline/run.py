@@ -260,6 +260,7 @@ class _Way:
         text.length(checkpoint.context_tokens)
         with self.watch.stage("Reading text", text.wanted, "samples") as advance, self.told_of_text():
             samples = self.session.samples(text, checkpoint, advance)
+        self.say(samples.notes)
         if samples.facts["samples"] < text.wanted:
             found, asked = samples.facts["samples"], text.wanted
             self.watch.say(f"{text.dataset} holds only {found} of the {asked} samples asked for.")
