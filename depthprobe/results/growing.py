@@ -10,7 +10,8 @@ from depthprobe.errors import RunError
 from depthprobe.measurement import Table
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import MANIFEST_NAME, manifest_bytes
-from depthprobe.results.runs import Run, read_run, stored
+from depthprobe.results.runs import Run, read_run
+from depthprobe.results.tables import stored
 
 
 def known_run(directory: Path) -> Run | None:

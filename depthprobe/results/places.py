@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from depthprobe.results.manifest import (
     plain,
     read_manifest,
 )
-from depthprobe.results.naming import checked_name, differences, distinct_names, flat, run_directory_name
+from depthprobe.results.naming import checked_name, distinct_names, run_directory_name, told_differences
 from depthprobe.results.runs import Run, read_run
 
 # Saving takes seconds, so what was written aside a day ago is a leftover. Its age decides, not its process
@@ -150,7 +150,12 @@ def may_be_finished(
 
 
 def reserve(
-    output: Path, model: str | None, probe: str, settings: dict[str, Any], name: str | None = None
+    output: Path,
+    model: str | None,
+    probe: str,
+    settings: dict[str, Any],
+    name: str | None = None,
+    lacks: Callable[[Run], str] = lambda run: "",
 ) -> Place:
     """Return the place for a run, or the finished run with equal settings that is already there.
 
@@ -164,6 +169,8 @@ def reserve(
         probe: The default name of the run's directory, which starts with the probe's name.
         settings: Everything that decides the numbers, as JSON values.
         name: A name for the directory, chosen by the user.
+        lacks: Says what a finished run with these settings lacks, as in "holds this run, but ..."; empty if
+            it will do.
 
     Raises:
         OptionError: if ``name`` is not a plain directory name.
@@ -180,14 +187,17 @@ def reserve(
         raise machine_error("write in", parent, error) from error
     candidates = _candidates(parent, probe, name)
     directory = candidates[0]
+    lacking = ""
     for candidate in candidates:
         finished = _equal_run(candidate, probe, settings)
-        if finished is not None:
+        missing = "" if finished is None else lacks(finished)
+        if finished is not None and not missing:
             return Place(candidate, finished, "", settings)
+        lacking = lacking or missing
     note = ""
     if directory.exists() or directory.is_symlink():
         other = _settings_at(directory, probe)
-        taken = f"{directory} {_occupant(settings, other)}"
+        taken = f"{directory} {_occupant(settings, other, lacking)}"
         if name is not None:
             raise RunError(f"{taken}.", "Choose another --name; nothing is overwritten.")
         directory = free_directory(parent, probe, settings, other)
@@ -195,16 +205,22 @@ def reserve(
     return Place(directory, None, note, settings, _try_writing(parent))
 
 
-def _occupant(settings: dict[str, Any], other: dict[str, Any] | None) -> str:
+def _occupant(settings: dict[str, Any], other: dict[str, Any] | None, lacking: str) -> str:
     """Return what is at a taken place, as the end of a sentence; names its settings if few differ."""
     if other is None:
         return "exists but holds no finished run of this kind"
     if canonical(settings) == canonical(other):
-        return "holds this run, but damaged"
-    there = flat(other)
-    told = ", ".join(f"{key} {there.get(key, 'unset')}" for key in differences(settings, other))
+        return f"holds this run, but {lacking or 'damaged'}"
+    if canonical({**settings, "task_sha256": None}) == canonical({**other, "task_sha256": None}) and (
+        "task_sha256" not in other
+    ):
+        return (
+            "holds a run of an earlier version, which did not record what its tasks say and ask, "
+            "so that it cannot be known whether it is this one"
+        )
+    told = told_differences(settings, other)
     return (
         f"holds a run with other settings ({told})"
-        if 0 < len(told) <= 80
+        if 0 < len(told) <= 120
         else "holds a run with other settings"
     )

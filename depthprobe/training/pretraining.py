@@ -147,6 +147,8 @@ def pretrain(
     # Not earlier: a missing text must not tie a directory to its recipe.
     claimed = {**asdict(recipe), _DATA_HASH: data.facts[_DATA_HASH]}
     replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
+    for note in data.notes:
+        say(note)
     size = len(data.tokenizer)
     train_tokens = data.facts.get("train_tokens")
     shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"

@@ -11,13 +11,14 @@ import difflib
 import errno
 import fnmatch
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError, LoadError, first_line
+from depthprobe.evidence import Look, looks_of
 from depthprobe.models.loading import gguf, hub, original_llama
 from depthprobe.models.loading.local_files import check_files, may_not_be_read, names_in, read_json
 from depthprobe.models.loading.options import split_adapter, split_name
@@ -25,18 +26,30 @@ from depthprobe.models.loading.weights import (
     WEIGHT_NAMES,
     check_whole,
     fingerprint_of,
+    is_inside,
+    named_weights,
     shard_names,
     unlisted_shards,
     weight_files,
+    weight_names,
 )
 
 FileLayout = Literal["transformers", "meta", "gguf"]
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.vocab", "*.bpe"]
+# What else in a directory may decide how a text becomes tokens and a prompt.
+ALSO_DECISIVE = ["vocab*", "merges*", "*.codes", "*.spm", "*.tokenizer", "tokenizer.model.*"]
+TEMPLATES = "additional_chat_templates/*.jinja"
+CODE = ["*.py", "*/*.py", "*/*/*.py"]
+# Where a model is that no file holds.
+IN_MEMORY = "in memory"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ["adapter_model.safetensors", "adapter_model.bin"]
 # An adapter may bring the tokenizer that it was trained with.
-_OF_A_TOKENIZER = ["tokenizer*", "added_tokens.json", "*.model", "*.tiktoken", "vocab*", "merges.txt"]
+_OF_A_TOKENIZER = [
+    "tokenizer*", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken", "*.jinja",
+    "vocab*", "merges*",
+]  # fmt: skip
 # What transformers' Trainer saves in the directory that it is given.
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 
@@ -46,7 +59,8 @@ class AdapterSource:
     """A PEFT adapter, known before its weights are read.
 
     ``location`` is a hub id or a directory; ``commit`` that of a hub id; ``fingerprint`` the SHA-256 over a
-    directory's files; ``base`` the model that it names as the one it was trained on.
+    directory's files; ``base`` the model that it names as the one it was trained on; ``looks`` how the files
+    looked before they were hashed.
     """
 
     name: str
@@ -54,6 +68,7 @@ class AdapterSource:
     commit: str | None
     fingerprint: str | None
     base: str | None
+    looks: Mapping[str, Look | None] = field(default_factory=dict, repr=False, compare=False)
 
     def describe(self) -> dict[str, str | None]:
         """Return what distinguishes this adapter from others, for a run's manifest."""
@@ -79,7 +94,8 @@ class ModelSource:
     ``location`` is what is loaded, a hub id or a directory; ``revision`` the resolved commit of a hub id;
     ``fingerprint`` the SHA-256 over names and contents of a directory's config and weight files;
     ``gguf_file`` the path of a GGUF file inside it; ``adapter`` what is merged into it; ``notes`` are
-    sentences for the user.
+    sentences for the user; ``looks`` is how the files looked before they were hashed;
+    ``tokenizer`` a hash of the tokenizer that came with a model in memory.
     """
 
     name: str
@@ -90,6 +106,8 @@ class ModelSource:
     notes: tuple[str, ...] = ()
     gguf_file: str | None = None
     adapter: AdapterSource | None = None
+    tokenizer: str | None = None
+    looks: Mapping[str, Look | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def identity(self) -> str:
@@ -182,7 +200,7 @@ def resolve_adapter(name: str) -> AdapterSource:
         LoadError: If there is no such adapter, or what is there is not an adapter.
         MachineError: If the hub cannot be reached and the cache does not help.
     """
-    commit = fingerprint = None
+    commit = None
     with told_of_names(name):
         path = Path(name).expanduser()
         is_directory = path.is_dir() and bool(name)
@@ -199,11 +217,13 @@ def resolve_adapter(name: str) -> AdapterSource:
         problem = f"{name} has no {ADAPTER_CONFIG}, so it is not an adapter."
         raise LoadError(problem, "Give --adapter what peft's save_pretrained wrote.")
     base = _base_of(name, config)
-    if commit is None:
-        files = {file for pattern in _OF_A_TOKENIZER for file in path.glob(pattern)}
-        check_files(name, files)
-        fingerprint = fingerprint_of([config, *check_adapter_weights(name, path), *files])
-    return AdapterSource(name if commit is None else location, location, commit, fingerprint, base)
+    if commit is not None:
+        return AdapterSource(location, location, commit, None, base)
+    tokenizer = _files_there(path, _OF_A_TOKENIZER)
+    check_files(name, tokenizer)
+    files = [config, *check_adapter_weights(name, path), *tokenizer]
+    looks = looks_of(files)
+    return AdapterSource(name, location, None, fingerprint_of(files), base, looks)
 
 
 def check_adapter_weights(name: str, folder: Path) -> list[Path]:
@@ -249,27 +269,31 @@ def _resolve_directory(
     if revision is not None:
         raise LoadError(f"{name} is a directory and has no revision {revision!r}.", "Leave out --revision.")
     names = names_in(name, folder)
-    small = set(small_files(folder))
-    check_files(name, small)
-    has_weights = any(file in names for pair in WEIGHT_NAMES for file in pair)
+    small = {*small_files(folder), *_files_there(folder, [*ALSO_DECISIVE, TEMPLATES])}
+    check_files(name, small)  # before any of them is read
+    has_weights = bool(named_weights(folder)) or any(file in names for pair in WEIGHT_NAMES for file in pair)
     if not has_weights:
         has_weights = bool(unlisted_shards(name, names))
     original = next((f for f in (folder, folder / "original") if original_llama.is_original_layout(f)), None)
     ggufs = gguf.model_files(names)
     if gguf_file is not None or (ggufs and not has_weights and original is None):
         file = gguf.choose_file(name, ggufs, gguf_file)
-        mark, note = fingerprint_of([folder / file, *small]), gguf.conversion_note(name)
-        return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file)
+        files, note = [folder / file, *small], gguf.conversion_note(name)
+        looks = looks_of(files)
+        mark = fingerprint_of(files, folder)
+        return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file, looks=looks)
     if ADAPTER_CONFIG in names and not has_weights:
         raise _adapter_named_as_model(name, folder / ADAPTER_CONFIG)
     layout: FileLayout = "transformers"
     notes: tuple[str, ...] = ()
     if "config.json" in names:
-        indexes = [folder / index for _, index in WEIGHT_NAMES if index in names]
+        weights = weight_files(name, folder)
+        indexes = [folder / index for _, index in weight_names(folder) if (folder / index).is_file()]
         # Configuration and tokenizer files too: how a text is tokenised decides the numbers as well.
-        small |= set(folder.glob("*.py"))
-        check_files(name, small)
-        files = [*weight_files(name, folder), *indexes, *(small - set(indexes))]
+        code = _files_there(folder, CODE if _has_code(folder) else CODE[:1])
+        check_files(name, code)
+        small |= code
+        files = [*weights, *indexes, *(small - set(indexes))]
     else:
         if original is None:
             raise _nothing_to_load(name, names, on_disk=True)
@@ -280,7 +304,14 @@ def _resolve_directory(
             *folder.glob("tokenizer.model"),
         ]
         notes = (f"{name} is in Meta's original layout; converting it in memory.",)
-    return ModelSource(name, str(folder), None, fingerprint_of(files), layout, notes)
+    looks = looks_of(files)
+    return ModelSource(name, str(folder), None, fingerprint_of(files, folder), layout, notes, looks=looks)
+
+
+def _has_code(folder: Path) -> bool:
+    """Whether a configuration in a directory names Python files that come with the model."""
+    configs = (folder / name for name in ("config.json", "tokenizer_config.json"))
+    return any(b'"auto_map"' in config.read_bytes() for config in configs if config.is_file())
 
 
 def _resolve_hub(repo: str, file: str | None, revision: str | None) -> ModelSource:
@@ -379,6 +410,11 @@ def small_files(folder: Path) -> list[Path]:
     return sorted({path for pattern in SMALL_FILES for path in folder.glob(pattern)})
 
 
+def _files_there(folder: Path, patterns: list[str]) -> set[Path]:
+    """Return what matches patterns in a directory; a directory may have such a name, and is left out."""
+    return {path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir()}
+
+
 def original_folder(source: ModelSource, weights: bool = True) -> Path:
     """Return the local directory with Meta's original files, the tensors only with ``weights``."""
     if source.revision is None:
@@ -401,20 +437,27 @@ def fetch_small_files(source: ModelSource, with_code: bool) -> Path:
         return hub.download(source.location, source.revision, [source.gguf_file])
     # Subfolders hold other formats and training states; only code is wanted from there.
     wanted = [*SMALL_FILES, "*.py"] if with_code else SMALL_FILES
-    return hub.download(
-        source.location, source.revision, wanted, ignore=[f"*/{pattern}" for pattern in SMALL_FILES]
-    )
+    # Of configurations and tokenizers there; the templates that a model names stand in a folder of their own.
+    ignored = [f"*/{pattern}" for pattern in SMALL_FILES if pattern != "*.jinja"]
+    return hub.download(source.location, source.revision, wanted, ignore=ignored)
 
 
 def fetch_weights(source: ModelSource, folder: Path) -> None:
     """Fetch exactly the weight files that will be loaded, into the directory of the small files."""
     if source.revision is None:
         return
-    for single, index in WEIGHT_NAMES:
+    for single, index in weight_names(folder):
+        if index and not (folder / index).is_file() and "/" in index:
+            hub.fetch_file(source.location, index, source.revision)
         if (folder / index).is_file():
-            hub.download(source.location, source.revision, shard_names(source.name, folder / index))
+            shards = shard_names(source.name, folder / index)
+            outside = next((file for file in shards if not is_inside(file)), None)
+            if outside is not None:  # where it would be a file of this machine
+                problem = f"{index} of {source.name} names a file outside the repository: {outside!r}."
+                raise LoadError(problem, "Ask its author for an index of the repository's own files.")
+            hub.download(source.location, source.revision, shards)
             return
-        if hub.fetch_file(source.location, single, source.revision) is not None:
+        if single and hub.fetch_file(source.location, single, source.revision) is not None:
             return
     shards = unlisted_shards(source.name, hub.list_files(source.location, source.revision))
     if shards:

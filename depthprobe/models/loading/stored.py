@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprobe.models.loading.checkpoint import errors_told
-from depthprobe.models.loading.weights import WEIGHT_NAMES, names_of_weights, wrappers_in, write_index
+from depthprobe.models.loading.weights import names_of_weights, weight_names, wrappers_in, write_index
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def stored_weights(name: str, folder: Path, files: list[Path], spare: Path) -> S
     notes: list[str] = []
     with errors_told(name, "weights"):
         wrappers = wrappers_in(names_of_weights(files[0]))
-        is_whole = files[0].name in dict(WEIGHT_NAMES)
-        if not is_whole and not any((folder / index).is_file() for _, index in WEIGHT_NAMES):
+        # Under a name that transformers looks for, or that config.json gives.
+        if not any((folder / file).is_file() for pair in weight_names(folder) for file in pair):
             place = spare / "with-index"
             place.mkdir()
             for path in folder.iterdir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -30,23 +31,22 @@ _SHARD = re.compile(
 )
 
 
+# Of every tensor: a changed model rarely leaves all of them alone.
+VALUES_GLANCED_AT = 64
+
+
 def shard_names(name: str, index: Path) -> list[str]:
     """Return the weight files that an index of shards names.
 
     Raises:
-        LoadError: If the index is damaged, or names a file elsewhere.
+        LoadError: If the index is damaged.
         MachineError: If it may not be read.
     """
     places = read_json(name, index).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
         problem = f"{index.name} of {name} does not say which file holds which weight (weight_map)."
         raise LoadError(problem, "Download the file again.")
-    names = sorted(set(places.values()))
-    elsewhere = next((each for each in names if not each or Path(each).name != each), None)
-    if elsewhere is not None:
-        problem = f"{index.name} of {name} names a file outside the model's directory: {elsewhere!r}."
-        raise LoadError(problem, "Download the file again.")
-    return names
+    return sorted(set(places.values()))
 
 
 def unlisted_shards(name: str, names: Iterable[str]) -> list[str]:
@@ -106,6 +106,21 @@ def write_index(shards: Sequence[Path], folder: Path) -> None:
     (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
 
 
+def named_weights(folder: Path) -> list[str]:
+    """Return the file or index of weights that config.json names under transformers_weights, if any."""
+    try:
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
+    except (ValueError, AttributeError, OSError, RecursionError):
+        return []  # reading the configuration says what is wrong
+    return [named] if isinstance(named, str) and named else []
+
+
+def weight_names(folder: Path) -> list[tuple[str, str]]:
+    """Return the names as in :data:`WEIGHT_NAMES`, after what config.json names itself."""
+    named = [("", file) if file.endswith(".index.json") else (file, "") for file in named_weights(folder)]
+    return named + WEIGHT_NAMES
+
+
 def weight_files(name: str, folder: Path) -> list[Path]:
     """Return the weight files transformers will read, each checked to be there and whole.
 
@@ -113,29 +128,55 @@ def weight_files(name: str, folder: Path) -> list[Path]:
         LoadError: If there are none, a shard is missing, or a safetensors file is truncated or damaged.
         MachineError: If one may not be read.
     """
-    for single, index in WEIGHT_NAMES:
-        if _is_there(folder / single):
-            files = [folder / single]
+    for file in named_weights(folder):
+        if not is_inside(file):
+            # transformers follows the shards of an index anywhere, but not this.
+            problem = f"config.json of {name} names weights outside the model's directory: {file!r}."
+            raise LoadError(problem, "Put them into it (transformers_weights).")
+        if not _is_there(folder / file):
+            raise LoadError(
+                f"{name} lacks the weight file {file!r} that its config.json names (transformers_weights).",
+                "Complete the download.",
+            )
+    for single, index in weight_names(folder):
+        if single and _is_there(folder / single):
+            files = [single]
             break
-        if _is_there(folder / index):
-            files = [folder / shard for shard in shard_names(name, folder / index)]
+        if index and _is_there(folder / index):
+            files = shard_names(name, folder / index)
             break
     else:
-        files = [folder / shard for shard in unlisted_shards(name, names_in(name, folder))]
+        files = unlisted_shards(name, names_in(name, folder))
     if not files:
         wanted = "model.safetensors or pytorch_model.bin, whole or in shards"
         raise LoadError(f"{name} has a config.json but no weights.", f"Put its weights beside it ({wanted}).")
-    for path in files:
-        if not _is_there(path):
-            problem = f"{name} lacks the weight file {path.name} that its index names."
+    for file in files:
+        if not _is_there(folder / file):
+            where = file if Path(file).name == file else repr(file)
+            problem = f"{name} lacks the weight file {where} that its index names."
             raise LoadError(problem, "Complete the download.")
-        check_whole(name, path)
-    return files
+        check_whole(name, folder / file)
+    return [folder / file for file in files]
+
+
+def is_inside(file: str) -> bool:
+    """Return whether a file that a configuration names lies in the directory of the configuration."""
+    return not Path(file).is_absolute() and ".." not in Path(file).parts
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether something has this name, be it a link that leads nowhere."""
-    return path.exists() or path.is_symlink()
+    """Return whether something has this name, be it a link that leads nowhere.
+
+    Raises:
+        PermissionError: If that may not be known.
+    """
+    try:
+        path.lstat()
+    except PermissionError:
+        raise
+    except (OSError, ValueError):  # ValueError: no file can have that name
+        return False
+    return True
 
 
 def check_whole(name: str, path: Path) -> None:
@@ -156,15 +197,54 @@ def check_whole(name: str, path: Path) -> None:
     raise LoadError(f"{path.name} of {name} is truncated or damaged.", "Download the file again.") from cause
 
 
-def fingerprint_of(files: list[Path]) -> str:
-    """Return the SHA-256 over names and whole contents of files, whatever their order."""
+def stored_names(folder: Path) -> set[str] | None:
+    """Return the names of the weights in a folder's safetensors files, without what training wrapped them in.
+
+    Returns:
+        The names; None where that takes reading more.
+    """
+    single, index = (folder / name for name in weight_names(folder)[0])
+    try:
+        if single.is_file():
+            names: Iterable[str] = names_of_weights(single)
+        elif index.is_file():
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        else:
+            return None
+        return {_WRAPPER.sub("", key) for key in names}
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+        return None  # reported when the weights are read
+
+
+def fingerprint_of(files: list[Path], folder: Path | None = None) -> str:
+    """Return the SHA-256 over names and whole contents of files, whatever their order.
+
+    Args:
+        files: The files.
+        folder: Where they lie; those in subdirectories of it count with their path from there.
+    """
     digest = hashlib.sha256()
-    for path in sorted(files, key=lambda path: path.name):
+    names = {path: path.name for path in files}
+    if folder is not None:
+        names |= {path: path.relative_to(folder).as_posix() for path in files if folder in path.parents}
+    for path, name in sorted(names.items(), key=lambda each: each[1]):
         contents = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
                 contents.update(chunk)
-        digest.update(f"{path.name}\0{contents.hexdigest()}\n".encode())
+        digest.update(f"{name}\0{contents.hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def glance_at(model: nn.Module) -> str:
+    """Return a hash over names, shapes and a few values of a model's weights: cheap, to see a change."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.device.type != "meta" and tensor.numel():
+            flat = tensor.detach().flatten()
+            few = flat[:: max(1, len(flat) // VALUES_GLANCED_AT)].cpu().contiguous()
+            digest.update(few.view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -142,9 +142,14 @@ def test_shards_without_their_index_are_loaded_if_they_are_complete(
         ('{"weight_map": {"a": 5}}', "does not say which file holds which weight"),
         (
             '{"weight_map": {"a": "../b.safetensors"}}',
-            "names a file outside the model's directory: '../b.saf",
+            "lacks the weight file '../b.safetensors' that its index names",
         ),
-        ('{"weight_map": {"a": "/etc/passwd"}}', "names a file outside the model's directory: '/etc/passwd'"),
+        ('{"weight_map": {"a": "/no/b"}}', "lacks the weight file '/no/b' that its index names"),
+        ('{"weight_map": {"a": "/etc/passwd"}}', "passwd of MODEL is truncated or damaged"),
+        ('{"weight_map": {"a": "/dev/null"}}', "null of MODEL is a device, where a file should be"),
+        ('{"weight_map": {"a": "../"}}', "is a directory, where a file should be"),
+        ('{"weight_map": {"a": "b\\u0000"}}', r"lacks the weight file b\x00 that its index names"),
+        (f'{{"weight_map": {{"a": "{"b" * 300}"}}}}', "bbb that its index names"),
         ('{"a":' * 10_000, "is nested more than 100 levels deep"),
         (
             '{"weight_map": {"a": "b.safetensors"}}',
@@ -155,8 +160,41 @@ def test_shards_without_their_index_are_loaded_if_they_are_complete(
 def test_a_damaged_index_is_told(copy: Path, index: str, told: str) -> None:
     in_shards(copy)
     (copy / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(LoadError, match=re.escape(told)):
+    with pytest.raises(LoadError, match=re.escape(told.replace("MODEL", str(copy)))):
         resolve_model(str(copy))
+
+
+def test_shards_in_other_directories_are_loaded_and_count(copy: Path, llama: Path) -> None:
+    paths = in_shards(copy)
+    elsewhere = [copy / "parts" / "a", copy.parent / "beside.safetensors", copy.parent / "far.safetensors"]
+    elsewhere[0] = elsewhere[0].with_suffix(".safetensors")
+    elsewhere[0].parent.mkdir()
+    names = ["parts/a.safetensors", "../beside.safetensors", str(elsewhere[2])]
+    places: dict[str, str] = {}
+    for path, place, name in zip(paths, elsewhere, names, strict=True):
+        places |= dict.fromkeys(load_file(path), name)
+        path.rename(place)
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert assert_same(copy, llama) == ()
+    before = resolve_model(str(copy)).fingerprint
+    changed = {key: each + 1 for key, each in load_file(elsewhere[2]).items()}
+    save_file(changed, elsewhere[2], {"format": "pt"})
+    assert resolve_model(str(copy)).fingerprint != before
+
+
+def test_weights_are_loaded_from_where_the_configuration_says(copy: Path, llama: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "model.safetensors").rename(copy / "mine.safetensors")
+    (copy / "config.json").write_text(json.dumps(config | {"transformers_weights": "mine.safetensors"}))
+    assert assert_same(copy, llama) == ()
+    for named, told in {
+        "not.safetensors": "lacks the weight file 'not.safetensors' that its config.json names",
+        "../a.safetensors": "names weights outside the model's directory: '../a.safetensors'",
+        "/a.safetensors": "names weights outside the model's directory: '/a.safetensors'",
+    }.items():
+        (copy / "config.json").write_text(json.dumps(config | {"transformers_weights": named}))
+        with pytest.raises(LoadError, match=re.escape(told)):
+            resolve_model(str(copy))
 
 
 @pytest.mark.parametrize("before", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
