@@ -166,15 +166,15 @@ def test_a_damaged_index_is_told(copy: Path, index: str, told: str) -> None:
 
 def test_shards_in_other_directories_are_loaded_and_count(copy: Path, llama: Path) -> None:
     paths = in_shards(copy)
-    elsewhere = [copy / "parts" / "a", copy.parent / "beside.safetensors", copy.parent / "far.safetensors"]
-    elsewhere[0] = elsewhere[0].with_suffix(".safetensors")
-    elsewhere[0].parent.mkdir()
-    names = ["parts/a.safetensors", "../beside.safetensors", str(elsewhere[2])]
+    (copy / "parts").mkdir()
+    names = ["parts/a.safetensors", "../beside.safetensors", str(copy.parent / "far.safetensors")]
+    elsewhere = [copy / name for name in names]
     places: dict[str, str] = {}
     for path, place, name in zip(paths, elsewhere, names, strict=True):
         places |= dict.fromkeys(load_file(path), name)
         path.rename(place)
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    index = {"metadata": {}, "weight_map": places}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
     assert assert_same(copy, llama) == ()
     before = resolve_model(str(copy)).fingerprint
     changed = {key: each + 1 for key, each in load_file(elsewhere[2]).items()}
