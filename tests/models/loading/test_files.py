@@ -18,8 +18,8 @@ from depthprobe.errors import DepthprobeError, LoadError, MachineError, OptionEr
 from depthprobe.models.loading.finite import check_finite
 from depthprobe.models.loading.loading import load_model
 from depthprobe.models.loading.options import LoadOptions, split_adapter
-from depthprobe.models.loading.sources import resolve_model
-from depthprobe.models.loading.weights import wrappers_in
+from depthprobe.models.loading.sources import ModelSource, fetch_weights, resolve_model
+from depthprobe.models.loading.weights import stored_names, wrappers_in
 from depthprobe.models.sizing.blueprint import open_without_weights
 from depthprobe.pipeline.request import Request
 from depthprobe.texts.options import TextOptions
@@ -197,10 +197,32 @@ def test_weights_are_loaded_from_where_the_configuration_says(copy: Path, llama:
             resolve_model(str(copy))
 
 
+@pytest.mark.parametrize("shard", ["../b.safetensors", "/etc/passwd"])
+def test_an_index_of_the_hub_names_no_file_of_this_machine(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, shard: str
+) -> None:
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    monkeypatch.setattr("depthprobe.models.loading.hub.fetch_file", lambda *_: None)
+    source = ModelSource("a/b", "a/b", "0" * 40, None, "transformers")
+    with pytest.raises(LoadError, match=f"of a/b names a file outside the repository: '{shard}'"):
+        fetch_weights(source, copy)
+
+
+def test_directories_may_have_the_names_of_tokenizer_files_and_pipes_may_not(copy: Path) -> None:
+    fingerprint = resolve_model(str(copy)).fingerprint
+    for name in ("vocabulary", "merges", "additional_chat_templates"):
+        (copy / name).mkdir()
+    assert resolve_model(str(copy)).fingerprint == fingerprint
+    os.mkfifo(copy / "additional_chat_templates" / "one.jinja")
+    with pytest.raises(LoadError, match="one.jinja of .* is a named pipe, where a file should be"):
+        resolve_model(str(copy))
+
+
 @pytest.mark.parametrize("before", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 def test_names_of_weights_lose_what_training_put_before_them(copy: Path, llama: Path, before: str) -> None:
     weights = {f"{before}{key}": each for key, each in load_file(copy / "model.safetensors").items()}
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    assert stored_names(copy) == stored_names(llama)
     (note,) = assert_same(copy, llama)
     assert "from the training, which is taken out of them" in note
 
