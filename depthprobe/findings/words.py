@@ -90,6 +90,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def about(count: int) -> str:
+    """A number of things that is an estimate, with two digits: ``1,300`` for 1,318."""
+    return f"{round(count, 2 - len(str(count))) if count > 99 else count:,}"
+
+
 def printed(line: str) -> str:
     """A line with a replacement character for each that cannot be printed."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)

@@ -1,0 +1,126 @@
+"""What the items of a sweep can tell: which drops are shown to be small, which are detectable, which neither.
+
+No detectable drop is no small drop: with a handful of items nothing is detectable. A drop counts as small
+where its interval, which holds for all layers together, ends below a margin.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+# A removal whose Holm-adjusted p is not below this makes no detectable difference.
+ALPHA = 0.05
+# A drop below this is small: on scores from 0 to 1, in nats a token, in bits a byte.
+SMALL = 0.05
+# Of other metrics, such as perplexities, this share of the whole model's.
+_SMALL_SHARE = 0.05
+_OWN_UNIT = ("loss", "bits_per_byte")
+# No drop is small that takes more than this share of what the whole model has above chance.
+_SHARE_ABOVE_CHANCE = 0.5
+# One-sided, at 5%: whether the whole model is above chance at all.
+_CLEARLY = 1.645
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a task's items show of every removal, and what they could have missed.
+
+    Args:
+        small: Below which a drop counts as small, in the metric's unit; 0 if none can.
+        below: [row] whether the drop is shown to be below that, by intervals that hold for all rows together.
+        worse, better: [row] whether the removal makes a detectable difference.
+        missed: How large a drop could have been missed where none was detected.
+        above: How far the whole model is above chance; None where no level of chance is known.
+        at_chance: Whether it is not clearly above it.
+        docs: How many items were compared.
+        needed: About how many would show a small drop; None where no number would.
+    """
+
+    small: float
+    below: Mask
+    worse: Mask
+    better: Mask
+    missed: float
+    above: float | None
+    at_chance: bool
+    docs: int
+    needed: int | None
+
+    @property
+    def open(self) -> Mask:
+        """[row] whether nothing is shown of the removal: neither a drop nor that it is small."""
+        return ~(self.below | self.worse | self.better)
+
+    @property
+    def short(self) -> bool:
+        """Whether the items are too few for what is open: a drop that is not small could have been missed."""
+        return bool(self.open.any()) and self.missed > self.small
+
+
+def evidence_of(
+    rows: pd.DataFrame,
+    *,
+    metric: str,
+    baseline: float,
+    higher_is_better: bool,
+    chance: float | None,
+    missed: float | None,
+) -> Evidence:
+    """Return what the rows of one task, one a removal, show by one metric.
+
+    Args:
+        rows: Columns drop, ci_low, ci_high, p_adjusted, flips, docs.
+        metric, baseline, higher_is_better, chance: Of the whole model.
+        missed: How large a drop the items could have missed, if the run says it.
+    """
+    from depthprobe.metrics.margins import items_needed, joint_interval  # scipy: a tenth of a second
+
+    drop, p = (rows[name].to_numpy(dtype="float64") for name in ("drop", "p_adjusted"))
+    changed = pd.to_numeric(rows["flips"], errors="coerce").to_numpy(dtype="float64")
+    docs, tests = int(rows["docs"].max()), len(rows)
+    ends = [
+        joint_interval(row.drop, row.ci_low, row.ci_high, changed=flips, docs=int(row.docs), tests=tests)
+        for row, flips in zip(rows.itertuples(), changed, strict=True)
+    ]
+    harm = -drop if higher_is_better else drop
+    reach = np.array([-low if higher_is_better else high for low, high in ends])
+    detected = p < ALPHA
+    above = None if chance is None or not higher_is_better else baseline - chance
+    small = _small(metric, baseline, above)
+    if missed is None:
+        missed = float((reach - harm)[~detected if not detected.all() else detected].max())
+    at_chance = above is not None and chance is not None and not _clearly_above(above, chance, docs)
+    needed = None
+    if small > 0:
+        zero_or_one = higher_is_better and bool((changed >= 0).all()) and chance is not None
+        rate = float(changed[~detected].max(initial=0)) / docs if zero_or_one else None
+        needed = items_needed(small, missed=missed, docs=docs, flip_rate=rate, tests=tests)
+    return Evidence(
+        small=small,
+        below=reach < small,
+        worse=detected & (harm > 0),
+        better=detected & (harm < 0),
+        missed=missed,
+        above=above,
+        at_chance=at_chance,
+        docs=docs,
+        needed=needed,
+    )
+
+
+def _small(metric: str, baseline: float, above: float | None) -> float:
+    """The drop below which one counts as small; 0 for a model that is not above chance."""
+    small = SMALL if abs(baseline) <= 1 or metric in _OWN_UNIT else _SMALL_SHARE * abs(baseline)
+    return small if above is None else max(0.0, min(small, _SHARE_ABOVE_CHANCE * above))
+
+
+def _clearly_above(above: float, chance: float, docs: int) -> bool:
+    """Whether right answers are more than guessing gives in all but one of twenty cases."""
+    return above > _CLEARLY * math.sqrt(max(0.0, chance * (1 - chance)) / docs)
