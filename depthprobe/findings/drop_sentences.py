@@ -42,6 +42,14 @@ def why_too_few(drops: Drops) -> str:
     return f"{said}, more than the {margin(drops)} that would count as small"
 
 
+def would_do(drops: Drops) -> str:
+    """Return how many items would be enough, as a clause that ends a sentence; empty where none would."""
+    needed = drops.evidence.needed
+    if needed is None or needed <= drops.evidence.docs:
+        return ""
+    return f"; about {about(needed)} {drops.noun}s would show {_a_change(drops)} of {margin(drops)}"
+
+
 def margin(drops: Drops) -> str:
     """Return the drop below which one counts as small, as text: ``0.05``, ``0.05 nats a token``."""
     return f"{drops.evidence.small:.3g}{' nats a token' if drops.metric == 'loss' else ''}"
@@ -83,12 +91,9 @@ def _too_few(drops: Drops) -> list[str]:
     if found.open.all():
         what = f"any of {_all_of(drops)} matters"
     these = "this" if found.docs == 1 else "these"
-    said = f"{these} {drops.items} cannot tell whether {what}: {why_too_few(drops)}."
+    said = f"{these} {drops.items} cannot tell whether {what}: {why_too_few(drops)}{would_do(drops)}."
     if found.needed is None:
         return [f"{said} No number of {drops.noun}s shows what a layer does for a model that only guesses."]
-    if found.needed > found.docs:
-        shown = f"{_a_change(drops)} of {margin(drops)}"
-        return [f"{said} About {about(found.needed)} {drops.noun}s would show {shown}."]
     return [said]
 
 

@@ -139,6 +139,13 @@ class Drops:
         """What the items can tell, which drops are small, and the worst layers, in a few sentences."""
         return drop_sentences.reading(self)
 
+    def by_layer(self, layers: int) -> NDArray[np.float64]:
+        """[layer] the drop without each of a model's layers; NaN where none begins there that was removed."""
+        places = self.rows["layer"].to_numpy()
+        values = np.full(max(layers, int(places.max()) + 1), np.nan)
+        values[places] = self.rows["drop"]
+        return values
+
     def removed(self, layer: int) -> str:
         """The layers that go with a row, as text: ``25``, or ``25-27`` in a sweep of blocks."""
         return spans(range(layer, layer + self.block))

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from depthprobe.findings.captions import limit_words
 from depthprobe.findings.drops import Drops, SweepFindings
 from depthprobe.findings.words import capital, spoken
 from depthprobe.render.charts.kit.lines import joined, with_more
@@ -173,7 +174,7 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
     """
     shots, limit = findings.facts.get("num_fewshot"), findings.facts.get("limit")
     shots_words = "" if shots is None else f"{shots}-shot"
-    caption = joined(shots_words, "" if limit is None else f"limit {limit:g}", caption)
+    caption = joined(shots_words, "" if limit is None else limit_words(limit), caption)
     tasks = first_and_last(findings.tasks, MOST_PANELS)
     caption = with_more(caption, len(findings.tasks) - len(tasks), "task")
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)

@@ -33,7 +33,7 @@ def curves_of(variances: Variances) -> list[Curve]:
 def draw(findings: Variances, *, title: str = "", caption: str = "") -> Figure:
     """Return the figure of the variances.
 
-    On the logarithmic axis exponential growth is a straight line. Where there is growth to fit, both fits are
+    On the logarithmic axis exponential growth is a straight line. Where there is steady growth, both fits are
     drawn. What was measured comes before the caption.
     """
     caption = joined(findings.quantity, caption)
@@ -42,11 +42,11 @@ def draw(findings: Variances, *, title: str = "", caption: str = "") -> Figure:
     if logarithmic:
         zeros = [(BRANCHES[branch], values == 0) for branch, values in findings.branches.items()]
         caption = with_zeros(caption, zeros)
-    if findings.growth is not None:
+    if findings.steady is not None:
         outputs = curves[0].x[1:]
         curves += [
-            Curve("exponential fit", outputs, findings.growth.exponential.values, EXPONENTIAL_FIT),
-            Curve("linear fit", outputs, findings.growth.linear.values, LINEAR_FIT),
+            Curve("exponential fit", outputs, findings.steady.exponential.values, EXPONENTIAL_FIT),
+            Curve("linear fit", outputs, findings.steady.linear.values, LINEAR_FIT),
         ]
     return draw_lines(
         curves,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
+from depthprobe.findings.captions import Caption
 from depthprobe.findings.drops import ALPHA, Drops, p_text
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.gradnorm import PARTS
@@ -64,7 +65,7 @@ class ReportTable:
 
     name: str
     heading: str
-    caption: str
+    caption: Caption
     frame: pd.DataFrame
     heads: Mapping[str, str] = field(default_factory=dict)
 
