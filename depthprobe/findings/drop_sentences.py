@@ -31,7 +31,10 @@ def why_too_few(drops: Drops) -> str:
     """Return how large a drop could have been missed, and against what that is large, as half a sentence."""
     found = drops.evidence
     unit = " nats a token" if drops.metric == "loss" else ""
-    said = f"{_a_change(drops)} of {spoken(found.missed, drops.decimals)}{unit} could have been missed"
+    size = f"{_a_change(drops)} of {spoken(found.missed, drops.decimals)}{unit}"
+    if drops.higher_is_better and found.missed >= max(1.0, drops.baseline):
+        size = f"any {drops.change}"  # on scores from 0 to 1
+    said = f"{size} could have been missed"
     level = spoken(drops.baseline, max(3, drops.decimals))
     if found.above is not None and found.above <= 0:
         return f"{said}, and the whole model ({level}) is not above chance ({drops.chance:.3g})"
@@ -44,15 +47,22 @@ def why_too_few(drops: Drops) -> str:
 
 def would_do(drops: Drops) -> str:
     """Return how many items would be enough, as a clause that ends a sentence; empty where none would."""
-    needed = drops.evidence.needed
-    if needed is None or needed <= drops.evidence.docs:
+    found = drops.evidence
+    if found.guesses:
+        return "; no number of items shows what a layer does for a model that guesses"
+    if found.needed <= found.docs:
         return ""
-    return f"; about {about(needed)} {drops.noun}s would show {_a_change(drops)} of {margin(drops)}"
+    shown = f"{_a_change(drops)} of {_in_unit(drops, found.size)}"
+    return f"; about {about(found.needed)} {drops.noun}s would show {shown}"
 
 
 def margin(drops: Drops) -> str:
     """Return the drop below which one counts as small, as text: ``0.05``, ``0.05 nats a token``."""
-    return f"{drops.evidence.small:.3g}{' nats a token' if drops.metric == 'loss' else ''}"
+    return _in_unit(drops, drops.evidence.small)
+
+
+def _in_unit(drops: Drops, size: float) -> str:
+    return f"{size:.3g}{' nats a token' if drops.metric == 'loss' else ''}"
 
 
 def removals_named(drops: Drops, mask: Mask) -> str:
@@ -89,11 +99,9 @@ def _too_few(drops: Drops) -> list[str]:
         return []
     what = f"{_of_all(drops, found.open)} matter{'s' * (int(found.open.sum()) == 1)}"
     if found.open.all():
-        what = f"any of {_all_of(drops)} matters"
-    these = "this" if found.docs == 1 else "these"
-    said = f"{these} {drops.items} cannot tell whether {what}: {why_too_few(drops)}{would_do(drops)}."
-    if found.needed is None:
-        return [f"{said} No number of {drops.noun}s shows what a layer does for a model that only guesses."]
+        what = f"any of the {_all_of(drops)} matters"
+    these = f"this single {drops.noun}" if found.docs == 1 else f"these {drops.items}"
+    said = f"{these} cannot tell whether {what}: {why_too_few(drops)}{would_do(drops)}."
     return [said]
 
 
@@ -114,7 +122,7 @@ def _small(drops: Drops) -> list[str]:
 def _detectable(drops: Drops) -> list[str]:
     found, said = drops.evidence, []
     if found.worse.any():
-        which = f"any one of {_all_of(drops)}" if found.worse.all() else _of_all(drops, found.worse)
+        which = f"any one of the {_all_of(drops)}" if found.worse.all() else _of_all(drops, found.worse)
         said.append(f"detectably worse without {which}; Holm-adjusted p < {ALPHA}.")
     if found.better.any():
         said.append(f"detectably better without {removals_named(drops, found.better)}.")

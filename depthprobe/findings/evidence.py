@@ -39,8 +39,10 @@ class Evidence:
         missed: How large a drop could have been missed where none was detected.
         above: How far the whole model is above chance; None where no level of chance is known.
         at_chance: Whether it is not clearly above it.
+        guesses: Whether it is shown to be no further above it than a small drop.
         docs: How many items were compared.
-        needed: About how many would show a small drop; None where no number would.
+        size: The drop that enough items would show: a small one.
+        needed: About how many that are.
     """
 
     small: float
@@ -50,8 +52,10 @@ class Evidence:
     missed: float
     above: float | None
     at_chance: bool
+    guesses: bool
     docs: int
-    needed: int | None
+    size: float
+    needed: int
 
     @property
     def open(self) -> Mask:
@@ -96,12 +100,15 @@ def evidence_of(
     small = _small(metric, baseline, above)
     if missed is None:
         missed = float((reach - harm)[~detected if not detected.all() else detected].max())
-    at_chance = above is not None and chance is not None and not _clearly_above(above, chance, docs)
-    needed = None
-    if small > 0:
-        zero_or_one = higher_is_better and bool((changed >= 0).all()) and chance is not None
-        rate = float(changed[~detected].max(initial=0)) / docs if zero_or_one else None
-        needed = items_needed(small, missed=missed, docs=docs, flip_rate=rate, tests=tests)
+    at_chance = guesses = False
+    rate = None
+    if above is not None and chance is not None:
+        # How far guessing would go in one of twenty cases.
+        luck = _CLEARLY * math.sqrt(max(0.0, chance * (1 - chance)) / docs)
+        at_chance, guesses = above <= luck, above + luck < SMALL
+        # Only right and wrong answers have a level of chance. Laplace's rule: none of a few is not never.
+        rate = (float(np.nanmax(changed[~detected], initial=0)) + 1) / (docs + 2)
+    size = small or SMALL
     return Evidence(
         small=small,
         below=reach < small,
@@ -110,8 +117,10 @@ def evidence_of(
         missed=missed,
         above=above,
         at_chance=at_chance,
+        guesses=guesses,
         docs=docs,
-        needed=needed,
+        size=size,
+        needed=items_needed(size, missed=missed, docs=docs, flip_rate=rate, tests=tests),
     )
 
 
@@ -119,8 +128,3 @@ def _small(metric: str, baseline: float, above: float | None) -> float:
     """The drop below which one counts as small; 0 for a model that is not above chance."""
     small = SMALL if abs(baseline) <= 1 or metric in _OWN_UNIT else _SMALL_SHARE * abs(baseline)
     return small if above is None else max(0.0, min(small, _SHARE_ABOVE_CHANCE * above))
-
-
-def _clearly_above(above: float, chance: float, docs: int) -> bool:
-    """Whether right answers are more than guessing gives in all but one of twenty cases."""
-    return above > _CLEARLY * math.sqrt(max(0.0, chance * (1 - chance)) / docs)

@@ -93,7 +93,7 @@ def _on_tasks(tasks: Sequence[Drops]) -> str:
     if not telling:
         worst = max(short, key=lambda drops: drops.evidence.missed)
         return (
-            f"The items of {_tasks_named(short)} cannot tell whether any of {_removals(short[0])} matters: "
+            f"The items of {_tasks_named(short)} cannot tell whether any of the {_removals(short[0])} matters: "
             f"on {worst.task} {why_too_few(worst)}{would_do(worst)}."
         )
     if len(telling) == 1:
@@ -129,22 +129,20 @@ def _on_one(drops: Drops) -> str:
         ]
     if not found.short:
         return f"On {where}, {', and '.join(clauses)}."
-    what = f"any of {_removals(drops)} matters"
+    what = f"any of the {_removals(drops)} matters"
     if not found.open.all():
         layers = _layers(drops, "open")
         what = f"{len(layers)} of {_removals(drops)} ({spans(layers)}) matter{'s' * (len(layers) == 1)}"
     told = [clause for clause, layers in zip(clauses, known, strict=True) if layers]
     rest = f"; {', and '.join(told)}" if told else ""
     why = f"{why_too_few(drops)}{would_do(drops)}"
-    return f"The {drops.items} of {where} cannot tell whether {what}: {why}{rest}."
+    items = drops.items if found.docs > 1 else f"single {drops.noun}"
+    return f"The {items} of {where} cannot tell whether {what}: {why}{rest}."
 
 
 def _is_small(drops: Drops, layers: Sequence[int], cost: str) -> str:
-    return (
-        f"removing {_any_of(drops, layers)} is shown to {cost}"
-        if layers
-        else f"no removal is shown to {cost}"
-    )
+    removing = f"removing {_any_of(drops, layers)}" if layers else "no removal"
+    return f"{removing} is shown to {cost} (joint 95% intervals)"
 
 
 def _is_worse(drops: Drops, layers: Sequence[int]) -> str:

@@ -64,6 +64,8 @@ WIDEST_BAR_IN = 0.30
 _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
 _PANEL_GAP = 0.14
+# A bar lower than this share of its axis is a line in the zero line.
+_LEAST_SHARE = 0.004
 # Room beside the first and the last bar, in layers.
 BESIDE_BARS = 0.75
 
@@ -92,6 +94,12 @@ class Panel:
         return drop if self.scale.low <= drop < 0 else None
 
     @property
+    def unseen(self) -> NDArray[np.bool_]:
+        """[row] whether a bar is too low to be seen: its drop is 0, or nearly so."""
+        share = np.abs(self.drops.rows["drop"].to_numpy(dtype="float64")) / (self.scale.high - self.scale.low)
+        return share < _LEAST_SHARE
+
+    @property
     def task(self) -> str:
         """The task, and the filter of its answers if it has one."""
         return self.drops.task if self.drops.filter == "none" else f"{self.drops.task} ({self.drops.filter})"
@@ -103,7 +111,7 @@ class Panel:
         unit = " nats/token" if drops.metric == "loss" else ""
         words = [f"whole model {spoken(drops.baseline, 3 if abs(drops.baseline) < 100 else 1)}{unit}"]
         words += [] if drops.chance is None else [f"chance {drops.chance:.3g}"]
-        words.append(f"{int(drops.rows['docs'].max()):,} items")
+        words.append(drops.items)
         far = []
         for row in drops.rows.iloc[self.cut].itertuples():
             drop, low, high = (
@@ -213,6 +221,18 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = N
     if layers is not None:
         x, bar = x / layers, bar / layers
     thin = float(np.clip(layer_in * 72 * 0.12, 0.4, 0.8))
+    # A bar without a height is no mark at all.
+    none = panel.unseen
+    axes.scatter(
+        x[none],
+        np.zeros(none.sum()),
+        s=float(np.clip(layer_in * 72 * 0.3, 1.4, 3.2)) ** 2,
+        marker="D",
+        facecolors=[BAR if found else "white" for found in drops.detected[none]],
+        edgecolors=[BAR_EDGE if found else FAINT for found in drops.detected[none]],
+        linewidths=0.7,
+        zorder=5,
+    )
     axes.bar(
         x,
         drop,

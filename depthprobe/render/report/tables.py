@@ -191,9 +191,8 @@ def _drops(study: Study, drops: Drops, name: str) -> ReportTable:
     )
     pairs = zip(study.sweeps, study.swept, strict=True)
     shown = study.caption(what, next(run for run, says in pairs if drops.task in says.every))
-    return ReportTable(
-        name, f"Measured {drops.change}: {task}", shown, frame, _HEADS | {"drop": drops.change}
-    )
+    heads = _HEADS | {"drop": drops.change, "docs": f"{drops.noun}s"}
+    return ReportTable(name, f"Measured {drops.change}: {task}", shown, frame, heads)
 
 
 def _gradnorm(study: Study) -> ReportTable:
