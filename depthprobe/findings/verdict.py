@@ -92,10 +92,9 @@ def _on_tasks(tasks: Sequence[Drops]) -> str:
     telling = [drops for drops in tasks if drops not in short]
     if not telling:
         worst = max(short, key=lambda drops: drops.evidence.missed)
-        return (
-            f"The items of {_tasks_named(short)} cannot tell whether any of the {_removals(short[0])} matters: "
-            f"on {worst.task} {why_too_few(worst)}{would_do(worst)}."
-        )
+        what = f"any of the {_removals(short[0])} matters"
+        why = f"on {worst.task} {why_too_few(worst)}{would_do(worst)}"
+        return f"The items of {_tasks_named(short)} cannot tell whether {what}: {why}."
     if len(telling) == 1:
         return f"The items of {_tasks_named(short)} are too few to tell; {_uncapital(_on_one(telling[0]))}"
     few = f"The items of {_tasks_named(short)} are too few to tell; on" if short else "On"

@@ -120,7 +120,8 @@ class Panel:
             )
             layer = f"layer{'s' * (drops.block > 1)} {drops.removed(row.layer)}"
             far.append(f"{layer} at {drop} ({low} to {high})")
-        return joined(", ".join(words), f"axis cut: {', '.join(far)}" if far else "")
+        zero = f"diamond: {drops.change} of about 0" if self.unseen.any() else ""
+        return joined(", ".join(words), zero, f"axis cut: {', '.join(far)}" if far else "")
 
     def shares(self, values: ArrayLike) -> NDArray[np.float64]:
         """Return where drops stand on the axis: 0 at its lower end, which is harm, 1 at its upper one."""
