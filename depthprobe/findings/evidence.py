@@ -22,8 +22,8 @@ _SMALL_SHARE = 0.05
 _OWN_UNIT = ("loss", "bits_per_byte")
 # No drop is small that takes more than this share of what the whole model has above chance.
 _SHARE_ABOVE_CHANCE = 0.5
-# One-sided, at 5%: whether the whole model is above chance at all.
-_CLEARLY = 1.645
+# Standard errors to the upper end of a one-sided 95% interval.
+_NORMAL = 1.645
 
 Mask = NDArray[np.bool_]
 
@@ -84,7 +84,8 @@ def evidence_of(
         metric, baseline, higher_is_better, chance: Of the whole model.
         missed: How large a drop the items could have missed, if the run says it.
     """
-    from depthprobe.metrics.margins import items_needed, joint_interval  # scipy: a tenth of a second
+    # scipy: a tenth of a second
+    from depthprobe.metrics.margins import guessing_does_as_well, items_needed, joint_interval
 
     drop, p = (rows[name].to_numpy(dtype="float64") for name in ("drop", "p_adjusted"))
     changed = pd.to_numeric(rows["flips"], errors="coerce").to_numpy(dtype="float64")
@@ -98,14 +99,15 @@ def evidence_of(
     detected = p < ALPHA
     above = None if chance is None or not higher_is_better else baseline - chance
     small = _small(metric, baseline, above)
-    if missed is None:
-        missed = float((reach - harm)[~detected if not detected.all() else detected].max())
+    unfound = ~detected if not detected.all() else detected
+    # As the sweep has it: never less than half an interval.
+    half = float((rows["ci_high"] - rows["ci_low"])[unfound].max()) / 2
+    missed = float((reach - harm)[unfound].max()) if missed is None else max(missed, half)
     at_chance = guesses = False
     rate = None
     if above is not None and chance is not None:
-        # How far guessing would go in one of twenty cases.
-        luck = _CLEARLY * math.sqrt(max(0.0, chance * (1 - chance)) / docs)
-        at_chance, guesses = above <= luck, above + luck < SMALL
+        at_chance = guessing_does_as_well(baseline, docs, chance) >= ALPHA
+        guesses = at_chance and above + _NORMAL * math.sqrt(chance * (1 - chance) / docs) < SMALL
         # Only right and wrong answers have a level of chance. Laplace's rule: none of a few is not never.
         rate = (float(np.nanmax(changed[~detected], initial=0)) + 1) / (docs + 2)
     size = small or SMALL

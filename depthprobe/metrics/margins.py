@@ -65,6 +65,11 @@ def _gains_and_losses(difference: float, changed: float, docs: int) -> tuple[int
     return int(changed + net) // 2, int(changed - net) // 2
 
 
+def guessing_does_as_well(score: float, docs: int, chance: float) -> float:
+    """With which probability guessing is right as often on so many items: the one-sided binomial test."""
+    return float(special.bdtrc(round(score * docs) - 1, docs, chance)) if score > 0 else 1.0
+
+
 def items_needed(
     size: float,
     *,

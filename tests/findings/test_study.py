@@ -75,8 +75,11 @@ def test_a_table_says_that_it_holds_the_logarithm_of_the_variance_growth(output)
     table = tables_of(findings_in(write_model(output, 4)))[0]
     (head,) = (head for head in table.head_texts if "growth" in head)
     assert head == "log of variance growth"
-    assert "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)." in table.caption
-    assert "logarithm" not in tables_of(findings_in(output / "owner--name" / "angular"))[0].caption
+    assert (
+        "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)."
+        in table.caption.on_page
+    )
+    assert "logarithm" not in tables_of(findings_in(output / "owner--name" / "angular"))[0].caption.complete
 
 
 def test_layers_a_sweep_left_out_are_unknown(output):
@@ -144,11 +147,11 @@ def test_runs_on_fresh_weights_are_left_out_where_there_are_trained_ones(output)
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({"commit": "f" * 40}, f"their commit differs ({'0' * 40} and {'f' * 40})"),
-        ({"dtype": "bfloat16"}, "their dtype differs (float32 and bfloat16)"),
-        ({"adapter": {"id": "who/lora"}}, "their adapter differs (none and who/lora)"),
-        ({"layers": 5}, "their number of layers differs (4 and 5)"),
-        ({"quantisation": "bitsandbytes 4 bit"}, "their quantisation differs (none and bitsandbytes 4 bit)"),
+        ({"commit": "f" * 40}, f"they are of different commits ({'0' * 40} and {'f' * 40})"),
+        ({"dtype": "bfloat16"}, "the models were loaded in different dtypes (float32 and bfloat16)"),
+        ({"adapter": {"id": "who/lora"}}, "they were measured with different adapters (none and who/lora)"),
+        ({"layers": 5}, "the models have different numbers of layers (4 and 5)"),
+        ({"quantisation": "bitsandbytes 4 bit"}, "the models are quantised differently (none and bits"),
     ],
 )
 def test_runs_that_are_not_of_one_model_in_one_form_are_refused(output, facts, told):
@@ -163,7 +166,7 @@ def test_different_models_are_refused_and_one_model_under_two_names_is_not(outpu
     unsealed = {"commit": None}
     here = write_angular(output, 4, model="a/x", facts=unsealed)
     there = write_sweep(output, 4, model="b/y", facts=unsealed)
-    with pytest.raises(RunError, match=r"their model differs \(a/x and b/y\)"):
+    with pytest.raises(RunError, match=r"they are of different models \(a/x and b/y\)"):
         read_study([here, there])
     sealed = {"commit": None, "fingerprint": "ab" * 32}
     here = write_angular(output, 4, model="c/x", facts=sealed)
@@ -175,8 +178,8 @@ def test_what_differs_without_harm_is_a_note(output):
     write_angular(output, 4)
     write_sweep(output, 4, versions={"depthprobe": "0.2.0"}, data={"dataset": "builtin"})
     assert read_study([output / "owner--name"]).notes == (
-        "The runs differ in their text (allenai/c4: angular; builtin: prune-sweep-mmlu).",
-        "The runs differ in their depthprobe version (0.1.0: angular; 0.2.0: prune-sweep-mmlu).",
+        "The runs were measured on different texts (allenai/c4: angular; builtin: prune-sweep-mmlu).",
+        "The runs were made by different versions of depthprobe (0.1.0: angular; 0.2.0: prune-sweep-mmlu).",
     )
 
 

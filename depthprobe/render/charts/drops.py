@@ -10,7 +10,7 @@ intervals and the mark for noise are ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,6 +57,7 @@ from depthprobe.render.charts.kit.ticks import MINUS
 _T = TypeVar("_T")
 
 KEYS = ("detectable (Holm p < 0.05)", "not detectable", "95% interval")
+UNSEEN_KEY = "about 0"
 MOST_PANELS = 8
 
 # In inches: bars that stay narrow where layers are few, the height of panels by their number, and gaps.
@@ -64,6 +65,7 @@ WIDEST_BAR_IN = 0.30
 _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
 _PANEL_GAP = 0.14
+_UNSEEN = {"linestyle": "none", "marker": "D", "markeredgewidth": 0.7}
 # A bar lower than this share of its axis is a line in the zero line.
 _LEAST_SHARE = 0.004
 # Room beside the first and the last bar, in layers.
@@ -120,8 +122,7 @@ class Panel:
             )
             layer = f"layer{'s' * (drops.block > 1)} {drops.removed(row.layer)}"
             far.append(f"{layer} at {drop} ({low} to {high})")
-        zero = f"diamond: {drops.change} of about 0" if self.unseen.any() else ""
-        return joined(", ".join(words), zero, f"axis cut: {', '.join(far)}" if far else "")
+        return joined(", ".join(words), f"axis cut: {', '.join(far)}" if far else "")
 
     def shares(self, values: ArrayLike) -> NDArray[np.float64]:
         """Return where drops stand on the axis: 0 at its lower end, which is harm, 1 at its upper one."""
@@ -196,7 +197,7 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
     width = page_width((last + 1) * LAYER_IN + left + right)
     inside = width - left - right
     with style():
-        page = Page(width, left, title=title, caption=caption, keys=keys(), sign_in=SPOT_SIGN)
+        page = Page(width, left, title=title, caption=caption, keys=keys(panels), sign_in=SPOT_SIGN)
         texts = [(PanelText(panel.task, panel.note), height) for panel in panels]
         tops, end = page.stack(texts, left, page.room, _PANEL_GAP)
         page.open(end + BOTTOM)
@@ -223,17 +224,12 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = N
         x, bar = x / layers, bar / layers
     thin = float(np.clip(layer_in * 72 * 0.12, 0.4, 0.8))
     # A bar without a height is no mark at all.
-    none = panel.unseen
-    axes.scatter(
-        x[none],
-        np.zeros(none.sum()),
-        s=float(np.clip(layer_in * 72 * 0.3, 1.4, 3.2)) ** 2,
-        marker="D",
-        facecolors=[BAR if found else "white" for found in drops.detected[none]],
-        edgecolors=[BAR_EDGE if found else FAINT for found in drops.detected[none]],
-        linewidths=0.7,
-        zorder=5,
-    )
+    size_pt = float(np.clip(layer_in * 72 * 0.3, 1.4, 3.2))
+    for found in (True, False):
+        where = x[panel.unseen & (drops.detected == found)]
+        if len(where):
+            fill, edge = (BAR, BAR_EDGE) if found else ("white", FAINT)
+            axes.plot(where, 0 * where, **_UNSEEN, ms=size_pt, mfc=fill, mec=edge, zorder=5)
     axes.bar(
         x,
         drop,
@@ -287,10 +283,13 @@ def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def keys() -> dict[str, Artist]:
-    """Return the words and signs of the key."""
-    return {
+def keys(panels: Iterable[Panel]) -> dict[str, Artist]:
+    """Return the words and signs of the key; that of a bar without a height where there is one."""
+    found: dict[str, Artist] = {
         KEYS[0]: Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
         KEYS[1]: Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
         KEYS[2]: Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
     }
+    if any(panel.unseen.any() for panel in panels):
+        found[UNSEEN_KEY] = Line2D([], [], **_UNSEEN, markersize=3.2, mfc="white", mec=FAINT)
+    return found

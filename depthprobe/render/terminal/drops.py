@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -10,9 +10,10 @@ from depthprobe.findings.drops import ALPHA, Drops, SweepFindings, p_text
 from depthprobe.findings.words import layers_named, spoken
 from depthprobe.render.terminal.columns import empty_table
 
-# Of plain text; beyond, the whole model's score stands in the title alone.
-_WIDTH = 80
-_GAP = 2
+# Of plain text. Beyond, these columns go: the title has the one, the drop tells the other.
+_WIDTH, _GAP = 80, 2
+_WHOLE, _WITHOUT = "whole\nmodel", "with-\nout"
+_SPARED = (_WHOLE, _WITHOUT)
 
 
 def listing(findings: SweepFindings, model: str = "") -> list[Table | str]:
@@ -38,9 +39,9 @@ def drop_table(drops: Drops, model: str = "") -> Table:
         f"{worse} is worse; detectable: p < {ALPHA} (Holm over {len(drops.rows)}); {drops.items}",
     )
     columns = _columns(drops, digits)
-    needed = sum(max(map(len, [*head.split("\n"), *cells])) + _GAP for head, cells in columns.items())
-    if needed > _WIDTH:
-        del columns["whole\nmodel"]
+    for head in _SPARED:
+        if _width(columns) > _WIDTH:
+            del columns[head]
     for head in columns:
         first, interval = head.startswith("removed"), head.startswith("95%")
         table.add_column(
@@ -54,6 +55,11 @@ def drop_table(drops: Drops, model: str = "") -> Table:
     return table
 
 
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    widths = [max(map(len, [*head.split("\n"), *cells])) for head, cells in columns.items()]
+    return sum(widths) + _GAP * len(widths)  # half of one stands at either edge
+
+
 def _columns(drops: Drops, digits: int) -> dict[str, list[str]]:
     """By head the cells of each column."""
     rows, flips = drops.rows, drops.flips
@@ -63,8 +69,8 @@ def _columns(drops: Drops, digits: int) -> dict[str, list[str]]:
 
     return {
         "removed\n(0-based)": [drops.removed(int(layer)) for layer in rows["layer"]],
-        "whole\nmodel": [spoken(value, digits) for value in rows["baseline"]],
-        "with-\nout": [spoken(value, digits) for value in rows["pruned"]],
+        _WHOLE: [spoken(value, digits) for value in rows["baseline"]],
+        _WITHOUT: [spoken(value, digits) for value in rows["pruned"]],
         drops.change: signed("drop"),
         "95% interval": [
             f"{low} to {high}" for low, high in zip(signed("ci_low"), signed("ci_high"), strict=True)
