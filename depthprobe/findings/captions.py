@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,26 @@ _DIGITS_OF_A_HASH = 12
 BUILTIN = "builtin"
 
 
-@dataclass(frozen=True)
-class Caption:
-    """The caption of a figure or a table.
+class Caption(str):
+    """The caption of a figure or a table: all that must be known where it stands alone, as in a paper.
 
-    Args:
-        what: What is shown, as sentences.
-        measured: On what model, tasks and text it was measured, as sentences.
-        rescaled: What was rescaled for a picture, and how; empty for tables.
+    ``on_page`` is what of it a page says that tells once how everything on it was measured.
     """
 
-    what: str
-    measured: str
-    rescaled: str = ""
+    on_page: str
 
-    @property
-    def complete(self) -> str:
-        """All that a reader must know where the picture or table stands alone, as in a paper."""
-        rescaled = f"Rescaled: {self.rescaled}." if self.rescaled else ""
-        return " ".join(filter(None, [self.what, self.measured, rescaled]))
+    def __new__(cls, what: str, measured: str, rescaled: str = "") -> Caption:
+        """Return the caption.
 
-    @property
-    def on_page(self) -> str:
-        """The same where the page says once how everything on it was measured."""
-        rescaled = f"Rescaled: {self.rescaled}." if self.rescaled not in ("", "nothing") else ""
-        return " ".join(filter(None, [self.what, rescaled]))
+        Args:
+            what: What is shown, as sentences.
+            measured: On what model, tasks and text it was measured, as sentences.
+            rescaled: What was rescaled for a picture, and how; empty for tables.
+        """
+        said = f"Rescaled: {rescaled}." if rescaled else ""
+        caption = super().__new__(cls, " ".join(filter(None, [what, measured, said])))
+        caption.on_page = what if rescaled in ("", "nothing") else f"{what} {said}"
+        return caption
 
 
 def model_words(run: Run) -> str:

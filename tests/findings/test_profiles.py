@@ -53,8 +53,8 @@ def variance_reading(frame, influence=None, options=None):
             [0.4] * 4 + [0.3] * 4 + [0.2] * 4,
             {},
             "The gradient norm is largest in layer 0 (0.400) and smallest in layer 8 (0.200): a factor of "
-            "2.0. The mean norm of the deep third (layers 8-11) is 0.50 times that of the shallow third (layers "
-            "0-3).",
+            "2.0. The mean norm of the deep third (layers 8-11) is 0.50 times that of the shallow third "
+            "(layers 0-3).",
         ),
         ([0.0, 0.0, 0.0], {}, "No gradient reaches layers 0-2: every norm is 0."),
         (

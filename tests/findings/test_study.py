@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 from depthprobe.errors import RunError
+from depthprobe.findings.captions import dataset_words, limit_words
 from depthprobe.findings.findings import read_findings
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.study import read_study
+from depthprobe.render.report.contents import report_of
+from depthprobe.render.report.markdown import markdown
+from depthprobe.render.report.snippets import snippets_of
 from depthprobe.render.report.tables import tables_of
 from support.made_up_runs import (
     age,
@@ -75,11 +79,8 @@ def test_a_table_says_that_it_holds_the_logarithm_of_the_variance_growth(output)
     table = tables_of(findings_in(write_model(output, 4)))[0]
     (head,) = (head for head in table.head_texts if "growth" in head)
     assert head == "log of variance growth"
-    assert (
-        "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)."
-        in table.caption.on_page
-    )
-    assert "logarithm" not in tables_of(findings_in(output / "owner--name" / "angular"))[0].caption.complete
+    assert "Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)." in table.caption
+    assert "logarithm" not in tables_of(findings_in(output / "owner--name" / "angular"))[0].caption
 
 
 def test_layers_a_sweep_left_out_are_unknown(output):
@@ -246,3 +247,53 @@ def test_a_run_that_lost_its_manifest_is_left_out_with_a_word(output):
     study = read_study([directory])
     assert "angular" not in study.runs
     assert study.notes == (f"{directory / 'angular'} holds tables but no manifest.json, so it is left out.",)
+
+
+def test_a_caption_that_stands_alone_names_model_and_text_and_one_on_a_page_does_not(output):
+    study = read_study([write_angular(output, 12)])
+    caption = study.caption("Distances.", study.all_runs[0], rescaled="nothing")
+    assert caption.startswith("Distances. Model: owner/name, ") and caption.endswith("Rescaled: nothing.")
+    assert caption.on_page == "Distances."
+    assert study.caption("A.", rescaled="the colours").on_page == "A. Rescaled: the colours."
+
+
+def test_a_page_says_once_how_everything_on_it_was_measured(output):
+    report = report_of(findings_in(write_model(output, 12)))
+    text = markdown(report)
+    assert text.count("samples of up to 256 tokens") == 1 + len(report.findings.study.all_runs)
+    assert all("samples of up to 256 tokens" in each.caption for each in (*report.figures, *report.tables))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"dataset": "builtin", "python": "3.11.7"}, "source files of Python 3.11.7's standard library"),
+        ({"dataset": "builtin"}, "source files of Python's standard library"),
+        ({"dataset": "allenai/c4"}, "allenai/c4"),
+        ({"dataset": "/home/me/texts/mine.txt"}, "mine.txt"),
+    ],
+)
+def test_a_reader_of_a_paper_learns_what_the_text_is(data, words):
+    assert dataset_words(data) == words
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (25, "the first 25 items of each task"),
+        (25.0, "the first 25 items of each task"),
+        (2_000_000, "the first 2,000,000 items of each task"),
+        (1, "the first item of each task"),
+        (0.125, "the first 12.5% of each task's items"),
+    ],
+)
+def test_a_limit_is_told_in_words_and_a_count_as_a_whole_number(limit, words):
+    assert limit_words(limit) == words
+
+
+def test_a_list_of_cheapest_layers_says_where_its_order_is_noise(output):
+    few = sweep_rows("mmlu", [-0.06, 0.0, 0.06], half=0.4, baseline=0.44, docs=16)
+    said = snippets_of(findings_in(write_sweep(output, 3, frame=few)))[0].note
+    assert "The order is mostly noise: a drop of 0.4" in said
+    many = write_sweep(output / "b", 3, frame=sweep_rows("mmlu", [-0.2, 0.0, 0.0]))
+    assert "noise" not in snippets_of(findings_in(many))[0].note

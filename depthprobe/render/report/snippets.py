@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depthprobe.catalogue import ANGULAR
+from depthprobe.findings.drop_sentences import why_too_few
 from depthprobe.findings.drops import Drops
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.removals import Removal, best_removals, cheapest_layers, mergekit_yaml
@@ -86,6 +87,8 @@ def _cheapest(drops: Drops, name: str) -> Snippet:
         f"Single layers by measured {drops.change} of {drops.words} on {task}, cheapest first. Each was "
         "removed alone: what several cost together was not measured."
     )
+    if drops.evidence.short:
+        note += f" The order is mostly noise: {why_too_few(drops)}."
     return Snippet(f"{name}.txt", f"Cheapest single layers: {task}", note, _text([ordered]))
 
 

@@ -59,7 +59,7 @@ def _said(report: Report) -> dict[str, bytes]:
     for table in report.tables:
         files[f"{TABLES}/{table.name}.csv"] = table.csv
         files[f"{TABLES}/{table.name}.tex"] = _utf8(
-            latex_table(table.head_texts, table.texts, table.numeric, table.caption.complete)
+            latex_table(table.head_texts, table.texts, table.numeric, table.caption)
         )
     for snippet in report.snippets:
         files[f"{LISTS}/{snippet.name}"] = _utf8(snippet.text)
@@ -72,7 +72,7 @@ def _drawn(report: Report) -> dict[str, bytes]:
     for each in report.figures:
         for kind, content in render_all(each.draw()).items():
             files[f"{FIGURES}/{each.name}.{kind}"] = content
-        files[f"{FIGURES}/{each.name}.txt"] = _utf8(f"{each.caption.complete}\n")
+        files[f"{FIGURES}/{each.name}.txt"] = _utf8(f"{each.caption}\n")
     return files
 
 

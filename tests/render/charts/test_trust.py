@@ -130,8 +130,8 @@ def test_nothing_is_called_best_that_orders_the_layers_wrongly(tmp_path, highest
     words = ("Best: ", "Worst: ", "Highest correlation: ", "Lowest: ")
     assert [word for text in said for word in words if word in text] == heads
     figure = next(figure for figure in trust_figures(findings) if figure.name == "trust-mmlu")
-    assert ("best" in (figure.heading + figure.caption.what).lower()) == (highest > 0)
-    assert ("none above 0" in figure.caption.what) == (highest <= 0)
+    assert ("best" in (figure.heading + figure.caption).lower()) == (highest > 0)
+    assert ("none above 0" in figure.caption) == (highest <= 0)
 
 
 def test_a_sweep_of_some_layers_shows_those(tmp_path):
