@@ -74,7 +74,9 @@ class Variances:
         if self.steady is None or self.steady.verdict not in (EXPONENTIAL, LINEAR):
             return change
         other = "linear" if self.steady.verdict == EXPONENTIAL else "exponential"
-        return f"{change.rstrip('.')}, {self.steady.verdict} than to {other} growth."
+        poor = min(self.steady.exponential.error, self.steady.linear.error) > _POOR
+        fits = ", though neither fits well" if poor else ""
+        return f"{change.rstrip('.')}, {self.steady.verdict} than to {other} growth{fits}."
 
     @property
     def sentences(self) -> list[str]:

@@ -100,6 +100,19 @@ def test_what_is_not_rescaled_is_refused(tmp_path):
         draw_run(run, normalize="row", output=tmp_path)
 
 
+def test_models_of_few_layers_have_no_thirds_and_the_table_says_so(compared):
+    six = (("org/small", 6), ("org/smaller", 4))
+    profiles = [printed(table) for table in summary_tables(read_comparison(compared(*six)))]
+    assert len(profiles) == 1 and "shallow" not in profiles[0]  # of drops there are only thirds
+    assert "too few layers to compare thirds (12 are needed): these models" in " ".join(profiles[0].split())
+    mixed = [
+        printed(table) for table in summary_tables(read_comparison(compared(*six[:1], ("org/deep", 12))))
+    ]
+    (small,) = (line.split() for line in mixed[1].splitlines() if line.strip().startswith("org/small"))
+    assert small[1:] == ["6", "-", "-"]
+    assert "(12 are needed): org/small" in " ".join(mixed[1].split())
+
+
 def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):
     run = compared(*TWO)
     profiles, drops = (printed(table) for table in summary_tables(read_comparison(run)))
