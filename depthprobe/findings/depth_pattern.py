@@ -52,9 +52,9 @@ def _compared(
         values = by_layer["angular_distance"].to_numpy(dtype="float64")
         found["angular distance"] = ("angular distance across one layer", values)
     for drops in measured:
-        name = f"measured harm on {'calibration loss' if drops.task == CALIBRATION else drops.task}"
+        name = f"measured harm on {'calibration loss' if drops.task == CALIBRATION else drops.name}"
         values = drops.by_layer(layers)
-        words = f"harm of removing one layer ({drops.task}, {drops.words})"
+        words = f"harm of removing one layer ({drops.name}, {drops.words})"
         found[name] = (words, -values if drops.higher_is_better else values)
     return found
 

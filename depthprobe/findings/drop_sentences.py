@@ -18,7 +18,7 @@ _MOST_WORST = 3
 def reading(drops: Drops) -> str:
     """Return what the items cannot tell, which drops are small or detectable, and the worst layers."""
     first, *more = [*_too_few(drops), *_small(drops), *_detectable(drops), *_open(drops)]
-    head = f"{drops.task} ({drops.words}): {first}"
+    head = f"{drops.name} ({drops.words}): {first}"
     return " ".join([head, *map(capital, more), *_worst(drops), *_at_chance(drops)])
 
 

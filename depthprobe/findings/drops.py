@@ -16,7 +16,7 @@ from depthprobe.errors import RunError
 from depthprobe.findings import drop_sentences
 from depthprobe.findings.checks import check_table
 from depthprobe.findings.evidence import ALPHA, Evidence, evidence_of
-from depthprobe.findings.words import counted, spans
+from depthprobe.findings.words import counted, plain, spans
 from depthprobe.metrics.relevance import chance_corrected_relevance
 
 STEM, WHAT = "prune_sweep", "drops"
@@ -123,6 +123,11 @@ class Drops:
             chance=self.chance,
             missed=self.missed,
         )
+
+    @property
+    def name(self) -> str:
+        """The task as a sentence names it: on one line, without what a terminal would obey."""
+        return plain(self.task)
 
     @property
     def noun(self) -> str:

@@ -124,7 +124,7 @@ def read_trust(by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Trust:
         rows += sorted(correlated, key=lambda row: -row[COLUMNS.index("spearman")])
         picks += of_task
         noise = [_mostly_noise(drops)] if of_task and drops.evidence.short else []
-        sentences += [*noise, *_picks_named(drops, of_task), *_not_compared(drops.task, reasons)]
+        sentences += [*noise, *_picks_named(drops, of_task), *_not_compared(drops.name, reasons)]
     return Trust(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(picks), tuple(sentences))
 
 
@@ -220,7 +220,7 @@ def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
     )
     loss = "loss" if drops.task == CALIBRATION else f"{drops.words} lost"
     return [
-        f"{drops.task}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
+        f"{drops.name}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
         f"by measurement are {layers_named(first.best)} ({harm(first.best_cost)} each, in {loss}), and "
         f"layers drawn at random would cost {harm(first.mean_cost)}. {capital(costs)}."
     ]
@@ -229,7 +229,7 @@ def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
 def _mostly_noise(drops: Drops) -> str:
     """What a correlation with drops is worth that the items hardly show."""
     return (
-        f"{drops.task}: {why_too_few(drops)}, so rank correlations with these drops, and the choice of the "
+        f"{drops.name}: {why_too_few(drops)}, so rank correlations with these drops, and the choice of the "
         "cheapest layers, are mostly noise."
     )
 

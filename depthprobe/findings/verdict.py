@@ -93,7 +93,7 @@ def _on_tasks(tasks: Sequence[Drops]) -> str:
     if not telling:
         worst = max(short, key=lambda drops: drops.evidence.missed)
         what = f"any of the {_removals(short[0])} matters"
-        why = f"on {worst.task} {why_too_few(worst)}{would_do(worst)}"
+        why = f"on {worst.name} {why_too_few(worst)}{would_do(worst)}"
         return f"The items of {_tasks_named(short)} cannot tell whether {what}: {why}."
     if len(telling) == 1:
         return f"The items of {_tasks_named(short)} are too few to tell; {_uncapital(_on_one(telling[0]))}"
@@ -113,7 +113,7 @@ def _on_one(drops: Drops) -> str:
     """The sentence to quote of one task, or of the calibration loss."""
     found = drops.evidence
     small, worse = _layers(drops, "below"), _layers(drops, "worse")
-    where = drops.task
+    where = drops.name
     clauses = [
         _is_small(drops, small, f"cost less than {margin(drops)} in {drops.words}"),
         _is_worse(drops, worse),
@@ -173,7 +173,7 @@ def _any_of(drops: Drops, layers: Sequence[int]) -> str:
 
 
 def _tasks_named(tasks: Sequence[Drops]) -> str:
-    names = [drops.task for drops in tasks]
+    names = [drops.name for drops in tasks]
     return listed(names) if len(names) <= _MOST_TASKS else f"{len(names)} tasks ({', '.join(names)})"
 
 
@@ -187,7 +187,7 @@ def _largest(found: Sequence[Drops], loss: Drops | None) -> list[str]:
     for drops in found[:_MOST_TASKS]:
         index = int(np.argmax(drops.harm))
         if drops.harm[index] <= 0:
-            said.append(f"none on {drops.task}")
+            said.append(f"none on {drops.name}")
             continue
         row = drops.rows.iloc[index]
         drop, low, high = (
@@ -195,7 +195,7 @@ def _largest(found: Sequence[Drops], loss: Drops | None) -> list[str]:
         )
         noise = "" if drops.evidence.worse[index] else ", not detectable"
         which = layers_named(range(int(row["layer"]), int(row["layer"]) + drops.block))
-        said.append(f"{which}, {drop} on {drops.task} (95% interval {low} to {high}{noise})")
+        said.append(f"{which}, {drop} on {drops.name} (95% interval {low} to {high}{noise})")
     beside = [] if loss is None else [_on_one(loss)]
     return [" ".join([f"Largest harm: {'; '.join(said)}.", *beside])] if said else []
 

@@ -180,3 +180,8 @@ def test_drops_by_layer_have_gaps_where_nothing_was_removed():
     drops = answered(right(7, 16), [right(6, 16)] * 2)
     values = drops.by_layer(4)
     assert values[:2] == pytest.approx([-1 / 16] * 2) and all(map(math.isnan, values[2:]))
+
+
+def test_what_a_terminal_would_obey_in_a_tasks_name_is_in_no_sentence():
+    drops = answered(right(7, 16), [right(6, 16)] * 2, task="a\x1b[2Jb\nc")
+    assert drops.reading.startswith("a\N{REPLACEMENT CHARACTER}[2Jb c (accuracy): ")

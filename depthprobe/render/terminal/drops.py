@@ -35,7 +35,7 @@ def drop_table(drops: Drops, model: str = "") -> Table:
     whole = f"whole model {spoken(drops.baseline, digits)}"
     chance = "" if drops.chance is None else f", chance {drops.chance:.3g}"
     table = empty_table(
-        f"{f'{model}, ' if model else ''}{drops.task}: {drops.words} without {removed} ({whole}{chance})",
+        f"{f'{model}, ' if model else ''}{drops.name}: {drops.words} without {removed} ({whole}{chance})",
         f"{worse} is worse; detectable: p < {ALPHA} (Holm over {len(drops.rows)}); {drops.items}",
     )
     columns = _columns(drops, digits)
@@ -98,4 +98,4 @@ def _others(metrics: Sequence[Drops]) -> list[str]:
         none = f"no {drops.change}"
         harm = f"largest {drops.change} {most}, {which}" if drops.harm[worst] > 0 else none
         said.append(f"{name} (whole model {spoken(drops.baseline, 3)}, {harm})")
-    return [f"{metrics[0].task}, by other metrics in prune_sweep.csv: {'; '.join(said)}."]
+    return [f"{metrics[0].name}, by other metrics in prune_sweep.csv: {'; '.join(said)}."]
