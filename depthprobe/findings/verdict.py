@@ -75,10 +75,8 @@ def verdict(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> 
 
 def _readings(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> list[str]:
     """What each run says at length: the drops of each task, the profiles, the thirds of the layers."""
-    swept = [drops for sweep in study.swept for drops in sweep.tasks]
-    # One calibration loss is enough: sweeps of other tasks have the same.
-    loss = next((drops for drops in swept if drops.task == CALIBRATION), None)
-    said = [drops.reading for drops in swept if drops.task != CALIBRATION or drops is loss]
+    blocks = [drops for sweep in study.swept if sweep.block > 1 for drops in sweep.tasks]
+    said = [drops.reading for drops in (*measured, *blocks)]
     for says in study.found.values():
         said += says.sentences
     return said + pattern_sentences(study.layers, by_layer, measured)
