@@ -122,7 +122,7 @@ def dataset_words(data: Mapping[str, Any]) -> str:
     if data["dataset"] != BUILTIN:
         return without_directories(str(data["dataset"]))
     version = f" {data['python']}" if data.get("python") else ""
-    return f"source files of Python{version}'s standard library"
+    return f"Python{version}'s standard library"
 
 
 def _precision(model: Mapping[str, Any]) -> list[str]:

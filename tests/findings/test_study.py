@@ -267,8 +267,8 @@ def test_a_page_says_once_how_everything_on_it_was_measured(output):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"dataset": "builtin", "python": "3.11.7"}, "source files of Python 3.11.7's standard library"),
-        ({"dataset": "builtin"}, "source files of Python's standard library"),
+        ({"dataset": "builtin", "python": "3.11.7"}, "Python 3.11.7's standard library"),
+        ({"dataset": "builtin"}, "Python's standard library"),
         ({"dataset": "allenai/c4"}, "allenai/c4"),
         ({"dataset": "/home/me/texts/mine.txt"}, "mine.txt"),
     ],

@@ -113,7 +113,7 @@ class Panel:
         unit = " nats/token" if drops.metric == "loss" else ""
         words = [f"whole model {spoken(drops.baseline, 3 if abs(drops.baseline) < 100 else 1)}{unit}"]
         words += [] if drops.chance is None else [f"chance {drops.chance:.3g}"]
-        words.append(f"{drops.items}{' (too few to tell)' if drops.evidence.short else ''}")
+        words.append(f"{drops.items}{' (too few)' if drops.evidence.short else ''}")
         far = []
         for row in drops.rows.iloc[self.cut].itertuples():
             drop, low, high = (
