@@ -18,6 +18,8 @@ from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import MachineError, OptionError
 from depthprobe.results.files import aside, flush_directory
 
+EXAMPLE = "depthprobe convert model.gguf converted"
+
 
 @guarded
 def command(

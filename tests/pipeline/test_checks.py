@@ -108,7 +108,7 @@ OF_SWEEPS = [
         "share such as 0.1.",
     ),
     (["--limit", "0"], "--limit must be more than 0, got 0"),
-    (["--samples", "{"], "--samples must be JSON or a JSON file, got {"),
+    (["--samples", "{"], "--documents must be JSON or a JSON file, got {"),
     (["--num-fewshot", "-1"], "--num-fewshot must be at least 0, got -1"),
     (["--max-length", "0"], "--max-length must be at least 1, got 0"),
     (["--fewshot-as-multiturn"], "Add --apply-chat-template"),
