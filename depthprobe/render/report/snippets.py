@@ -111,6 +111,7 @@ def _mergekit_measured(findings: Findings) -> list[Snippet]:
                 f"The {count} layers with the smallest measured {drops.change} on {task}, each removed "
                 "alone: what they cost together was not measured."
             )
+        how += _noise(drops)
         heading = f"mergekit, without {layers_named(removal.layers)} ({task})"
         text, shown = _configuration(findings, removal), drops is measured[0]
         found.append(Snippet(f"{name}.yaml", heading, f"{how} {_MERGEKIT}", text, shown=shown))
@@ -134,9 +135,13 @@ def _cheapest(drops: Drops, name: str) -> Snippet:
         f"Single layers by measured {drops.change} of {drops.words} on {task}, cheapest first. Each was "
         "removed alone: what several cost together was not measured."
     )
-    if drops.evidence.short:
-        note += f" The order is mostly noise: {why_too_few(drops)}."
+    note += _noise(drops)
     return Snippet(f"{name}.txt", f"Cheapest single layers: {task}", note, _text([ordered]))
+
+
+def _noise(drops: Drops) -> str:
+    """What an order by drops is worth that the items hardly show; empty where they are enough."""
+    return f" The order is mostly noise: {why_too_few(drops)}." if drops.evidence.short else ""
 
 
 def _text(lines: Sequence[str]) -> str:
