@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,21 @@ def _way_out(doing: str, error: OSError) -> str:
     if error.errno in _FORBIDDEN and doing != "read":
         return "Choose a place that you may write in with --output."
     return ""
+
+
+def failed_writing(error: BaseException) -> OSError | None:
+    """Return the failed write behind what a library raised: a full disk, or one that may not be written.
+
+    Libraries in Rust put the system's number into the text of an error of their own; torch writes no reason.
+    """
+    if isinstance(error, OSError):
+        return error if error.errno in FULL | _FORBIDDEN | {errno.EIO} else None
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found is not None:
+        number = int(found[1])
+        return OSError(number, os.strerror(number)) if number in FULL | _FORBIDDEN | {errno.EIO} else None
+    torch_failed = "inline_container.cc" in str(error) or "PytorchStreamWriter failed" in str(error)
+    return OSError(errno.EIO, "the disk is full or fails") if torch_failed else None
 
 
 def flush(file: BinaryIO) -> None:

@@ -83,7 +83,7 @@ def test_a_text_that_changed_does_not_go_into_the_same_directory(tmp_path, text)
 
 
 def test_a_damaged_checkpoint_is_not_continued_from(tmp_path):
-    from depthprobe.training.pretraining import last_checkpoint
+    from depthprobe.training.checkpoints import last_checkpoint
 
     for step in (2, 4, 6):
         folder = tmp_path / f"checkpoint-{step}"
