@@ -9,11 +9,11 @@ from typing import Any
 
 from depthprobe.errors import DepthprobeError
 from depthprobe.machine.processes import Processes
-from depthprobe.results.aside import clear_leftovers, remove_folder
+from depthprobe.results.aside import remove_folder
 from depthprobe.results.journal import Journal, pieces_in, read_settings
 from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import differences
-from depthprobe.results.places import Place
+from depthprobe.results.places import Place, clear
 
 # A journal holds one more piece beside the work itself: what was asked.
 ASKED = "work"
@@ -56,7 +56,7 @@ def drop_leftovers(finished: Place, usual_name: str) -> None:
                 if same == canonical(finished.settings):
                     Journal.open(unfinished, settings).close()  # raises where another process works on it
                     remove_folder(unfinished)
-    clear_leftovers(parent)
+    clear(parent)
 
 
 def open_in_turn(unfinished: Path, settings: dict[str, Any], processes: Processes) -> Journal:

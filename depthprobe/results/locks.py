@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import platform
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ except ImportError:  # Windows has no flock; users have to take care there
     fcntl = None  # type: ignore[assignment]
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_LOOKS, _BETWEEN_S = 4, 0.05
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 
 
@@ -41,6 +43,26 @@ def try_lock(handle: int) -> bool:
             return False
         raise
     return True
+
+
+def _soon(handle: int) -> bool:
+    """Lock an open file, and bear with those who only look whether it is free."""
+    for _ in range(_LOOKS):
+        if try_lock(handle):
+            return True
+        time.sleep(_BETWEEN_S)
+    return try_lock(handle)
+
+
+def remove_if_free(path: Path) -> None:
+    """Remove a lock file that a dead process left."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            if try_lock(handle) and still_named(path, handle):
+                path.unlink()
+        finally:
+            os.close(handle)
 
 
 def still_named(path: Path, handle: int) -> bool:
@@ -80,7 +102,7 @@ class Lock:
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                if not try_lock(handle):
+                if not _soon(handle):
                     holder = b""
                     with contextlib.suppress(OSError):
                         holder = os.read(handle, 300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from depthprobe.errors import DepthprobeError, RunError
 from depthprobe.results.aside import clear_leftovers, file_aside
 from depthprobe.results.files import flush, machine_error
-from depthprobe.results.locks import NO_LOCKS, Lock
+from depthprobe.results.locks import NO_LOCKS, Lock, remove_if_free
 from depthprobe.results.manifest import (
     MANIFEST_NAME,
     canonical,
@@ -22,6 +23,8 @@ from depthprobe.results.manifest import (
 )
 from depthprobe.results.naming import checked_name, differences, distinct_names, flat, run_directory_name
 from depthprobe.results.runs import Run, read_run
+
+_LOCK = re.compile(r"\..+-[0-9a-f]{8}\.lock")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,15 @@ def _make(directory: Path) -> Iterator[Path]:
             yield path
 
 
+def clear(directory: Path) -> None:
+    """Remove what dead processes left among a model's runs: what they wrote aside, and their locks."""
+    clear_leftovers(directory)
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if _LOCK.fullmatch(path.name):
+                remove_if_free(path)
+
+
 def _try_writing(directory: Path) -> tuple[Path, ...]:
     """Make a directory, write and remove a file in it; return the directories that were made."""
     created: list[Path] = []
@@ -107,7 +119,7 @@ def _try_writing(directory: Path) -> tuple[Path, ...]:
         with file_aside(directory / "trial") as (_, trial):
             trial.write(b"A file to test whether this place can be written.\n")
             flush(trial)
-        clear_leftovers(directory)
+        clear(directory)
     except BaseException as error:
         Place(directory, None, "", created=tuple(created)).abandon()
         if isinstance(error, NotADirectoryError | FileExistsError):

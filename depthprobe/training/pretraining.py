@@ -332,11 +332,12 @@ def _train(
     if begun and step_of(begun) >= args.max_steps:
         # The Trainer would take one step more.
         say(f"All {args.max_steps} steps are done: saving the model.")
-        _take(begun, trainer, log, stop)
+        model = _taken(begun, trainer, log, stop)
     else:
         if begun:
             say(f"Continuing from step {step_of(begun)}.")
         trainer.train(resume_from_checkpoint=begun)
+        model = trainer.accelerator.unwrap_model(trainer.model)
     broken = broken_weight(model)
     reason = stop.reason or (f"{broken} holds NaN or infinite values." if broken else None)
     if reason:
@@ -347,20 +348,21 @@ def _train(
             f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup in another "
             "--output.",
         )
-    return trainer.accelerator.unwrap_model(trainer.model).eval()
+    return model.eval()
 
 
-def _take(checkpoint: str, trainer: Trainer, log: LayerLog, stop: DivergenceStop) -> None:
-    """Give a Trainer the model and the log as they were when all steps were done."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    saved = type(model).from_pretrained(checkpoint, dtype=torch.float32)
-    model.load_state_dict(saved.state_dict())
+def _taken(checkpoint: str, trainer: Trainer, log: LayerLog, stop: DivergenceStop) -> LlamaForCausalLM:
+    """Return the model of a checkpoint behind which no step is left; write the last loss to the log."""
+    model = type(trainer.accelerator.unwrap_model(trainer.model)).from_pretrained(
+        checkpoint, dtype=torch.float32
+    )
     state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
     state.is_world_process_zero = trainer.is_world_process_zero()
     trainer.state = state
     stop.judge(state)
     log.on_train_begin(trainer.args, state, TrainerControl())
     log.on_train_end(trainer.args, state, TrainerControl())
+    return model.to(trainer.args.device)
 
 
 def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output: Path) -> dict[str, Any]:
