@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 import transformers
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -118,6 +119,7 @@ def pretrain(
     first = args.process_index == 0
     say = say if first else lambda line: None
     _refuse_unknown_reporter(report_to)
+    _refuse_too_large(recipe, args.device)
     with _alone(output) if first else nullcontext():
         _refuse_other_run(recipe, output)
         finished = _read_json(output / RECORD)
@@ -255,6 +257,22 @@ def _refuse_unknown_reporter(report_to: str) -> None:
             callback()
     except (RuntimeError, ImportError, ValueError) as error:
         raise OptionError(f"--report-to {report_to} is not available: {error}") from error
+
+
+def _refuse_too_large(recipe: Recipe, device: torch.device) -> None:
+    """Raise if weights, gradients and Adam's two means cannot fit, all of them in float32."""
+    if device.type == "cuda":
+        room, where = torch.cuda.get_device_properties(device).total_memory, "the GPU"
+    else:
+        room, where = psutil.virtual_memory().total, "this machine"
+    needed = 16 * recipe.parameters()
+    if needed > room:
+        raise OptionError(
+            f"A model of --hidden {recipe.hidden}, --layers {recipe.layers} and --vocab {recipe.vocab_size} "
+            f"has {recipe.parameters():.3g} parameters: training takes {needed / 2**30:,.0f} GiB at least, "
+            f"and {where} has {room / 2**30:,.0f}.",
+            "Make it smaller.",
+        )
 
 
 def _refuse_other_run(recipe: Recipe, output: Path) -> None:
