@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+NARROWEST = 60
 HELP = ("-h", "--help")
 ARGUMENTS, OPTIONS, COMMANDS = "Arguments", "Options", "Commands"
 # The placeholder of a value in the help, by the name of its type.
@@ -42,6 +43,8 @@ def show(command: TyperCommand | TyperGroup, ctx: Any) -> None:
         ctx: The context in which it is called.
     """
     console = Console(highlight=False)
+    # COLUMNS may be anything; in fewer than this there is nothing to read.
+    console.width = max(console.width, NARROWEST)
     console.print(Padding(Text(" ".join(command.get_usage(ctx).split()), style="bold"), (1, 1)))
     console.print(Padding(Text(command.help or ""), (0, 1, 1, 1)))
     panels: dict[str, list[tuple[Text, ...]]] = {}

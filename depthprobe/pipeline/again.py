@@ -25,6 +25,7 @@ import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
+from depthprobe.machine.launcher import launched
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
@@ -60,7 +61,7 @@ def mark_of(request: Request, drawing: Any = None) -> str | None:
         request: What is asked for.
         drawing: Options of the figure other than its formats, as JSON values.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched().count > 1:
         return None
     asked = asdict(request) | {"options": request.asked.settings()}
     # The run's place is looked at anyway, and what leaves the numbers alone does not tell runs apart.
