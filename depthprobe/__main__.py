@@ -35,7 +35,10 @@ def main() -> None:
         if status is None:
             raise
         sys.exit(status)
-    except MemoryError:
+    except (MemoryError, ImportError) as error:
+        # The second is how the system's loader says so of a library.
+        if isinstance(error, ImportError) and "failed to map segment" not in str(error):
+            raise
         streams.say("Error: There is not enough memory, perhaps because of a limit such as ulimit -v.")
         sys.exit(1)
     finally:

@@ -133,7 +133,7 @@ def _is_first() -> bool:
 
 def result_console() -> Console:
     """Return the console for results: stdout, plain text when it is not a terminal."""
-    from rich.console import Console
+    from depthprobe.commands.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -55,9 +54,12 @@ def unprintable(error: OSError, rest: str = "") -> int | None:
 
 def say(text: str) -> None:
     """Print a line on stderr; if that is full or closed, nobody is there to be told."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+    except (OSError, ValueError):
+        # Otherwise the interpreter tries again at its end, and fails for it.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def flush() -> None:
