@@ -21,7 +21,7 @@ import transformers
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
-from depthprobe.errors import MeasureError, OptionError, RunError
+from depthprobe.errors import MeasureError, OptionError, RunError, first_line
 from depthprobe.machine.provenance import versions
 from depthprobe.models.own.building import build_model, fold_lns
 from depthprobe.private_names import use_one_gpu
@@ -220,7 +220,13 @@ def _arguments(
         "report_to": report_to,
         "disable_tqdm": True,
     }
-    world = TrainingArguments(output_dir=fixed["output_dir"], use_cpu=device == "cpu").world_size
+    try:
+        world = TrainingArguments(output_dir=fixed["output_dir"], use_cpu=device == "cpu").world_size
+    except ValueError as error:  # what the Trainer reads from the environment contradicts itself
+        raise OptionError(
+            f"The environment tells of several processes, but not well: {first_line(error, kind=False)}.",
+            "Start them with torchrun or accelerate launch, or unset WORLD_SIZE, RANK and LOCAL_RANK.",
+        ) from error
     share, rest = divmod(recipe.batch_samples, world)
     largest = micro_batch or MICRO_BATCH.get(device, MICRO_BATCH_ELSEWHERE)
     if rest or not share:

@@ -1,5 +1,8 @@
 import json
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -104,6 +107,27 @@ def test_a_run_killed_after_its_last_step_takes_none_more(small_corpus, tmp_path
     assert not any(line.startswith(("step ", "Continuing")) for line in said)
     whole, killed = (crashing.files_in(tmp_path / name, {}) for name in ("whole", "killed"))
     assert whole == killed
+
+
+@pytest.mark.parametrize("variables", [{"LOCAL_RANK": "q"}])
+def test_an_environment_that_only_half_tells_of_processes_is_one_sentence(tmp_path, variables):
+    code = (
+        "from pathlib import Path\n"
+        "from depthprobe.errors import OptionError\n"
+        "from depthprobe.training import pretraining\n"
+        "from depthprobe.training.recipe import Recipe\n"
+        f"try: pretraining.pretrain(Recipe(), Path({str(tmp_path)!r}))\n"
+        "except OptionError as error: print(error)"
+    )
+    # The Trainer's view of the processes cannot be undone in this one.
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("The environment tells of several processes, but not well: "), done.stderr
+    assert done.stdout.strip().endswith("or unset WORLD_SIZE, RANK and LOCAL_RANK.")
 
 
 def test_a_model_that_cannot_fit_is_refused_before_anything_is_read(tmp_path):
