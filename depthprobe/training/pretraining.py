@@ -15,30 +15,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 import transformers
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
 
-from depthprobe.errors import MeasureError, OptionError, RunError, first_line
+from depthprobe.errors import MeasureError, OptionError, first_line
 from depthprobe.machine.provenance import versions
 from depthprobe.models.own.building import build_model, fold_lns
 from depthprobe.private_names import use_one_gpu
 from depthprobe.results.aside import clear_leftovers, remove_folder
 from depthprobe.results.files import failed_writing, machine_error, replace_file
 from depthprobe.results.locks import NO_LOCKS, Lock
-from depthprobe.results.manifest import read_manifest
 from depthprobe.training.checkpoints import STATE, clear_broken, last_checkpoint, step_of
 from depthprobe.training.data import TrainingData, read_training_data
 from depthprobe.training.divergence import DivergenceStop, broken_weight
 from depthprobe.training.layer_log import LayerLog
 from depthprobe.training.recipe import Recipe
+from depthprobe.training.refusals import (
+    DATA_HASH,
+    RECIPE,
+    read_json,
+    refuse_other_run,
+    refuse_other_text,
+    refuse_too_large,
+    refuse_unknown_reporter,
+)
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-RECIPE, RECORD, CHECKPOINTS, LOG = "recipe.json", "training.json", "checkpoints", "training"
+RECORD, CHECKPOINTS, LOG = "training.json", "checkpoints", "training"
 LOCK = ".pretrain.lock"
 
 # Most sequences that a process takes at once; gradients are accumulated over its share of a step.
@@ -47,7 +53,6 @@ MICRO_BATCH_ELSEWHERE = 64
 
 LOGGED_WINDOWS = 32
 STEPS_A_LOSS = 50
-_DATA_HASH = "data_sha256"
 
 
 @torch.inference_mode()
@@ -118,22 +123,22 @@ def pretrain(
     args = _arguments(recipe, output, device, checkpoint_steps, micro_batch, report_to)
     first = args.process_index == 0
     say = say if first else lambda line: None
-    _refuse_unknown_reporter(report_to)
-    _refuse_too_large(recipe, args.device)
+    refuse_unknown_reporter(report_to)
+    refuse_too_large(recipe, args.device)
     with _alone(output) if first else nullcontext():
-        _refuse_other_run(recipe, output)
-        finished = _read_json(output / RECORD)
+        refuse_other_run(recipe, output)
+        finished = read_json(output / RECORD)
         # For a finished run only a file is read again: it can change and keep its name.
         if not finished or Path(recipe.dataset).is_file():
             data = read_training_data(recipe)
-            _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
+            refuse_other_text(data, finished or read_json(output / RECIPE), recipe, output)
         if finished:
             say(f"Already trained: {output}.")
             if first:
                 remove_folder(output / CHECKPOINTS)  # killed before it had done so
             return finished
         # Not earlier: a missing text must not tie a directory to its recipe.
-        claimed = {**asdict(recipe), _DATA_HASH: data.facts[_DATA_HASH]}
+        claimed = {**asdict(recipe), DATA_HASH: data.facts[DATA_HASH]}
         if first:
             replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
         size = len(data.tokenizer)
@@ -252,62 +257,6 @@ def _steps_a_loss(steps: int, checkpoint_steps: int) -> int:
     """
     most = max(min(STEPS_A_LOSS, steps // 4, checkpoint_steps), 1)
     return max(count for count in range(1, most + 1) if checkpoint_steps % count == 0)
-
-
-def _refuse_unknown_reporter(report_to: str) -> None:
-    """Raise if the Trainer cannot report there: by itself it would say so only after reading all data."""
-    if report_to == "none":
-        return
-    try:
-        for callback in get_reporting_integration_callbacks([report_to]):
-            callback()
-    except (RuntimeError, ImportError, ValueError) as error:
-        raise OptionError(f"--report-to {report_to} is not available: {error}") from error
-
-
-def _refuse_too_large(recipe: Recipe, device: torch.device) -> None:
-    """Raise if weights, gradients and Adam's two means cannot fit, all of them in float32."""
-    if device.type == "cuda":
-        room, where = torch.cuda.get_device_properties(device).total_memory, "the GPU"
-    else:
-        room, where = psutil.virtual_memory().total, "this machine"
-    needed = 16 * recipe.parameters()
-    if needed > room:
-        raise OptionError(
-            f"A model of --hidden {recipe.hidden}, --layers {recipe.layers} and --vocab {recipe.vocab_size} "
-            f"has {recipe.parameters():.3g} parameters: training takes {needed / 2**30:,.0f} GiB at least, "
-            f"and {where} has {room / 2**30:,.0f}.",
-            "Make it smaller.",
-        )
-
-
-def _refuse_other_run(recipe: Recipe, output: Path) -> None:
-    """Raise if a directory holds another run, or a model that was not trained here."""
-    known = _read_json(output / RECIPE)
-    if known:
-        wanted = asdict(recipe)
-        other = [name for name in wanted if known.get(name) != wanted[name]]
-        if other:
-            shown = ", ".join(f"{name} {known.get(name)} instead of {wanted[name]}" for name in other)
-            raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
-    elif (output / "config.json").is_file():
-        raise RunError(
-            f"{output} holds a model that was not trained by this command.", "Choose another --output."
-        )
-
-
-def _refuse_other_text(data: TrainingData, known: dict[str, Any], recipe: Recipe, output: Path) -> None:
-    """Raise if a directory holds a run on another text: a file can change and keep its name."""
-    if known.get(_DATA_HASH, data.facts[_DATA_HASH]) != data.facts[_DATA_HASH]:
-        raise RunError(
-            f"{output} holds a run on another text: {recipe.dataset} has changed since it began.",
-            "Choose another --output.",
-        )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a run says; empty if there is none."""
-    return read_manifest(path) if path.is_file() else {}
 
 
 class _Report(TrainerCallback):
