@@ -5,7 +5,7 @@ import pytest
 from support import crashing, tiny
 
 # Of the operations of a training, one in so many in the quick version.
-EVERY = 40
+EVERY = 60
 
 
 @pytest.fixture(scope="module")
