@@ -10,9 +10,10 @@ run; ``probes`` ask the questions, one file each, with the formulas of ``metrics
 measure on; ``models`` loads a model and finds its blocks by structure; ``evaluation`` answers lm-eval's tasks
 for many variants of one model; ``machine`` knows batches, processes and versions; ``results`` keeps runs on
 disk, ``findings`` says what they hold, and ``render`` shows it; ``comparing`` puts models side by side;
-``api`` holds the same as Python functions. ``training`` trains small models such as those in ``builtin``;
-transformers learns of their model type (``models.own``) when one is loaded. Importing depthprobe changes
-nothing elsewhere.
+``api`` holds the same as Python functions,
+``notebook`` what they return. ``training`` trains small models such as those in ``builtin``; transformers
+learns of their model type (``models.own``) when one is loaded. Importing depthprobe changes nothing
+elsewhere.
 
 Words: a *layer* is a 0-based index, a *block* the module behind it. *Boundary* l is the residual stream
 x^l: x^0 enters the first block, x^l enters block l, x^L leaves the last one, before the final norm.
@@ -23,7 +24,8 @@ In Python::
     model = depthprobe.load_model("builtin:pre-ln")
     found = depthprobe.angular(model, samples=64)
     found.frame                       # a tidy pandas DataFrame
-    depthprobe.draw(found)            # a matplotlib Figure
+    found.draw()                      # a matplotlib Figure
+    found.save("reports")             # the run that its command would leave
 
 Nothing heavy is imported until one of these is used.
 """
@@ -43,7 +45,7 @@ _PUBLIC = {
     "measure": "depthprobe.api",
     "register_with_transformers": "depthprobe.models.own.registration",
     "LayerLog": "depthprobe.training.layer_log",
-    "read_run": "depthprobe.results.runs",
+    "read_run": "depthprobe.notebook",
     "DepthprobeError": "depthprobe.errors",
 }
 

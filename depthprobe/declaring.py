@@ -320,6 +320,11 @@ class Probe:
     listing: str | None = None
 
     @property
+    def example(self) -> str:
+        """A command line that uses it."""
+        return f"depthprobe {self.name} builtin:pre-ln"
+
+    @property
     def stem(self) -> str:
         """The name of its main table and its figure, such as ``prune_sweep``."""
         return self.tables[0].stem

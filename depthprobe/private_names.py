@@ -24,12 +24,30 @@ OVERRIDDEN = (
 )
 
 # Public names of modules that we replace by a function of our own for a while. If one is gone: an
-# AttributeError. If one is no longer called: templates compile slowly, bars are drawn, an error in data is
-# not reported in our words, the fonts in a PDF are larger. -> (module, name, caller's module, caller)
+# AttributeError. If one is no longer called: templates compile slowly, bars are drawn, an error in data or in
+# a task of one's own is not reported in our words, the fonts in a PDF are larger.
+# -> (module, name, caller's module, caller)
 REPLACED = (
     ("lm_eval.utils", "env.from_string", "lm_eval.utils", "apply_template"),
     ("lm_eval.api.task", "tqdm", "lm_eval.api.task", "Task.build_all_requests"),
-    ("lm_eval.api.task", "ConfigurableTask.download", "lm_eval.api.task", "ConfigurableTask.__init__"),
+    *(
+        ("lm_eval.api.task", f"ConfigurableTask.{name}", "lm_eval.api.task", caller)
+        for name, caller in {
+            "download": "ConfigurableTask.__init__",
+            "doc_to_text": "ConfigurableTask.__init__",
+            "doc_to_target": "ConfigurableTask.__init__",
+            "doc_to_choice": "ConfigurableTask.__init__",
+            "doc_to_prefix": "Task.build_all_requests",
+            "fewshot_docs": "ConfigurableTask.__init__",
+            "training_docs": "Task.fewshot_docs",
+            "validation_docs": "Task.eval_docs.fget",
+            "test_docs": "Task.eval_docs.fget",
+        }.items()
+    ),
+    *(
+        ("lm_eval.api.task", name, "lm_eval.api.task", "ConfigurableTask.__init__")
+        for name in ("get_metric", "get_aggregation", "get_metric_aggregation")
+    ),
     ("fontTools.subset", "load_font", "matplotlib.backends._backend_pdf_ps", "get_glyphs_subset"),
 )
 

@@ -1,5 +1,7 @@
 """The probes as Python functions, on models by name, loaded, and in memory."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -86,7 +88,7 @@ def test_what_cannot_be_is_one_sentence(place, asked):
         depthprobe.angular(model, tokens="some", **asked["angular"])
     with pytest.raises(OptionError, match="There is no probe 'nosuch'"):
         depthprobe.measure("nosuch", model)
-    with pytest.raises(OptionError, match="token_ids cannot be combined with options of a text"):
+    with pytest.raises(OptionError, match="token ids cannot be combined with options of a data set"):
         depthprobe.variance(model, token_ids=[[1, 2]], samples=3)
     with pytest.raises(TextError, match="at least 2 token ids, got one with 1"):
         depthprobe.variance(model, token_ids=[np.array([1])])
@@ -101,7 +103,7 @@ def test_every_function_says_what_it_takes():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: depthprobe.angular(3), "A int cannot be measured"),
+        (lambda: depthprobe.angular(3), "An int cannot be measured"),
         (
             lambda: depthprobe.angular(torch.nn.Linear(2, 2), token_ids=[[1, 2]]),
             "A Linear cannot be",
@@ -124,3 +126,83 @@ def test_names_may_be_written_as_on_the_command_line(place, asked):
     named = asked["prune-sweep"] | {"tasks": "mine_mc", "layers": "1"}
     found = depthprobe.prune_sweep(str(place / "model"), **named)
     assert found.frame.equals(depthprobe.prune_sweep(str(place / "model"), **asked["prune-sweep"]).frame)
+
+
+def test_a_path_is_a_model(place, asked):
+    assert depthprobe.angular(place / "model", **asked["angular"]).frame.equals(
+        depthprobe.angular(str(place / "model"), **asked["angular"]).frame
+    )
+
+
+def test_strings_are_measured_as_the_rows_of_a_file(place, tmp_path):
+    texts = tiny.sentences(6)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    options = {"samples": 6, "seq_len": 9}
+    from_file = depthprobe.variance(place / "model", dataset=file, **options)
+    given = depthprobe.variance(place / "model", texts=texts, seq_len=9)
+    # Not to the last bit: rows of a file are taken in another order.
+    np.testing.assert_allclose(given.frame["variance"], from_file.frame["variance"], rtol=1e-12)
+    assert given.manifest["data"]["tokens"] == from_file.manifest["data"]["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "message"),
+    [
+        ({"texts": []}, "There are no texts"),
+        ({"texts": ["ok then", 3]}, "Texts must be strings, got one of type int"),
+        ({"texts": ["one two three", ""]}, "1 of the 2 text has fewer than 2 tokens"),
+        ({"texts": ["one two"], "token_ids": [[1, 2]]}, "texts and token_ids cannot be combined"),
+        ({"texts": ["one two"], "dataset": "builtin"}, "texts cannot be combined with options of a data set"),
+        ({"texts": ["one two"], "seq_len": 1}, "--seq-len must be at least 2"),
+        ({"token_ids": [[1, 2]], "per_sample": True, "output": "x"}, "per_sample and output"),
+    ],
+)
+def test_texts_that_cannot_be_are_one_sentence(place, asked_for, message):
+    with pytest.raises(depthprobe.DepthprobeError, match=message):
+        depthprobe.angular(place / "model", **asked_for)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_measurement_shows_itself_and_is_saved_as_its_command_would(place, asked, probe, tmp_path):
+    found = function(probe)(place / "model", **asked[probe])
+    told = repr(found)
+    assert told.startswith(f"{probe}. Model: model, weights hash ") and "\nText: " not in told
+    assert "4 layers" in told and found.frame.columns[-1] in told
+    shown = found._repr_html_()
+    assert "<table" in shown and "weights hash" in shown
+    run = found.save(tmp_path)
+    assert run.frame.equals(found.frame) and run.directory.parent == tmp_path / "model"
+    assert found.save(tmp_path).directory == run.directory
+    measured = function(probe)(place / "model", output=tmp_path, **asked[probe])
+    assert measured.directory == run.directory  # nothing is measured again
+    assert repr(run).startswith(f"{run.directory}: {probe}. Model: model")
+    figures = [each.draw(style="paper-single") for each in (found, run, depthprobe.read_run(run.directory))]
+    assert len({figure._repr_png_() for figure in figures}) == 1
+    with pytest.raises(OptionError, match="--name must be a plain directory name"):
+        found.save(tmp_path, name="a/b")
+
+
+@pytest.mark.parametrize("probe", ["angular", "variance", "gradnorm"])
+def test_single_samples_on_request_are_the_measurement_of_each_alone(place, asked, probe):
+    found = function(probe)(place / "model", per_sample=True, **asked[probe])
+    quantity = PROBES[probe].tables[0].quantity
+    arrays = found.per_sample[PROBES[probe].stem]
+    assert arrays.shape == (5, len(found.frame))
+    if probe == "angular":
+        np.testing.assert_allclose(arrays.mean(axis=0), found.frame["distance"], rtol=1e-12)
+        np.testing.assert_allclose(arrays.std(axis=0, ddof=1), found.frame["std"], atol=1e-12)
+    text = asked[probe] | {"samples": 1}
+    alone = function(probe)(place / "model", **text)
+    assert np.isfinite(arrays).all() and len(alone.frame) == len(found.frame)
+    with pytest.raises(OptionError, match="Measure with per_sample=True"):
+        _ = alone.per_sample
+    assert quantity in found.frame
+
+
+def test_single_items_of_a_sweep_are_its_scores(place, asked):
+    found = depthprobe.prune_sweep(place / "model", per_sample=True, **asked["prune-sweep"])
+    scores = found.per_sample["mine_mc/acc/none"]
+    row = found.frame.query("task == 'mine_mc' and metric == 'acc'").iloc[0]
+    assert scores.shape == (2, 2)
+    assert scores[:, 0].mean() == row["baseline"] and scores[:, 1].mean() == row["pruned"]

@@ -74,7 +74,8 @@ MAY_IMPORT = {
         "results",
         "texts",
     },
-    "api": {"pipeline", "evaluation/harness", "models/loading", "render/charts", "results", "texts"},
+    "api": {"notebook", "pipeline", "evaluation/harness", "models/loading", "results", "texts"},
+    "notebook": {"findings", "render/charts", "results"},
     "commands": {
         "pipeline",
         "probes",
@@ -106,7 +107,7 @@ DOORS = {
     "transformers": {"models", "training"} | {"texts", "api"},  # texts and api: the tokenizer's type only
     "datasets": {"texts"},
     "huggingface_hub": {"machine", "models", "texts"},
-    "matplotlib": {"render", "api"},  # api: the figure's type only
+    "matplotlib": {"render", "api", "notebook"},  # api, notebook: the figure's type only
     "typer": {"commands"},
     "rich": {"commands", "render"},
     "lm_eval": {"evaluation/harness"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,9 @@ from depthprobe.commands.help import HELP, Command, Group, asked_of, show
 # Beside the probes: those whose options are declared, and those that are plain functions for typer.
 _DECLARED = ("compare", "report", "inspect", "pretrain")
 _PLAIN = ("convert", "plot", "docs")
+
+# Set by the shell while it completes a line.
+COMPLETING = "_DEPTHPROBE_COMPLETE"
 
 
 def _version(wanted: bool) -> None:
@@ -46,7 +50,6 @@ def program(only: str | None = None, names: bool = False) -> typer.Typer:
         name="depthprobe",
         cls=Group,
         help="How much does each layer of a language model really do? Measure it, table it, draw it.",
-        add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -65,14 +68,16 @@ def _add(app: typer.Typer, name: str, bare: bool) -> None:
         probe = PROBES[name]
         measure = partial(measuring.measure, probe)
         groups = () if bare else measuring.groups_of(probe)
-        arguments.add_command(app, name, probe.help, groups, measure)
+        arguments.add_command(app, name, probe.help, groups, measure, probe.example)
         return
     module = import_module(f"depthprobe.commands.{name}")
     command: Callable[..., Any] = module.command
     if name in _DECLARED:
-        arguments.add_command(app, name, _paragraphs(command), () if bare else module.GROUPS, command)
+        groups = () if bare else module.GROUPS
+        arguments.add_command(app, name, _paragraphs(command), groups, command, module.EXAMPLE)
     else:
-        app.command(name, help=_paragraphs(command), cls=Command)((lambda: None) if bare else command)
+        added = app.command(name, help=_paragraphs(command), epilog=module.EXAMPLE, cls=Command)
+        added((lambda: None) if bare else command)
 
 
 def _paragraphs(command: Callable[..., Any]) -> str:
@@ -83,6 +88,9 @@ def _paragraphs(command: Callable[..., Any]) -> str:
 
 def run(words: Sequence[str]) -> None:
     """Run the program with the words of a command line."""
+    if COMPLETING in os.environ:
+        program()(prog_name="depthprobe")
+        return
     first = words[0] if words else ""
     known = first in (*PROBES, *_DECLARED, *_PLAIN)
     if not asked_of(words) or not (known or first in HELP):

@@ -81,6 +81,7 @@ def add_command(
     help: str,
     groups: Sequence[OptionGroup],
     action: Callable[[Asked], None],
+    example: str,
 ) -> None:
     """Add a command whose options follow from dataclasses.
 
@@ -92,6 +93,7 @@ def add_command(
         help: What it does, in paragraphs.
         groups: Its options, in the order in which they are offered.
         action: Does the work.
+        example: A command line.
     """
     parameters: list[_Parameter] = []
     taken: set[str] = set()
@@ -114,7 +116,7 @@ def add_command(
         frozen=True,
         namespace={"perform": do},
     )
-    app.command(name, help=help, cls=Command)(typed)
+    app.command(name, help=help, epilog=example, cls=Command)(typed)
 
 
 def perform(typed: Any, **_: Any) -> None:

@@ -10,11 +10,11 @@ from depthprobe import interruption
 from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
 from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, OptionGroup
-from depthprobe.commands.measuring import drawn, options_for
+from depthprobe.commands.measuring import count_asked, drawn, options_for
 from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option, Probe
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.harness.options import TaskOptions, listed
+from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions, listed
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
@@ -47,12 +47,13 @@ class CompareOptions:
 
 
 _NAME = Option("Name of the comparison's directory.", default="compare- and the models' names")
-_TASKS = ("tasks", "num_fewshot", "limit", "seeds")
+EXAMPLE = "depthprobe compare builtin:pre-ln builtin:lns"
 GROUPS = (
     OptionGroup(CompareOptions),
-    OptionGroup(TaskOptions, only=_TASKS),
+    OptionGroup(SweepOptions),
     OptionGroup(LoadOptions, MODEL, only=("dtype", "device", "trust_remote_code", "device_map")),
     shared.OF_TEXT,
+    *shared.counts_of(PROBES.values()),
     OptionGroup(shared.BatchOptions, TEXT),
     OptionGroup(shared.OutputOptions, OUTPUT, other={"name": _NAME}),
     shared.OF_TERMINAL,
@@ -82,8 +83,9 @@ def command(asked: Asked) -> None:
     subjects = find_subjects(wanted.compared, wanted.probe)
     probes = [PROBES[name] for name in probes_to_compare(subjects, wanted.probe)]
     if not any(issubclass(probe.options, TaskOptions) for probe in probes):
+        counts = [group.options for group in shared.counts_of(PROBES.values())]
         for flag, group, name in asked.given:
-            if group is TaskOptions and name != "seeds":
+            if group in (SweepOptions, *counts) and name != "seeds":
                 raise OptionError(f"{flag} needs --probe prune-sweep.", "Add it, or leave out the option.")
     if any(subject.is_model for subject in subjects):
         measured = _measured(subjects, probes, asked, watch)
@@ -114,14 +116,15 @@ def _measured(
     requests = []
     for probe in probes:
         options = options_for(probe, asked)
-        given = {"seed": asked.options(TaskOptions).text_seed(), **asked.values(TextOptions)}
+        given = {"seed": asked.options(SweepOptions).text_seed(), **asked.values(TextOptions)}
+        count = None if probe.text is None else count_asked(probe, asked)
         if probe.text is not None and probe.text.count != "samples":
-            given["samples"] = probe.text.samples
+            given["samples"] = probe.text.samples if count is None else count
         requests.append(
             Request(
                 probe=probe.name,
                 model="",
-                text=shared_text(subjects, probe.name, given),
+                text=None if count == 0 else shared_text(subjects, probe.name, given),
                 options=options,
                 load=load,
                 batch_size=parse_batch_size(asked.options(shared.BatchOptions).batch_size),
@@ -129,12 +132,15 @@ def _measured(
             )
         )
     check_asked(requests, watch)
-    text = requests[0].text
-    assert text is not None, "models are compared on a text"
-    watch.say(f"All models are measured on {text.dataset}; --dataset chooses another text.")
+    text = next((each.text for each in requests if each.text is not None), None)
+    if text is not None:
+        watch.say(f"All models are measured on {text.dataset}; --dataset chooses another text.")
     length = check_models(subjects, text, load, watch)
     if length is not None:
-        requests = [replace(each, text=replace(each.text, seq_len=length)) for each in requests if each.text]
+        requests = [
+            each if each.text is None else replace(each, text=replace(each.text, seq_len=length))
+            for each in requests
+        ]
     return measure_subjects(subjects, requests, watch)
 
 

@@ -19,6 +19,8 @@ from depthprobe.errors import MachineError, OptionError
 from depthprobe.results.aside import clear_leftovers, folder_aside
 from depthprobe.results.files import flush_directory
 
+EXAMPLE = "depthprobe convert model.gguf converted"
+
 
 @guarded
 def command(

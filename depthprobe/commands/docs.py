@@ -16,6 +16,9 @@ _UNSEEN = re.compile(r"<!--.*?-->\n?|^!\[[^\]]*\]\([^)]*\)\n|^<img [^>]*>\n", re
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)\s]+\)")
 
 
+EXAMPLE = "depthprobe docs prune-sweep"
+
+
 @guarded
 def command(
     page: Annotated[

@@ -9,9 +9,12 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+from typer import echo
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from depthprobe.commands.console import Console
+from depthprobe.commands.spelling import as_declared
+from depthprobe.errors import OptionError
 
 NARROWEST = 60
 HELP = ("-h", "--help")
@@ -21,7 +24,18 @@ _KINDS = {"integer": "INTEGER", "int": "INTEGER", "float": "FLOAT", "path": "PAT
 
 
 class Command(TyperCommand):
-    """A command whose help is drawn here."""
+    """A command whose help is drawn here, and which takes lm-eval's spelling of options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take what was typed; usage errors end the program."""
+        try:
+            args, notes = as_declared(args, [each for each in self.params if isinstance(each, TyperOption)])
+        except OptionError as error:
+            ctx.fail(str(error))
+        quiet = {"-q", "--quiet"} & set(args)
+        for note in () if quiet else notes:
+            echo(note, err=True)
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
@@ -48,6 +62,8 @@ def show(command: TyperCommand | TyperGroup, ctx: Any) -> None:
     console.width = max(console.width, NARROWEST)
     console.print(Padding(Text(" ".join(command.get_usage(ctx).split()), style="bold"), (1, 1)))
     console.print(Padding(Text(command.help or ""), (0, 1, 1, 1)))
+    if command.epilog:
+        console.print(Padding(Text(f"Example: {command.epilog}"), (0, 1, 1, 1)))
     panels: dict[str, list[tuple[Text, ...]]] = {}
     for parameter in command.get_params(ctx):
         if isinstance(parameter, TyperArgument):

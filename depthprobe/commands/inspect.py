@@ -37,6 +37,7 @@ class InspectOptions:
     check: Annotated[bool, Option("Load the weights too, and verify the blocks by a forward pass.")] = False
 
 
+EXAMPLE = "depthprobe inspect builtin:pre-ln"
 GROUPS = (*shared.OF_MODEL, OptionGroup(InspectOptions), shared.OF_TERMINAL)
 
 

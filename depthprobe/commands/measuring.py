@@ -16,13 +16,14 @@ from depthprobe.commands.show import (
     Watch,
     already_measured,
     importing,
+    lacking_told,
     plain_text,
     print_lines,
     result_console,
 )
 from depthprobe.declaring import Option, Options, Probe, fields_of
 from depthprobe.errors import OptionError
-from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
@@ -51,17 +52,9 @@ def groups_of(probe: Probe) -> tuple[OptionGroup, ...]:
 def _groups_of_text(probe: Probe) -> list[OptionGroup]:
     if probe.text is None:
         return []
-    count = probe.text.count
-    if count == "samples":
+    if probe.text.count == "samples":
         return [shared.OF_TEXT]
-    flag = (f"--{count.replace('_', '-')}",)
-    told = Option("Samples of calibration text.", at_least=0, flags=flag, default=str(probe.text.samples))
-    groups = [OptionGroup(TextOptions, TEXT, other={"samples": told})]
-    if probe.text.optional:
-        flag = (f"--{probe.text.optional.replace('_', '-')}",)
-        told = fields_of(shared.WithoutText)[0].option
-        groups.append(OptionGroup(shared.WithoutText, TEXT, other={"without": Option(told.help, flags=flag)}))
-    return groups
+    return [shared.OF_CALIBRATION, *shared.counts_of([probe])]
 
 
 @dataclass(frozen=True)
@@ -125,23 +118,34 @@ def options_for(probe: Probe, asked: Asked) -> Options:
     """Return a probe's options when several are measured: its defaults, with the tasks that were typed."""
     if not issubclass(probe.options, TaskOptions):
         return probe.options()
-    return probe.options(**asked.values(TaskOptions))
+    return probe.options(**asked.values(SweepOptions))
+
+
+def count_asked(probe: Probe, asked: Asked) -> int | None:
+    """Return the samples of a probe's text that were asked for: 0 for none, None for the default."""
+    assert probe.text is not None, "asked where there is one"
+    if probe.text.count == "samples":
+        return asked.values(TextOptions).get("samples")
+    counts = asked.values(shared.own_count(probe))
+    return 0 if counts.get(str(probe.text.optional)) else counts.get(probe.text.count)
 
 
 def requests_for(model: str, probes: Sequence[Probe], asked: Asked, output: Path) -> list[Request]:
     """Return the requests for one model that several probes measure, each as its own command would."""
+    from depthprobe.machine.batches import parse_batch_size
     from depthprobe.pipeline.request import Request, text_for
 
     load = asked.options(LoadOptions)
-    fields = {"seed": asked.options(TaskOptions).text_seed(), **asked.values(TextOptions)}
-    count = fields.pop("samples", None)
+    batch_size = parse_batch_size(asked.options(shared.BatchOptions).batch_size)
+    fields = {"seed": asked.options(SweepOptions).text_seed(), **asked.values(TextOptions)}
+    fields.pop("samples", None)
     requests = []
     for probe in probes:
         options = options_for(probe, asked)
-        own = probe.text is not None and probe.text.count != "samples"
         embedded = model.startswith("builtin:")
-        text = text_for(probe, options, embedded=embedded, count=None if own else count, **fields)
-        requests.append(Request(probe.name, model, text, options, load, output=output))
+        count = None if probe.text is None else count_asked(probe, asked)
+        text = text_for(probe, options, embedded=embedded, count=count, **fields)
+        requests.append(Request(probe.name, model, text, options, load, batch_size, output))
     return requests
 
 
@@ -154,18 +158,17 @@ def text_asked(probe: Probe, options: Options, asked: Asked, embedded: bool) -> 
     from depthprobe.pipeline.request import text_for
 
     fields = asked.values(TextOptions)
-    count = fields.pop("samples", None)
-    assert probe.text is not None, "its options would not be offered"
-    if asked.options(shared.WithoutText).without or (count == 0 and probe.text.optional):
+    fields.pop("samples", None)
+    count = count_asked(probe, asked)
+    if count == 0 and probe.text is not None and probe.text.optional:
+        own, without = shared.own_count(probe), probe.text.optional.replace("_", "-")
         for flag, group, name in asked.given:
-            if group is TextOptions and (name, count) != ("samples", 0):
-                value = count if name == "samples" else fields[name]
-                without = str(probe.text.optional).replace("_", "-")
+            value = asked.values(group).get(name)
+            if group is TextOptions or (group is own and name == probe.text.count and value):
                 raise OptionError(
                     f"{flag} {value} describes the calibration text, which --{without} leaves out.",
                     "Leave out one of them.",
                 )
-        count = 0
     return text_for(probe, options, embedded=embedded, count=count, **fields)
 
 
@@ -210,4 +213,5 @@ def drawn(run: Run, formats: tuple[str, ...], **figure: Any) -> list[Path]:
     with interruption.told(f"Interrupted while the figure was drawn: {saved}."):
         from depthprobe.render.charts.figures import draw_run
 
-        return draw_run(run, formats=formats, **figure)
+        with lacking_told():
+            return draw_run(run, formats=formats, **figure)

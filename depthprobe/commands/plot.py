@@ -9,7 +9,9 @@ import typer
 
 from depthprobe import interruption
 from depthprobe.commands import options as shared
-from depthprobe.commands.show import guarded, result_console
+from depthprobe.commands.show import guarded, lacking_told, result_console
+
+EXAMPLE = "depthprobe plot reports/builtin--pre-ln/angular --style paper-single"
 
 
 @guarded
@@ -32,6 +34,7 @@ def command(
     ] = None,
     format: shared.Format = "png,pdf",
     style: shared.Style = "auto",
+    no_subtitle: shared.NoSubtitle = False,
     verbose: shared.Verbose = False,
 ) -> None:
     """Draw the figure of a saved run again, from its CSV alone."""
@@ -39,7 +42,10 @@ def command(
     from depthprobe.results.store import read_run
 
     formats = shared.formats_of(format)
-    with interruption.told("Interrupted: the run is unchanged, and no figure is half-written."):
+    with (
+        interruption.told("Interrupted: the run is unchanged, and no figure is half-written."),
+        lacking_told(),
+    ):
         figures = draw_run(
             read_run(run_directory),
             formats=formats,
@@ -47,6 +53,7 @@ def command(
             title=title,
             output=output,
             style=style,
+            subtitle=not no_subtitle,
         )
     console = result_console()
     for path in figures:

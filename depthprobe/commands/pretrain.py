@@ -62,6 +62,7 @@ class PretrainOptions:
     ] = None
 
 
+EXAMPLE = "depthprobe pretrain --steps 200"
 GROUPS = (
     OptionGroup(PretrainOptions, only=("preset",)),
     OptionGroup(Recipe),

@@ -9,12 +9,12 @@ from typing import Annotated
 from depthprobe import interruption
 from depthprobe.catalogue import PROBES
 from depthprobe.commands import options as shared
-from depthprobe.commands.arguments import MODEL, OUTPUT, Asked, OptionGroup
+from depthprobe.commands.arguments import MODEL, OUTPUT, TEXT, Asked, OptionGroup
 from depthprobe.commands.choice import choose_model
 from depthprobe.commands.measuring import requests_for
-from depthprobe.commands.show import Watch, importing, result_console, uncollected
+from depthprobe.commands.show import Watch, importing, lacking_told, result_console, uncollected
 from depthprobe.declaring import Option
-from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.models.loading.options import LoadOptions
 
 
@@ -42,17 +42,21 @@ class ReportOutput:
         Option(
             "Where runs and report are saved: OUTPUT/MODEL/report/.",
             flags=("--output", "-o"),
+            metavar="PATH",
             default="beside the runs; for a MODEL, reports",
+            parse=shared.folder_of,
         ),
     ] = None
 
 
-_LOADING = ("revision", "dtype", "device", "trust_remote_code", "adapter", "device_map")
+EXAMPLE = "depthprobe report builtin:pre-ln --limit 50"
 GROUPS = (
     OptionGroup(ReportOptions),
-    OptionGroup(TaskOptions, only=("tasks", "num_fewshot", "limit", "seeds")),
-    OptionGroup(LoadOptions, MODEL, only=_LOADING),
+    OptionGroup(SweepOptions),
+    OptionGroup(LoadOptions, MODEL),
     shared.OF_TEXT,
+    *shared.counts_of(PROBES.values()),
+    OptionGroup(shared.BatchOptions, TEXT),
     OptionGroup(ReportOutput, OUTPUT),
     OptionGroup(shared.StyleOptions, OUTPUT),
     shared.OF_TERMINAL,
@@ -71,7 +75,8 @@ def command(asked: Asked) -> None:
 
     targets, output = asked.options(ReportOptions).targets, asked.options(ReportOutput).output
     watch = Watch(**asked.values(shared.TerminalOptions))
-    style = shared.style_of(asked.options(shared.StyleOptions).style)
+    drawing = asked.options(shared.StyleOptions)
+    style = shared.style_of(drawing.style)
     failure = None
     directories = runs_named(targets)
     if directories is None:
@@ -98,8 +103,8 @@ def command(asked: Asked) -> None:
         if output is not None:
             home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
         untouched = f"Interrupted: the runs are unchanged, and so is {home / FOLDER}."
-        with interruption.told(untouched):
-            report = write_report(study, home / FOLDER, style)
+        with interruption.told(untouched), lacking_told():
+            report = write_report(study, home / FOLDER, style, subtitle=not drawing.no_subtitle)
     console = result_console()
     findings = report.findings
     for sentence in findings.verdict:

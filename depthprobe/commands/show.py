@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 LOOKS_S = 1.0
+_MOST_CHARACTERS = 12
 
 # Piped output has no width of its own; 80 columns would break long paths.
 _WIDTH = 120
@@ -234,6 +235,22 @@ def uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+@contextmanager
+def lacking_told() -> Iterator[None]:
+    """Say which characters of names no font here has, if the figures that the body draws hold such."""
+    from depthprobe.render.charts.kit.style import lacking_characters
+
+    with lacking_characters() as lacking:
+        yield
+    if lacking:
+        shown = "".join(sorted(lacking)[:_MOST_CHARACTERS])
+        more = "..." if len(lacking) > _MOST_CHARACTERS else ""
+        _line(
+            f"No font here has {shown}{more}: in figures ? stands for them. With a TrueType font installed "
+            "that has them, such as Noto Sans SC or WenQuanYi Micro Hei, they are drawn."
+        )
 
 
 def _line(text: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from depthprobe.catalogue import PROBES
 from depthprobe.commands.arguments import Asked
-from depthprobe.commands.options import BatchOptions
+from depthprobe.commands.options import BatchOptions, counts_of
 from depthprobe.errors import DepthprobeError, OptionError, RunError
-from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
@@ -55,8 +55,10 @@ def refuse_measuring(asked: Asked) -> None:
     Raises:
         OptionError: if there is such an option.
     """
+    measuring = (LoadOptions, SweepOptions, TextOptions, BatchOptions)
+    counts = tuple(group.options for group in counts_of(PROBES.values()))
     for flag, group, _ in asked.given:
-        if group in (LoadOptions, TaskOptions, TextOptions, BatchOptions):
+        if group in measuring + counts:
             raise OptionError(f"{flag} has no effect on finished runs.", "Leave it out, or name a model.")
 
 

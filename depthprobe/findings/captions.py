@@ -101,6 +101,13 @@ def _precision(model: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def is_encoder(model: Mapping[str, Any]) -> bool:
+    """Whether a manifest's model is an encoder, whose layers no tool for decoders can take out."""
+    name = str(model.get("architecture") or "")
+    bare = name.endswith("Model") and not name.endswith("LMHeadModel")
+    return model.get("tower") == "encoder" or "MaskedLM" in name or "PreTraining" in name or bare
+
+
 def model_title(run: Run) -> str:
     """The id of the model a run was measured on; of a local one the directory's name."""
     return without_directories(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))

@@ -15,6 +15,9 @@ from depthprobe.findings.study import Study
 from depthprobe.findings.trust import Trust, read_trust
 from depthprobe.findings.verdict import verdict
 
+# So many tasks each get figures, tables and correlations of their own; of more, only the first few.
+MOST_TASKS, FIRST_TASKS = 5, 3
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -23,7 +26,9 @@ class Findings:
     Args:
         study: The runs, each with what it says by itself.
         drops: What removing single layers cost on each task, by its headline metric; calibration loss last.
-            Sweeps of larger blocks do not count here: their rows do not measure one layer.
+            Sweeps of larger blocks do not count here: their rows do not measure one layer. Groups
+            come first; of more than ``MOST_TASKS`` tasks, only the first ``FIRST_TASKS``.
+        others: What it costs on the other tasks: the rest of many, and the members of groups.
         by_layer: A row for each layer and a column for every quantity that was measured of it: layer
             (0-based); the scores of the catalogue; and for each task drop_TASK, ci_low_TASK, ci_high_TASK,
             p_adjusted_TASK by its headline metric. NaN where a quantity is not known of a layer.
@@ -33,6 +38,7 @@ class Findings:
 
     study: Study
     drops: tuple[Drops, ...]
+    others: tuple[Drops, ...]
     by_layer: pd.DataFrame
     trust: Trust
     verdict: tuple[str, ...]
@@ -54,21 +60,31 @@ def read_findings(study: Study) -> Findings:
     Raises:
         RunError: if a table has layers that the model does not have.
     """
-    drops = _drops(study)
+    drops, others = _drops(study)
     by_layer = _by_layer(study, drops)
     said = verdict(study, by_layer, drops)
-    return Findings(study, drops, by_layer, read_trust(by_layer, drops), tuple(said))
+    return Findings(study, drops, others, by_layer, read_trust(by_layer, drops), tuple(said))
 
 
-def _drops(study: Study) -> tuple[Drops, ...]:
-    found: dict[str, Drops] = {}
+def _drops(study: Study) -> tuple[tuple[Drops, ...], tuple[Drops, ...]]:
+    """Return what is shown of each task by itself, and what only together with others."""
+    shown: dict[str, Drops] = {}
+    every: dict[str, Drops] = {}
+    groups: set[str] = set()
     for sweep in study.swept:
         if sweep.block == 1:
+            groups |= set((sweep.facts.get("requests") or {}).get("groups") or {})
             for drops in sweep.tasks:
-                found.setdefault(drops.task, drops)
-    if CALIBRATION in found:
-        found[CALIBRATION] = found.pop(CALIBRATION)
-    return tuple(found.values())
+                shown.setdefault(drops.task, drops)
+            for drops in sweep.every.values():
+                every.setdefault(drops.task, drops)
+    calibration = shown.pop(CALIBRATION, None)
+    # A sort is stable: groups come first, all in the order in which they were asked for.
+    first = sorted(shown.values(), key=lambda drops: drops.task not in groups)
+    first = first if len(first) <= MOST_TASKS else first[:FIRST_TASKS]
+    kept = (*first, *([] if calibration is None else [calibration]))
+    names = {drops.task for drops in kept}
+    return kept, tuple(drops for drops in every.values() if drops.task not in names)
 
 
 def _by_layer(study: Study, drops: tuple[Drops, ...]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import yaml
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import AngularFindings
 from depthprobe.findings.drops import Drops
-from depthprobe.findings.words import stretches
+from depthprobe.findings.words import plain, stretches
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,25 @@ def kept_ranges(layers: int, removed: Iterable[int]) -> list[tuple[int, int]]:
     return [(each.start, each.stop) for each in stretches(kept)]
 
 
-def mergekit_yaml(model: str, layers: int, removed: Iterable[int], dtype: str | None = None) -> str:
+def measured_removals(drops: Drops, sizes: Iterable[int]) -> list[Removal]:
+    """Return the layers whose removal costs least on a task: as many at once as ``sizes`` say.
+
+    In a sweep of blocks those are its cheapest block, which was measured as it is. In a sweep of single
+    layers they are the cheapest ones, each removed alone: what several of them cost together was not
+    measured. ``value`` is the mean drop.
+    """
+    order = drops.harm.argsort(kind="stable")
+    first, drop = drops.rows["layer"].to_numpy()[order], drops.rows["drop"].to_numpy()[order]
+    if drops.block > 1:
+        return [Removal(tuple(range(int(first[0]), int(first[0]) + drops.block)), float(drop[0]))]
+    # No more than were measured, and not all of them.
+    wanted = sorted({size for size in sizes if 0 < size < len(first)})
+    return [Removal(tuple(sorted(map(int, first[:size]))), float(drop[:size].mean())) for size in wanted]
+
+
+def mergekit_yaml(
+    model: str, layers: int, removed: Iterable[int], dtype: str | None = None, location: str = ""
+) -> str:
     """Return a mergekit configuration that builds the model without some layers, as YAML text.
 
     Args:
@@ -75,6 +93,7 @@ def mergekit_yaml(model: str, layers: int, removed: Iterable[int], dtype: str | 
         layers: How many it has.
         removed: The layers to remove, 0-based.
         dtype: What the result is saved in, such as ``bfloat16``; mergekit's choice if None.
+        location: From where it can be loaded, for a comment; empty where ``model`` says it.
 
     Raises:
         RunError: as :func:`kept_ranges`.
@@ -87,4 +106,5 @@ def mergekit_yaml(model: str, layers: int, removed: Iterable[int], dtype: str | 
     if dtype is not None:
         configuration["dtype"] = dtype
     # Escapes beyond ASCII, and long names on one line: nothing in them can be taken for structure.
-    return yaml.safe_dump(configuration, sort_keys=False, width=10_000)
+    text = yaml.safe_dump(configuration, sort_keys=False, width=10_000)
+    return f"# {plain(model)} was loaded from: {plain(location)}\n{text}" if location else text

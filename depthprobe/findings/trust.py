@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ RESAMPLES = 2000
 # The share of the layers that each proxy picks.
 PICKED_SHARE = 0.25
 _SEED = 0
+# As many quantities as a report compares, kept between pairs: 126 layers take 2 MB each.
+_KEPT = 64
 
 Floats = NDArray[np.float64]
 COLUMNS = (
@@ -141,19 +143,24 @@ def _constant(values: Floats) -> bool:
 
 def _correlation(values: Floats, harm: Floats) -> tuple[float, ...]:
     """Spearman's rho and Kendall's tau-b, each with the ends of its interval."""
-    once = _correlations(values, harm, np.ones((1, len(values))))
+    once = _correlations(values, harm, resampled=False)
     (low, high), both = _intervals(values, harm), [float(found[0]) for found in once]
     return tuple(number for each in zip(both, low, high, strict=True) for number in each)
 
 
 def _intervals(x: Floats, y: Floats) -> tuple[list[float], list[float]]:
     """The lower ends of the intervals of Spearman's rho and Kendall's tau-b, and the upper ones."""
-    found = _correlations(x, y, _resampled(len(x)))
+    found = _correlations(x, y, resampled=True)
     low, high = (
         [float(np.percentile(np.nan_to_num(values, nan=unknown), percent)) for values in found]
         for unknown, percent in ((-1.0, 2.5), (1.0, 97.5))
     )
     return low, high
+
+
+def _draws(count: int, resampled: bool) -> Floats:
+    """[draw, layer] how often each of ``count`` layers is in each draw."""
+    return _resampled(count) if resampled else np.ones((1, count))
 
 
 @cache
@@ -165,20 +172,48 @@ def _resampled(count: int) -> Floats:
     return drawn
 
 
-def _correlations(x: Floats, y: Floats, drawn: Floats) -> tuple[Floats, Floats]:
+def _correlations(x: Floats, y: Floats, resampled: bool) -> tuple[Floats, Floats]:
     """[draw] Spearman's rho and Kendall's tau-b; NaN where one of the two has only one value.
+
+    One draw has every layer once, unless layers are resampled.
 
     Not by scipy, whose functions take one draw at a time. From how often each layer was drawn the ranks in a
     draw are a product with the order of all pairs, and tau is a quadratic form in it.
     """
-    signs = [np.sign(values[:, None] - values[None, :]) for values in (x, y)]
+    one, other = (_ordered(values.tobytes(), resampled) for values in (x, y))
+    drawn = _draws(len(x), resampled)
+    rho = _normed((drawn * one.ranks * other.ranks).sum(axis=1), one.rank_square, other.rank_square)
+    pairs = ((drawn @ (one.signs * other.signs)) * drawn).sum(axis=1)
+    return rho, _normed(pairs, one.pairs, other.pairs)
+
+
+@dataclass(frozen=True)
+class _Ordered:
+    """What one quantity gives to its correlations with all others, for each draw of layers.
+
+    Args:
+        signs: [layer, layer] the order of each pair.
+        ranks: [draw, layer] centred ranks within each draw.
+        rank_square, pairs: [draw] the quadratic forms of ranks and signs with themselves.
+    """
+
+    signs: Floats
+    ranks: Floats
+    rank_square: Floats
+    pairs: Floats
+
+
+@lru_cache(maxsize=_KEPT)
+def _ordered(values: bytes, resampled: bool) -> _Ordered:
+    """Order float64 ``values`` within each draw."""
+    x = np.frombuffer(values)
+    drawn = _draws(len(x), resampled)
+    signs = np.sign(x[:, None] - x[None, :])
     # A layer's rank is how many are below it and half of those that equal it, itself included; and a half.
-    ranks = [drawn @ (0.5 - 0.5 * sign) for sign in signs]
-    total = drawn.sum(axis=1, keepdims=True)
-    x, y = (values - (drawn * values).sum(axis=1, keepdims=True) / total for values in ranks)
-    rho = _normed(*((drawn * product).sum(axis=1) for product in (x * y, x * x, y * y)))
-    pairs = (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
-    return rho, _normed(*(((drawn @ each) * drawn).sum(axis=1) for each in pairs))
+    ranks = drawn @ (0.5 - 0.5 * signs)
+    ranks -= (drawn * ranks).sum(axis=1, keepdims=True) / drawn.sum(axis=1, keepdims=True)
+    squares = (drawn * ranks * ranks).sum(axis=1)
+    return _Ordered(signs, ranks, squares, ((drawn @ (signs**2)) * drawn).sum(axis=1))
 
 
 def _normed(both: Floats, of_x: Floats, of_y: Floats) -> Floats:

@@ -23,10 +23,12 @@ LARGEST_BATCH_TOKENS = 65_536
 def parse_batch_size(text: str) -> int | None:
     """Return the samples in a batch that ``--batch-size`` asks for; None for ``auto``.
 
+    lm-eval's ``auto:N``, which looks for the size N times, is ``auto``: batches follow the texts' lengths.
+
     Raises:
         OptionError: if it is neither ``auto`` nor a whole number of at least 1.
     """
-    if text == "auto":
+    if text == "auto" or (text.startswith("auto:") and text[5:].isdecimal()):
         return None
     if not text.isdecimal() or int(text) < 1:
         raise OptionError(f"--batch-size must be auto or at least 1, got {text or 'nothing'}.")

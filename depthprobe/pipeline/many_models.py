@@ -55,9 +55,11 @@ def shared_text(subjects: Sequence[Subject], probe: str, given: Mapping[str, Any
 
 
 def check_models(
-    subjects: Sequence[Subject], text: TextOptions, load: LoadOptions, watch: Watcher
+    subjects: Sequence[Subject], text: TextOptions | None, load: LoadOptions, watch: Watcher
 ) -> int | None:
     """Return the tokens per sample that all models can take if one takes fewer than the others, else None.
+
+    None too if there is no text.
 
     Every model is looked up, and its configuration and tokenizer read, before the first is measured.
 
@@ -70,9 +72,10 @@ def check_models(
         if subject.is_model:
             with watch.stage(f"Looking up {subject.argument}", None, ""):
                 checkpoint = open_checkpoint(resolve_model(subject.argument, None, None), load)
-            limits[subject.argument] = text.length(checkpoint.context_tokens)
+            if text is not None:
+                limits[subject.argument] = text.length(checkpoint.context_tokens)
     # If all take the same, each cuts its samples there by itself, and its runs stay what they are.
-    if len(set(limits.values())) == 1:
+    if len(set(limits.values())) < 2:
         return None
     shortest = min(limits, key=lambda name: limits[name])
     watch.say(

@@ -14,7 +14,7 @@ from depthprobe.declaring import Options, Probe
 from depthprobe.errors import OptionError
 from depthprobe.interruption import NOTHING
 from depthprobe.models.loading.options import LoadOptions
-from depthprobe.results.naming import run_directory_name
+from depthprobe.results.naming import run_directory_name, usual_run_name
 from depthprobe.texts.options import TextOptions, default_options
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Request:
     @property
     def usual_name(self) -> str:
         """The default name of the run's directory: the probe and, for a sweep, the tasks."""
-        return "-".join(filter(None, [self.probe, self.asked.ending()]))
+        return usual_run_name(self.probe, self.asked.ending())
 
     def known_settings(self) -> dict[str, Any]:
         """Return what decides the numbers besides the model, as far as known before anything is read."""

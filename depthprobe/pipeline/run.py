@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
+from depthprobe.results.unsaved import Unsaved
 from depthprobe.texts.samples import NO_SAMPLES, Samples
 
 
@@ -49,9 +50,17 @@ def run(request: Request, watch: Watcher | None = None, session: Session | None 
         processes.part()
 
 
-def measure(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Measurement:
-    """Return what the request describes, measured now in this process; nothing is left on disk."""
-    return _Way(request, watch, session, ALONE, Usage()).measure()
+def measure(
+    request: Request,
+    watch: Watcher | None = None,
+    session: Session | None = None,
+    per_sample: bool = False,
+) -> Unsaved:
+    """Return what the request describes, measured now in this process; nothing is left on disk.
+
+    With ``per_sample`` every sample is measured once more alone, see :mod:`depthprobe.pipeline.per_sample`.
+    """
+    return _Way(request, watch, session, ALONE, Usage()).measure(per_sample)
 
 
 @dataclass
@@ -107,19 +116,43 @@ class _Way:
             place.abandon()
             raise
 
-    def measure(self) -> Measurement:
+    def measure(self, per_sample: bool) -> Unsaved:
         """Return the measurement; the journal of a probe that resumes is temporary."""
         source = self.looked_up()
-        self.prepared.read(self.watch.stage)
+        settings = self.request.settings(source) | self.prepared.read(self.watch.stage)
         self.say(self.prepared.notes)
         ready = self.ready(*self.read(source))
-        with tempfile.TemporaryDirectory(prefix="depthprobe-") as folder:
-            if not self.request.kind.resumes:
-                self.answer(ready.measuring, None)
-                return ready.measuring.result(None)
-            with Journal.open(Path(folder) / "unfinished", {}) as journal:
-                self.answer(ready.measuring, journal)
-                return ready.measuring.result(journal)
+        with tempfile.TemporaryDirectory(prefix="depthprobe-") as folder, ExitStack() as stack:
+            journal = None
+            if self.request.kind.resumes:
+                journal = stack.enter_context(Journal.open(Path(folder) / "unfinished", {}))
+            self.answer(ready.measuring, journal)
+            found = ready.measuring.result(journal)
+            self.say(found.facts.get("notes", ()))
+        arrays = self.each_sample(ready, found) if per_sample else None
+        manifest = self.manifest(ready, found)
+        return Unsaved(found, source.name, self.request.usual_name, settings, manifest, arrays)
+
+    def each_sample(self, ready: _Ready, found: Measurement) -> dict[str, Any]:
+        """Return what each sample alone shows; of tasks, the scores of each item."""
+        from depthprobe.pipeline.per_sample import each_item, each_sample
+
+        if "items.npz" in found.files:
+            return each_item(found.files["items.npz"])
+
+        def measured(samples: Samples) -> Measurement:
+            work = self.prepared.begin(
+                ready.model,
+                ready.anatomy,
+                samples,
+                batch_size=1,
+                processes=self.processes,
+                stage=self.watch.stage,
+            )
+            work.answer(None, lambda count: None)
+            return work.result(None)
+
+        return each_sample(self.request.kind, found, ready.samples, measured)
 
     def say(self, news: Any) -> None:
         """Report news, each sentence once in a session."""
@@ -169,6 +202,8 @@ class _Way:
         with self.watch.stage("Reading configuration and tokenizer", None, ""):
             checkpoint = self.session.checkpoint(source, request.load, self.watch.stage)
         self.prepared.check_checkpoint(checkpoint)
+        self.prepared.ask(checkpoint, self.watch.stage)
+        self.say(self.prepared.notes)
         if text is None:
             return checkpoint, NO_SAMPLES
         text.length(checkpoint.context_tokens)
@@ -230,6 +265,7 @@ class _Way:
                 self.watch.stage("Comparing answers", None, ""),
             ):
                 measurement = ready.measuring.result(journal)
+                self.say(measurement.facts.get("notes", ()))
             run = save(place, measurement, self.manifest(ready, measurement), measurement.files)
         if self.request.kind.resumes:
             remove_folder(unfinished)

@@ -73,6 +73,9 @@ class Preparation:
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Raise if this model cannot be measured, before its weights are read."""
 
+    def ask(self, checkpoint: Checkpoint, stage: Stage) -> None:
+        """Prepare what is asked of this model, as far as that needs no weights."""
+
     def begin(
         self,
         model: LoadedModel,

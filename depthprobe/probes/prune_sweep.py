@@ -31,7 +31,16 @@ from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
 from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.evaluation.harness.requests import count_documents
 from depthprobe.evaluation.harness.tasks import check_names
-from depthprobe.evaluation.harness.work import Outcome, Work, build_work, check_checkpoint, find_tasks
+from depthprobe.evaluation.harness.work import (
+    Outcome,
+    Prompts,
+    Work,
+    build_prompts,
+    build_work,
+    check_checkpoint,
+    find_tasks,
+)
+from depthprobe.evaluation.left_out import comparable
 from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.scoring.engine import ScoringEngine
@@ -183,10 +192,16 @@ def measure(sweep: Sweep, journal: Journal, log_samples: bool = False) -> Measur
         )
         for variant in everything
     }
+    outcomes, left_out = comparable(outcomes)
     calibration = Calibration(nats, sweep.predicted) if len(sweep.predicted) else None
     rows, missed = drop_rows(outcomes, calibration, sweep.variants)
     frame = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])
-    facts = {"sharing": sweep.engine.way, "requests": sweep.work.describe(), **_notes(outcomes[()], missed)}
+    facts = {
+        "sharing": sweep.engine.way,
+        "requests": sweep.work.describe(),
+        "notes": [*sweep.work.notes, *left_out],
+        **_notes(outcomes[()], missed),
+    }
     files = {"items.npz": items_of(outcomes)} | (logged(outcomes) if log_samples else {})
     return PRUNE_SWEEP.measurement({"prune_sweep": frame}, facts, files)
 
@@ -221,6 +236,7 @@ class SweepPreparation(Preparation):
     """What a sweep gets ready: its tasks, and then their requests and the ways of sharing work on them."""
 
     options: SweepOptions
+    prompts: Prompts | None = None
 
     def look(self, stage: Stage) -> None:
         """Check that lm-eval knows the tasks."""
@@ -252,6 +268,16 @@ class SweepPreparation(Preparation):
         if declared is not None:
             self.check_layers(declared)
 
+    def ask(self, checkpoint: Checkpoint, stage: Stage) -> None:
+        """Build the tasks' prompts, and try their scoring: what is wrong with a task shows before weights."""
+        if self.prompts is not None:  # building them again would draw other examples
+            return
+        with stage("Building prompts", count_documents(self.tasks), "documents") as advance:
+            self.prompts = build_prompts(
+                self.tasks, checkpoint.source.name, checkpoint.tokenizer, checkpoint.config, advance
+            )
+        self.notes = (*self.notes, *self.prompts.notes)
+
     def begin(
         self,
         model: LoadedModel,
@@ -264,8 +290,10 @@ class SweepPreparation(Preparation):
     ) -> Measuring:
         """Return the sweep, its requests built and the ways of sharing work on them found."""
         variants = variants_of(self.options.layers, self.options.block, anatomy.layers)
-        with stage("Building requests", count_documents(self.tasks), "documents") as advance:
-            work = build_work(self.tasks, model, batch_size=batch_size or GENERATE_TOGETHER, advance=advance)
+        with stage("Encoding prompts", None, ""):
+            work = build_work(
+                self.tasks, model, batch_size=batch_size or GENERATE_TOGETHER, prompts=self.prompts
+            )
         with stage("Trying ways to share work", len(variants) + 1, "tries") as advance:
             sweep = ready(model, anatomy, samples, work, variants, advance=advance)
         return _Sweeping(sweep, processes, self.options.log_samples)

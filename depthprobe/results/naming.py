@@ -48,6 +48,11 @@ def run_directory_name(model: str) -> str:
     return _safe(parts[-1] if parts else "", _LONGEST_MODEL)
 
 
+def usual_run_name(probe: str, ending: str) -> str:
+    """Return the usual name of a run's directory: the probe and what follows it, shortened if need be."""
+    return _safe("-".join(filter(None, [probe, ending])), _LONGEST_MODEL)
+
+
 def comparison_name(models: Sequence[str]) -> str:
     """Return the directory of a comparison: ``compare-`` and each model's name without its owner."""
     names = [re.split(r"[/\\:]", model.rstrip("/\\"))[-1] for model in models]

@@ -123,6 +123,39 @@ class TokenText:
         return Samples(self.tokens, facts)
 
 
+def tokens_of(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    seq_len: int | None = None,
+    context_tokens: int | None = None,
+) -> TokenText:
+    """Return the samples that strings make: the first tokens of each, with the tokenizer's special tokens.
+
+    Args:
+        texts: The strings.
+        tokenizer: The model's own.
+        seq_len: Most tokens in a sample; None for 256, or what the model takes if that is less.
+        context_tokens: The longest sequence the model takes; None if there is no limit.
+
+    Raises:
+        TextError: if there are none, something else is among them, or one has fewer than two tokens.
+        OptionError: if ``seq_len`` cannot be used.
+    """
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    strange = next((type(text).__name__ for text in listed if not isinstance(text, str)), None)
+    if strange is not None:
+        raise TextError(f"Texts must be strings, got one of type {strange}.")
+    if not listed:
+        raise TextError("There are no texts.", "Give one string for each sample.")
+    options = TextOptions("texts", samples=len(listed), seq_len=seq_len)
+    options = replace(options, seq_len=options.length(context_tokens))
+    tokens, skipped = _first_tokens(listed, tokenizer, options, lambda count: None)
+    if skipped:
+        have = "text has" if skipped == 1 else "texts have"
+        raise TextError(f"{skipped} of the {len(listed)} {have} fewer than {SHORTEST_SAMPLE} tokens.")
+    return TokenText(tuple(tokens), dataset="texts")
+
+
 def hash_of_tokens(tokens: Iterable[np.ndarray]) -> str:
     """Return the SHA-256 over the samples' ids and lengths."""
     digest = hashlib.sha256()

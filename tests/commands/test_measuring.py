@@ -14,7 +14,7 @@ def asked(groups, *words):
     """What a command with these options makes of some words."""
     app, found = typer.Typer(result_callback=arguments.perform), []
     app.callback()(lambda: None)
-    arguments.add_command(app, "command", "Help.", groups, found.append)
+    arguments.add_command(app, "command", "Help.", groups, found.append, "depthprobe command")
     done = CliRunner().invoke(app, ["command", *words])
     assert done.exit_code == 0, done.output
     return found[0]

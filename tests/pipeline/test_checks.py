@@ -103,7 +103,7 @@ OF_SWEEPS = [
     ),
     (["--gen-kwargs", "{1"], "--gen-kwargs is not valid JSON ("),
     (["--limit", "0"], "--limit must be more than 0, got 0"),
-    (["--samples", "{"], "--samples must be JSON or a JSON file, got {"),
+    (["--samples", "{"], "--documents must be JSON or a JSON file, got {"),
     (["--num-fewshot", "-1"], "--num-fewshot must be at least 0, got -1"),
     (["--max-length", "0"], "--max-length must be at least 1, got 0"),
     (["--fewshot-as-multiturn"], "Add --apply-chat-template"),

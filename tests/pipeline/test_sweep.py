@@ -340,10 +340,10 @@ def test_the_second_of_two_on_one_run_ends_with_a_line(place, tasks):
         ),
         (["--task", "mine_mc", "--block", "6"], "--block must be 1 to 5 for a model of 6 layers, got 6."),
         (["--task", "mine_mc", "--apply-chat-template"], "chat template"),
-        (["--task", "mine_mc", "--samples", "{"], "--samples must be JSON or a JSON file, got ."),
+        (["--task", "mine_mc", "--samples", "{"], "--documents must be JSON or a JSON file, got ."),
         (
             ["--task", "mine_mc", "--samples", '{"mine_mc": 3}'],
-            "--samples must list document numbers for mine_mc, got 3",
+            "--documents must list document numbers for mine_mc, got 3",
         ),
         (
             ["--task", "mine_mc", "--layers", "0-999999999999"],

@@ -1,4 +1,4 @@
-"""LaTeX tables: they compile with the three-line preamble, whatever the names in them."""
+"""LaTeX tables: whole environments that compile in one column and in two, whatever the names in them."""
 
 import re
 import shutil
@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from depthprobe.findings.words import plain
-from depthprobe.render.report.escapes import in_code, in_latex, in_markdown
-from depthprobe.render.report.latex import latex_table
+from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES
+from depthprobe.render.report.escapes import in_code, in_latex, in_markdown, sentences_in_latex
+from depthprobe.render.report.latex import latex_figure
+from depthprobe.render.report.latex import latex_table as table_with_label
 from depthprobe.render.report.page import page_environment
 
 HOSTILE = [
@@ -22,18 +24,34 @@ HOSTILE = [
     "[opens] the row, \N{CJK UNIFIED IDEOGRAPH-6A21} \N{GREEK SMALL LETTER ALPHA} \x00\x1b[31m",
     "\xe9\xe0\xfc\xdf\xf8\xe5\xe6\xd0\xf0\xde\xfe\xd7\xf7\xff --- ?` !` '' \" \N{MINUS SIGN}1 \N{EN DASH}",
 ]
-PREAMBLE = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+# Where a table of each style is to be set.
+DOCUMENTS = [
+    ("auto", "article", ""),
+    ("auto", "article", "twocolumn"),
+    ("paper-single", "article", "twocolumn"),
+    ("paper-double", "article", "twocolumn"),
+    ("appendix", "article", ""),
+    ("slides", "article", ""),
+]
 
 
-def compiled(table, folder):
-    """The log of a document that is nothing but the preamble and a table."""
-    (folder / "table.tex").write_text(f"{PREAMBLE}{table}\\end{{document}}\n", encoding="utf-8")
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"],
-        cwd=folder,
-        capture_output=True,
-        timeout=120,
+def latex_table(heads, rows, numeric, caption, style="auto"):
+    return table_with_label(heads, rows, numeric, caption, "made-up", style)
+
+
+def compiled(table, folder, options="", kind="article"):
+    """The log of a document that is nothing but a preamble and a table."""
+    preamble = (
+        f"\\documentclass[{options}]{{{kind}}}\n\\usepackage{{booktabs,longtable}}\n\\begin{{document}}\n"
     )
+    (folder / "table.tex").write_text(f"{preamble}{table}\\end{{document}}\n", encoding="utf-8")
+    for _ in range(2):  # the second time with the numbers of its references
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"],
+            cwd=folder,
+            capture_output=True,
+            timeout=120,
+        )
     assert done.returncode == 0, done.stdout[-2000:]
     assert (folder / "table.pdf").stat().st_size > 1000
     return (folder / "table.log").read_text(encoding="utf-8", errors="replace")
@@ -43,22 +61,70 @@ needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pd
 
 
 @needs_latex
-def test_a_table_of_hostile_names_compiles_with_three_lines_before_it(tmp_path):
+@pytest.mark.parametrize(("style", "kind", "options"), DOCUMENTS)
+def test_a_table_of_hostile_names_compiles(tmp_path, style, kind, options):
     rows = [[name, name] for name in HOSTILE]
-    table = latex_table(["[l]", "*{2}{c}"], rows, [False, True], "\n".join(HOSTILE))
-    log = compiled(table, tmp_path)
+    table = latex_table(["[l]", "*{2}{c}"], rows, [False, True], "\n".join(HOSTILE), style)
+    log = compiled(table, tmp_path, options, kind)
     assert "Missing character" not in log and "LaTeX Warning" not in log
 
 
-def test_a_table_has_booktabs_rules_and_none_that_are_vertical():
-    table = latex_table(
-        ["layer", "drop"], [["0", "\N{MINUS SIGN}0.3"], ["1", "0.0"]], [True, True], "What\nit is."
-    )
+def test_a_table_has_caption_label_booktabs_rules_and_none_that_are_vertical():
+    heads, rows = ["layer", "drop"], [["0", "\N{MINUS SIGN}0.3"], ["1", "0.0"]]
+    table = latex_table(heads, rows, [True, True], "What\nit_is of x^(l+1), p < 0.05.")
     assert table == (
-        "% What it is.\n"
+        "% \\usepackage{booktabs}\n\n"
+        "\\begin{table}[tbp]\n\\centering\n"
+        "\\caption{What it\\_is of $x^{l+1}$, p $<$ 0.05.}\\label{tab:made-up}\n\\smallskip\n"
+        "{\\setlength{\\tabcolsep}{6pt}%\n"
         "\\begin{tabular}{rr}\n\\toprule\nlayer & drop \\\\\n\\midrule\n"
-        "0 & $-$0.3 \\\\\n1 & 0.0 \\\\\n\\bottomrule\n\\end{tabular}\n"
+        "0 & $-$0.3 \\\\\n1 & 0.0 \\\\\n\\bottomrule\n\\end{tabular}}\n\\end{table}\n"
     )
+
+
+@pytest.mark.parametrize("style", PAGE_SIZES)
+def test_every_environment_is_closed_and_has_one_caption_and_a_label_of_its_own(style):
+    heads, rows, numeric = wide_table(["hellaswag", "calibration"])
+    text = latex_table(heads, rows * 60, numeric, "What it is.", style)
+    name = {"paper-double": "table*", "auto": "table*", "appendix": "longtable"}.get(style, "table")
+    parts = text.count(f"\\begin{{{name}}}")
+    assert parts == text.count(f"\\end{{{name}}}") == text.count("\\caption{") > 1
+    labels = re.findall(r"\\label\{(.+?)\}", text)
+    assert len(set(labels)) == parts and labels[0] == "tab:made-up"
+    assert (
+        text.count("What it is.") == 1 and text.count(r"Continued from Table~\ref{tab:made-up}") == parts - 1
+    )
+    for opened, closed in (("{", "}"), ("\\begin{", "\\end{")):
+        assert text.count(opened) == text.count(closed)
+
+
+def test_a_narrow_table_stands_in_a_column_and_a_wide_one_across_both():
+    narrow = (["layer", "drop"], [["0", "0.1"]], [True, True], "What it is.")
+    assert r"\begin{table}[tbp]" in latex_table(*narrow)
+    assert r"\begin{table*}[tbp]" in latex_table(*narrow, "paper-double")
+    heads, rows, numeric = wide_table(["arc"])
+    assert r"\begin{table*}" in latex_table(heads, rows, numeric, "What it is.")
+    assert r"\begin{table}" in latex_table(heads, rows, numeric, "What it is.", "paper-single")
+
+
+def test_a_longtable_is_one_whatever_its_length_and_repeats_its_heads():
+    rows = [[str(layer), "0.1"] for layer in range(126)]
+    text = latex_table(["layer", "drop"], rows, [True, True], "What it is.", "appendix")
+    assert text.count(r"\begin{longtable}") == 1 and text.count("layer & drop") == 2
+    assert r"\endfirsthead" in text and r"\endlastfoot" in text and "longtable" in text.splitlines()[0]
+
+
+def test_a_figure_is_one_environment_across_both_columns_where_it_is_wide():
+    text = latex_figure("variance.pdf", 3.3, "Var(x^(l+1)) of a_b & x^0.", "variance")
+    assert r"\caption{Var($x^{l+1}$) of a\_b \& $x^{0}$.}\label{fig:variance}" in text
+    assert r"\begin{figure}[tbp]" in text and r"\includegraphics[width=\linewidth]{variance.pdf}" in text
+    assert r"\begin{figure*}[tbp]" in latex_figure("a.pdf", 6.9, "", "a")
+
+
+@given(st.text())
+def test_captions_are_the_escaped_text_where_no_boundary_is_named(text):
+    if "x^" not in text:
+        assert sentences_in_latex(text) == in_latex(text)
 
 
 def wide_table(tasks):
@@ -79,16 +145,29 @@ def wide_table(tasks):
 @pytest.mark.parametrize(
     "tasks", [[], ["arc"], ["hellaswag", "calibration"], [f"mmlu_high_school_physics_{n}" for n in range(4)]]
 )
-def test_no_table_is_wider_than_a_page(tmp_path, tasks):
-    assert "Overfull" not in compiled(latex_table(*wide_table(tasks), "What it is."), tmp_path)
+@pytest.mark.parametrize(("style", "kind", "options"), DOCUMENTS)
+def test_no_table_is_wider_than_its_place(tmp_path, tasks, style, kind, options):
+    table = latex_table(*wide_table(tasks), "What it is.", style)
+    assert "Overfull" not in compiled(table, tmp_path, options, kind)
 
 
 @needs_latex
 @pytest.mark.parametrize("columns", [3, 14])
-def test_no_table_is_higher_than_a_page_and_every_row_is_in_one(tmp_path, columns):
+@pytest.mark.parametrize(("style", "kind", "options"), DOCUMENTS)
+def test_no_table_is_higher_than_a_page(tmp_path, columns, style, kind, options):
     rows = [[f"{layer}.{column}" for column in range(columns)] for layer in range(126)]
-    table = latex_table([f"head {column}" for column in range(columns)], rows, [True] * columns, "")
-    assert "Overfull" not in compiled(table, tmp_path)
+    table = latex_table(
+        [f"head {column}" for column in range(columns)], rows, [True] * columns, "What it is. " * 30, style
+    )
+    log = compiled(table, tmp_path, options, kind)
+    assert "Overfull" not in log and "too large" not in log
+
+
+@pytest.mark.parametrize("style", PAGE_SIZES)
+@pytest.mark.parametrize("columns", [3, 14])
+def test_every_row_of_a_long_table_is_in_it(columns, style):
+    rows = [[f"{layer}.{column}" for column in range(columns)] for layer in range(126)]
+    table = latex_table([f"head {column}" for column in range(columns)], rows, [True] * columns, "", style)
     cells = re.findall(r"\d+\.\d+", "".join(line for line in table.splitlines() if "&" in line))
     assert set(cells) == {cell for row in rows for cell in row}
 
@@ -116,7 +195,7 @@ def test_every_word_of_a_head_that_is_broken_is_there():
     table = latex_table(
         ["a", "drop, mmlu_high_school_physics", "b (n = 1)"], [["0", "1", "2"]], [True] * 3, ""
     )
-    assert "mmlu\\_high\\_school\\_physics" in table
+    assert "mmlu\\_high\\_school\\_physics" in re.sub(r"(?<=_) \\\\ ", "", table)
     wide = [f"drop, mmlu_high_school_physics ({n} = 1)" for n in range(9)]
     table = latex_table(["a", *wide], [["0"] * 10], [True] * 10, "")
     head = re.sub(r" \\\\ |\\end\{tabular\}|\\begin\{tabular\}\[b\]\{@\{\}r@\{\}\}", "", table)
@@ -125,7 +204,7 @@ def test_every_word_of_a_head_that_is_broken_is_there():
 
 def test_what_does_not_fit_stands_in_a_table_below_with_its_interval_and_the_names_of_its_rows():
     heads, rows, numeric = wide_table(["hellaswag", "calibration"])
-    tables = latex_table(heads, rows, numeric, "What it is.").split("\\medskip")
+    tables = latex_table(heads, rows, numeric, "What it is.").split("\\begin{table*}")[1:]
     assert len(tables) == 3
     assert all("layer" in table and table.count("\n11 & ") == 3 for table in tables)
     for task in ("hellaswag", "calibration"):

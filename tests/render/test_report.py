@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from depthprobe.errors import OptionError, RunError
 from depthprobe.findings import angular, drops, gradnorm, variance
 from depthprobe.findings.study import read_study
 from depthprobe.render.charts.kit import encoding
+from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.report.write import write_report
 from support.gallery_runs import GALLERY, Page, copied
 
@@ -232,16 +234,22 @@ def test_a_hostile_name_is_text_everywhere_and_changes_no_structure(name, tmp_pa
 
 
 def check_latex(text):
-    r"""Outside comments, tabulars of rows with one & fewer than columns, and no command but ours."""
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    for table in text.split("\n\n\\medskip\n\n"):
-        sized = re.fullmatch(r"\{\\\w+size\\setlength\{\\tabcolsep\}\{\dpt\}%\n(.*)\}", table, re.DOTALL)
-        lines = (sized[1] if sized else table).splitlines()
-        columns = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])[1]
-        assert (lines[1], lines[3]) == (r"\toprule", r"\midrule")
-        assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
-        for row in [lines[2], *lines[4:-2]]:
-            check_latex_row(row, len(columns))
+    r"""Floats of caption, label and a tabular of rows with one & fewer than columns; no command but ours."""
+    shape = (
+        r"\\begin\{(?P<kind>table\*?)\}\[tbp\]\n\\centering\n\\caption\{(?P<caption>.*)\}"
+        r"\\label\{tab:[\w-]+\}\n\\smallskip\n\{(?:\\\w+size)?\\setlength\{\\tabcolsep\}\{\dpt\}%\n"
+        r"\\begin\{tabular\}\{(?P<columns>[lr]+)\}\n\\toprule\n(?P<head>.*)\n\\midrule\n(?P<rows>(?s:.*))\n"
+        r"\\bottomrule\n\\end\{tabular\}\}\n\\end\{(?P=kind)\}"
+    )
+    first, *tables = text.strip("\n").split("\n\n")
+    assert first == r"% \usepackage{booktabs}" and tables
+    for table in tables:
+        found = re.fullmatch(shape, table)
+        assert found, table
+        continued = r"Continued from Table~\\ref\{tab:[\w-]+\}\."
+        check_latex_text(re.sub(continued + r"|\$x\^\{[^{}]*\}\$", "", found["caption"]))
+        for row in [found["head"], *found["rows"].split("\n")]:
+            check_latex_row(row, len(found["columns"]))
 
 
 def check_latex_row(row, columns):
@@ -250,9 +258,13 @@ def check_latex_row(row, columns):
     stacked = r"\\begin\{tabular\}\[[bt]\]\{@\{\}[lr]@\{\}\}(.*?)\\end\{tabular\}"
     body = re.sub(stacked, lambda cell: cell[1].replace(r" \\ ", " "), row.removesuffix(r" \\"))
     assert len(re.findall(r"(?<!\\)&", body)) == columns - 1
+    check_latex_text(re.sub(r"(?<!\\)&", "", body))
+
+
+def check_latex_text(body):
     known = r"\\(textbackslash|textasciitilde|textasciicircum|ttfamily|char|times|Delta|[{}$&%#_])"
     assert not re.sub(known, "", body).count("\\")
-    assert not re.search(r"(?<!\\)[%#_^~]", body.replace("{-}", ""))
+    assert not re.search(r"(?<!\\)[%#_^~&]", body.replace("{-}", ""))
 
 
 def check_markdown(text):
@@ -328,7 +340,7 @@ def test_a_report_lies_beside_its_runs_and_is_none_of_them(tmp_path):
     [
         (
             ["{runs}", "--style", "poster"],
-            "--style must be one of auto, paper-single, paper-double, slides, got poster.",
+            "--style must be one of auto, paper-single, paper-double, appendix, slides, got poster.",
         ),
         (["{empty}"], "{empty} holds neither a run nor a model."),
         (["{runs}", "{empty}"], "{empty} holds no run."),
@@ -393,3 +405,84 @@ def test_each_table_of_a_run_is_looked_through_once_for_a_whole_report(tmp_path,
     write_report(read_study([GALLERY]), tmp_path / "report")
     tables = ["angular distances", "block influences", "drops", "gradient norms", "variances"]
     assert sorted(looked_through) == tables
+
+
+def made_up_study(output, layers, tasks, **options):
+    from support.made_up_runs import write_model
+
+    return read_study([write_model(output, layers, tasks, **options)])
+
+
+def test_of_many_tasks_the_first_are_shown_and_the_others_on_demand(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "FORMATS", ("svg",))
+    tasks = tuple(f"task_{number}" for number in range(12))
+    report = write_report(made_up_study(tmp_path, 8, tasks), tmp_path / "report")
+    names = [table.name for table in report.tables if table.name.startswith("drops")]
+    assert names == ["drops-task_0", "drops-task_1", "drops-task_2", "drops-calibration", "drops-other-tasks"]
+    scatters = [figure.name for figure in report.figures if figure.name.startswith("trust")]
+    assert scatters == ["trust-task_0", "trust-task_1", "trust-task_2", "trust-calibration"]
+    others = pd.read_csv(tmp_path / "report" / "tables" / "drops-other-tasks.csv")
+    assert list(others) == ["layer", *tasks[3:]]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<details>") == page.count("</details>") == 1
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "[drops-other-tasks.csv](tables/drops-other-tasks.csv)" in text
+
+
+def test_groups_come_before_other_tasks_and_their_members_on_demand(tmp_path):
+    from depthprobe.findings.findings import read_findings
+
+    tasks = tuple(f"task_{number}" for number in range(10))
+    study = made_up_study(tmp_path, 8, tasks)
+    (sweep,) = study.swept
+    facts = {**sweep.facts, "requests": {"groups": {"task_7": {}}}}
+    grouped = replace(study, swept=(replace(sweep, facts=facts),))
+    findings = read_findings(grouped)
+    assert [drops.task for drops in findings.drops] == ["task_7", "task_0", "task_1", "calibration"]
+    assert [drops.task for drops in findings.others] == [f"task_{n}" for n in (2, 3, 4, 5, 6, 8, 9)]
+
+
+def test_numbers_of_other_tasks_are_those_of_the_sweep(tmp_path):
+    tasks = tuple(f"task_{number}" for number in range(9))
+    study = made_up_study(tmp_path, 8, tasks)
+    report = write_report(study, tmp_path / "report")
+    table = next(table for table in report.tables if table.name == "drops-other-tasks")
+    rows = study.sweeps[0].frame.query("task == 'task_8'")
+    assert table.frame["task_8"].tolist() == rows["drop"].tolist()
+
+
+def test_lists_of_measured_choices_name_the_layers_and_where_the_model_is(tmp_path):
+    facts = {"location": "/models/of_somebody/checkpoint"}
+    runs = tmp_path / "runs"
+    report = write_report(made_up_study(runs, 12, ("mmlu",), facts=facts), tmp_path / "report")
+    lists = {snippet.name: snippet for snippet in report.snippets}
+    cheapest = next(d for d in report.findings.drops if d.task == "mmlu").harm.argsort(kind="stable")
+    for count in (1, 3):
+        text = lists[f"mergekit-measured-mmlu-{count}.yaml"].text
+        assert text.startswith("# owner/name was loaded from: /models/of_somebody/checkpoint\n")
+        kept = [
+            layer
+            for piece in yaml.safe_load(text)["slices"]
+            for layer in range(*piece["sources"][0]["layer_range"])
+        ]
+        assert sorted(set(range(12)) - set(kept)) == sorted(cheapest[:count])
+    assert "what they cost together was not measured" in lists["mergekit-measured-mmlu-3.yaml"].note
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel", "T5EncoderModel"])
+def test_no_lists_for_decoders_are_written_of_an_encoder(tmp_path, architecture):
+    study = made_up_study(tmp_path, 6, (), facts={"architecture": architecture})
+    names = [snippet.name for snippet in write_report(study, tmp_path / "report").snippets]
+    assert "best-blocks.txt" in names and not any(n.startswith(("mergekit", "llama")) for n in names)
+
+
+def test_figures_go_without_their_subtitles_on_request(report, tmp_path):
+    study = read_study([copied(tmp_path / "runs", probes=["angular"])])
+    for subtitle in (True, False):
+        made = write_report(study, tmp_path / str(subtitle), subtitle=subtitle)
+        (figure,) = (each for each in made.figures if each.name == "angular")
+        with drawn_for("auto", subtitle):
+            texts = [text.get_text() for text in figure.draw().texts]
+        assert any("samples of up to" in text for text in texts) == subtitle
+        caption = (tmp_path / str(subtitle) / "figures" / "angular.txt").read_text(encoding="utf-8")
+        assert "samples of up to" in caption

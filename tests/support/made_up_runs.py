@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from depthprobe.measurement import Column, Measurement, Table
+from depthprobe.results.naming import usual_run_name
 from depthprobe.results.store import reserve, save
 from support import profile_frames
 
@@ -94,7 +95,7 @@ def write_angular(output, layers, *, turns=None, **options):
 
 def write_sweep(output, layers, tasks=("mmlu",), *, frame=None, block=1, name=None, **options):
     frame = sweep_frame(layers, tasks) if frame is None else frame
-    name = name or f"prune-sweep-{'-'.join(tasks)}"
+    name = name or usual_run_name("prune-sweep", "-".join(tasks))
     facts = sweep_options(tasks, block)
     return write_run(
         output, "prune-sweep", {"prune_sweep": frame}, layers, name=name, options=facts, **options

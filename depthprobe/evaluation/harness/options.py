@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,8 +59,47 @@ def parse_seeds(text: str) -> Seeds:
     return seeds[0], seeds[1], seeds[2], seeds[3]
 
 
+# lm-eval's names for running a model with transformers.
+HF_BACKENDS = ("hf", "hf-auto", "huggingface")
+
+# Its model arguments that shape prompts and answers.
+MODEL_ARGS = ("add_bos_token", "prefix_token_id", "enable_thinking", "think_end_token", "chat_template_args")
+
+
+def parse_model_args(text: str) -> dict[str, Any]:
+    """Return model arguments written as lm-eval has them: ``NAME=VALUE,NAME=VALUE`` or JSON.
+
+    Raises:
+        OptionError: if they are not written so.
+    """
+    problem = f"--model-args must be NAME=VALUE, separated by commas, or JSON; got {text or 'nothing'}."
+    if is_json(text):
+        try:
+            return dict(json.loads(text))
+        except ValueError:
+            raise OptionError(problem) from None
+    found: dict[str, Any] = {}
+    # A comma within brackets or quotes belongs to a value.
+    for part in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^,])+", text):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise OptionError(problem)
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return a value as lm-eval reads it: true and false, numbers, Python literals, or else the text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+
+
 def parse_documents(text: str) -> dict[str, Any]:
-    """Return the documents that ``--samples`` picks, from JSON or a JSON file.
+    """Return the documents that ``--documents`` picks, from JSON or a JSON file.
 
     Raises:
         OptionError: if it is neither.
@@ -70,7 +111,7 @@ def parse_documents(text: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise OptionError(
-            f"--samples must be JSON or a JSON file, got {text or 'nothing'}.", 'Write {"TASK": [0, 3, 6]}.'
+            f"--documents must be JSON or a JSON file, got {text or 'nothing'}.", 'Write {"TASK": [0, 3, 6]}.'
         )
     return found
 
@@ -99,7 +140,7 @@ class TaskOptions(Options):
     """Which tasks, on which documents, with which prompts. Names and defaults are lm-eval's.
 
     ``tasks`` are names of tasks, groups or tags, patterns such as ``mmlu_*``, or YAML files. ``limit`` is
-    the number of documents of each task, or their share if below 1; ``samples`` picks documents by number,
+    the number of documents of each task, or their share if below 1; ``documents`` picks them by number,
     for each task. ``fewshot_as_multiturn`` None means lm-eval's default: examples are turns of their own if a
     chat template is applied. ``max_length`` is in tokens; None takes the model's positions as lm-eval reads
     them. ``seeds`` are as :func:`parse_seeds` returns them.
@@ -121,7 +162,7 @@ class TaskOptions(Options):
     limit: Annotated[
         float | None, Option("Documents of each task, or below 1 their share.", panel=_TASKS)
     ] = None
-    samples: Annotated[
+    documents: Annotated[
         Mapping[str, Sequence[int]] | None,
         Option(
             'Documents by number, as JSON or a JSON file: {"TASK": [0, 3, 6]}.',
@@ -158,6 +199,15 @@ class TaskOptions(Options):
             "Generation settings: temperature=0,top_p=1 or JSON.", metavar="TEXT", panel=_TASKS, parse=str
         ),
     ] = None
+    model_args: Annotated[
+        Mapping[str, Any] | None,
+        Option(
+            "lm-eval's model arguments, NAME=VALUE,... or JSON: " + ", ".join(MODEL_ARGS) + ".",
+            metavar="TEXT",
+            panel=_TASKS,
+            parse=parse_model_args,
+        ),
+    ] = None
     include_path: Annotated[
         tuple[Path, ...],
         Option("Directory with task YAML files of your own.", metavar="PATH", panel=_TASKS),
@@ -187,42 +237,46 @@ class TaskOptions(Options):
                 f"--limit must be more than 0, got {self.limit:g}.",
                 "Give a number of documents, or a share of them such as 0.1.",
             )
-        if self.limit is not None and self.samples is not None:
-            raise OptionError("--limit and --samples cannot be combined.", "Leave one of them out.")
-        if self.samples is not None:
-            for name, numbers in self.samples.items():
+        if self.limit is not None and self.documents is not None:
+            raise OptionError("--limit and --documents cannot be combined.", "Leave one of them out.")
+        if self.documents is not None:
+            for name, numbers in self.documents.items():
                 listed = isinstance(numbers, (list, tuple)) and len(numbers) > 0
                 if not listed or any(type(n) is not int or n < 0 for n in numbers):
                     raise OptionError(
-                        f"--samples must list document numbers for {name}, got {numbers!r}.",
+                        f"--documents must list document numbers for {name}, got {numbers!r}.",
                         'Write them as {"TASK": [0, 3, 6]}.',
                     )
         if self.fewshot_as_multiturn and not self.apply_chat_template:
             raise OptionError("--fewshot-as-multiturn needs a chat template.", "Add --apply-chat-template.")
         if isinstance(self.gen_kwargs, str):
             _check_generation(self.gen_kwargs)
+        _check_model_args(self.model_args or {})
         for folder in self.include_path:
             if not folder.is_dir():
                 raise OptionError(
                     f"There is no directory {folder}.", "Check the path given to --include-path."
                 )
 
-    def documents(self, task: str) -> list[int] | None:
+    def documents_of(self, task: str) -> list[int] | None:
         """Return the numbers of the documents picked for a task, ascending; None for all.
 
         Ascending whatever order was given: lm-eval goes through the documents in that order and would
         otherwise log one document's answer under another's number.
         """
-        picked = (self.samples or {}).get(task)
+        picked = (self.documents or {}).get(task)
         return None if picked is None else sorted(set(picked))
 
     def settings(self) -> dict[str, Any]:
         """Return the options of the tasks as JSON values, as a manifest records them."""
         known = {each.name: getattr(self, each.name) for each in fields(TaskOptions)}
         del known["chat_template"]  # apply_chat_template holds its name
+        del known["documents"]
+        if self.model_args is None:
+            del known["model_args"]  # earlier runs know of none
         return known | {
             "tasks": list(self.tasks),
-            "samples": {name: self.documents(name) for name in sorted(self.samples or {})} or None,
+            "samples": {name: self.documents_of(name) for name in sorted(self.documents or {})} or None,
             "gen_kwargs": dict(self.gen_kwargs) if isinstance(self.gen_kwargs, Mapping) else self.gen_kwargs,
             "include_path": [path.name for path in self.include_path],
             "seeds": list(self.seeds),
@@ -236,6 +290,20 @@ class TaskOptions(Options):
 def is_json(gen_kwargs: str) -> bool:
     """Whether generation settings are written as a JSON object, not as ``NAME=VALUE``."""
     return gen_kwargs.lstrip().startswith("{")
+
+
+def _check_model_args(args: Mapping[str, Any]) -> None:
+    unknown = sorted(set(args) - set(MODEL_ARGS))
+    if unknown:
+        raise OptionError(
+            f"--model-args does not take {', '.join(unknown)}.",
+            f"It takes {', '.join(MODEL_ARGS)}; how a model is loaded is said by options such as --dtype.",
+        )
+    if args.get("enable_thinking") and args.get("think_end_token") is None:
+        raise OptionError(
+            "--model-args enable_thinking=True needs think_end_token, after which the answer begins.",
+            "Add it, for example think_end_token=</think>.",
+        )
 
 
 def _check_generation(text: str) -> None:

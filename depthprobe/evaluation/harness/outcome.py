@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,17 @@ from lm_eval.api.registry import AGGREGATION_REGISTRY
 from lm_eval.api.task import Task
 from lm_eval.utils import handle_non_serializable, hash_string
 
+from depthprobe.errors import TextError
+from depthprobe.evaluation.harness.foreign import FOREIGN, name_of, reason
+from depthprobe.evaluation.harness.suspicions import has_own_scoring, is_choice
+
 # (task or group, metric, filter)
 Key = tuple[str, str, str]
 
 # Metrics of multiple choice that are 1 when lm-eval's pick is the right choice, else 0.
+# What scores a document, by whether it is the task's own.
+_SCORING = {False: "The scoring", True: "process_results"}
+
 PICKED_RIGHT = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info"})
 
 
@@ -75,12 +84,14 @@ class Outcome:
         per_doc: What they are computed from, for tasks only.
         metrics: What each number means.
         samples: For each task the rows of ``--log-samples`` as lm-eval writes them, if asked for.
+        left_out: Why a number of a task, or a group's that is made of it, is not there.
     """
 
     aggregate: dict[Key, float]
     per_doc: dict[Key, DocScores]
     metrics: dict[Key, Metric]
     samples: dict[str, list[dict[str, Any]]]
+    left_out: dict[Key, str]
 
 
 def collect_outcome(
@@ -100,24 +111,31 @@ def collect_outcome(
         chances: For each task what picking at random scores.
         samples: Whether to make the rows of ``--log-samples``.
     """
-    outcome = Outcome({}, {}, {}, {})
+    outcome = Outcome({}, {}, {}, {}, {})
     reported: dict[str, dict[str, Any]] = {}  # what lm-eval's Group.aggregate reads
     for name, task in tasks.items():
-        raw, rows = _score_documents(task, documents[name], samples)
+        raw, rows = score_documents(task, documents[name], samples)
         if samples:
             outcome.samples[name] = rows
         reported[name] = {"sample_len": max((len(scored) for scored in raw.values()), default=0)}
         for (metric, filter_name), scored in raw.items():
             items = tuple(item for _, item in scored)
-            aggregate = task.aggregation().get(metric, mean)
-            number = aggregate(list(items))
-            reported[name][f"{metric},{filter_name}"] = number
-            if not _is_number(number):
-                continue
             key = (name, metric, filter_name)
+            aggregate = task.aggregation().get(metric, mean)
+            try:
+                number = aggregate(list(items))
+            except FOREIGN as error:
+                outcome.left_out[key] = f"its aggregation fails: {reason(error)}"
+                continue
+            values = _numbers(items)
+            why = _not_a_number(number, values, [doc_id for doc_id, _ in scored])
+            if why:
+                outcome.left_out[key] = why
+                continue
+            reported[name][f"{metric},{filter_name}"] = number
             outcome.aggregate[key] = float(number)
             doc_ids = np.asarray([doc_id for doc_id, _ in scored], dtype=np.int64)
-            outcome.per_doc[key] = DocScores(doc_ids, _numbers(items), items)
+            outcome.per_doc[key] = DocScores(doc_ids, values, items)
             outcome.metrics[key] = Metric(
                 _aggregation_name(aggregate),
                 task.higher_is_better().get(metric),
@@ -134,7 +152,7 @@ def chance_level(task: Task) -> float | None:
     """Return what picking one of the choices at random scores on a task's requests; None where unknown.
 
     Known for multiple choice scored by lm-eval itself: the mean over documents of 1 over the number of
-    choices, or of the share of right choices where several are right.
+    choices, or of the share of right choices where several are right; 0 where none of them is.
     """
     if task.OUTPUT_TYPE != "multiple_choice" or callable(task.get_config("process_results")):
         return None
@@ -142,29 +160,60 @@ def chance_level(task: Task) -> float | None:
     for document in {instance.doc_id: instance.doc for instance in task.instances}.values():
         choices = task.doc_to_choice(document)
         target = task.doc_to_target(document)
-        shares.append((len(set(target)) if isinstance(target, list) else 1) / len(choices))
+        right = len(set(target)) if isinstance(target, list) else 1
+        # A task with several inputs chooses among prompts, and its target is what follows them all.
+        if not has_own_scoring(task) and not getattr(task, "multiple_input", 0):
+            targets = target if isinstance(target, list) else [target]
+            right = len({each for each in targets if is_choice(each, choices)})
+        shares.append(right / len(choices))
     return float(np.mean(shares))
 
 
-def _score_documents(
-    task: Task, documents: list[int] | None, samples: bool
+def score_documents(
+    task: Task, documents: list[int] | None, samples: bool, most: int | None = None
 ) -> tuple[dict[tuple[str, str], list[tuple[int, Any]]], list[dict[str, Any]]]:
-    """Return ``(metric, filter) -> [(document number, item)]`` in lm-eval's order, and the sample rows."""
-    task.apply_filters()
+    """Return ``(metric, filter) -> [(document number, item)]`` in lm-eval's order, and the sample rows.
+
+    Args:
+        task: Its instances have their answers in ``resps``.
+        documents: The numbers of the chosen documents; None where they start at 0.
+        samples: Whether to make the sample rows.
+        most: The most documents to score, None for all.
+
+    Raises:
+        TextError: if the task's own filters or ``process_results`` fail.
+    """
+    name = name_of(task)
+    try:
+        task.apply_filters()
+    except FOREIGN as error:
+        raise TextError(
+            f"The filters of the task {name} fail: {reason(error)}.", "Check its filter_list."
+        ) from error
     by_document: dict[int, list[Instance]] = defaultdict(list)
     for instance in task.instances:
         by_document[instance.doc_id].append(instance)
     raw: dict[tuple[str, str], list[tuple[int, Any]]] = defaultdict(list)
     rows = []
     for filter_name in task.instances[0].filtered_resps:
-        for index, instances in by_document.items():
+        for index, instances in islice(by_document.items(), most):
             instances = sorted(instances, key=lambda instance: instance.idx)
             # A copy: lm-eval reads documents afresh for each evaluation, so tasks may alter them.
             document = copy.deepcopy(instances[0].doc)
-            scores = task.process_results(
-                document, [instance.filtered_resps[filter_name] for instance in instances]
-            )
             number = index if documents is None else documents[index]
+            answers = [instance.filtered_resps[filter_name] for instance in instances]
+            try:
+                scores = task.process_results(document, answers)
+            except FOREIGN as error:
+                raise TextError(
+                    f"{_SCORING[callable(task.get_config('process_results'))]} of the task {name} fails on "
+                    f"document {number}: {reason(error)}."
+                ) from error
+            if not isinstance(scores, Mapping):
+                raise TextError(
+                    f"process_results of the task {name} must give a dictionary, got "
+                    f"{type(scores).__name__} for document {number}."
+                )
             for metric, item in scores.items():
                 raw[metric, filter_name].append((number, item))
             if samples:
@@ -205,7 +254,14 @@ def _collect_group(name: str, group: Group, reported: Mapping[str, Any], outcome
     leaves = list(dict.fromkeys(task.task_name for task in group.get_all_tasks()))
     for setting in group.aggregate_metric_list or []:
         filters = {f for task, metric, f in outcome.aggregate if metric == setting.metric and task in leaves}
-        for filter_name in sorted(filters):
+        lacking = {
+            key[2]: leaf for leaf in leaves for key in outcome.left_out if key[:2] == (leaf, setting.metric)
+        }
+        for filter_name in sorted(filters | lacking.keys()):
+            if filter_name in lacking:
+                why = f"the task {lacking[filter_name]} lacks it"
+                outcome.left_out[name, setting.metric, filter_name] = why
+                continue
             number = numbers.get(f"{setting.metric},{filter_name}")
             if number is None:
                 continue
@@ -229,6 +285,18 @@ def _collect_group(name: str, group: Group, reported: Mapping[str, Any], outcome
                 sum(metric.docs for metric in metrics),
                 members=weights,
             )
+
+
+def _not_a_number(number: Any, values: np.ndarray | None, doc_ids: Sequence[int]) -> str:
+    """Return why a number cannot be compared, as the end of a sentence; empty if it can."""
+    if not _is_number(number):
+        return f"it is no number but {type(number).__name__}"
+    if not math.isfinite(number):
+        return f"it is {number:g}"
+    if values is None or np.isfinite(values).all():
+        return ""
+    broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return f"that of document {doc_ids[int(np.argmax(broken))]} is not a finite number"
 
 
 def _is_number(value: Any) -> bool:

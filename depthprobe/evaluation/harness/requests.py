@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from depthprobe.errors import LoadError, OptionError, TextError, first_line
+from depthprobe.errors import LoadError, OptionError, TextError
+from depthprobe.evaluation.harness.chat import chat_arguments, chat_templates
+from depthprobe.evaluation.harness.foreign import shown
 from depthprobe.evaluation.harness.isolation import quiet
 from depthprobe.evaluation.harness.options import TaskOptions
+from depthprobe.evaluation.harness.prompts import Prompts, limit_of
 from depthprobe.evaluation.harness.tasks import Tasks
 from depthprobe.evaluation.scores import ScoreRequest
 from depthprobe.models.loading.checkpoint import choose_class
@@ -50,15 +52,21 @@ class TokenizingLM(HFLM):
     """
 
     def __init__(self, model: LoadedModel, options: TaskOptions, batch_size: int) -> None:
-        named = isinstance(options.apply_chat_template, str) and isinstance(_templates(model.tokenizer), dict)
+        args = dict(options.model_args or {})
+        args["chat_template_args"] = chat_arguments(options, model.tokenizer)
+        # a copy: lm-eval gives it a pad token where it has none
+        tokenizer = copy.deepcopy(model.tokenizer)
+        if args.get("add_bos_token") is not None:
+            # lm-eval says so when it loads the tokenizer; this one is loaded already.
+            tokenizer.add_bos_token = args["add_bos_token"]
+            if hasattr(tokenizer, "update_post_processor"):
+                tokenizer.update_post_processor()
         super().__init__(
             pretrained=model.model,
-            # a copy: lm-eval gives it a pad token where it has none
-            tokenizer=copy.deepcopy(model.tokenizer),
+            tokenizer=tokenizer,
             max_length=options.max_length,
             batch_size=batch_size,
-            # lm-eval itself checks the name of a template and then takes the default one anyway
-            chat_template_args={"chat_template": options.apply_chat_template} if named else None,
+            **args,
         )
         self._pairs: list[tuple[list[int], list[int]]] = []
         self._encoded: dict[str, list[int]] = {}
@@ -73,7 +81,8 @@ class TokenizingLM(HFLM):
         texts = {text for context, rest in pairs for text in (context.rstrip(), context + rest)}
         first = self.tokenizer.decode(self.prefix_token_id)  # not added to a text that begins with it
         wanted = [text for text in texts if text and not text.startswith(first)]
-        encoded = self.tokenizer(wanted)["input_ids"] if wanted else []
+        special = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
+        encoded = self.tokenizer(wanted, **special)["input_ids"] if wanted else []
         self._encoded = dict(zip(wanted, encoded, strict=True))
 
     def tok_encode(
@@ -136,32 +145,24 @@ def open_lm(options: TaskOptions, model: LoadedModel, batch_size: int) -> Tokeni
         return TokenizingLM(model, options, batch_size)
 
 
-def build_requests(tasks: Tasks, lm: TokenizingLM, advance: Callable[[int], None] | None = None) -> Requests:
-    """Return what the tasks ask, with lm-eval's prompts and few-shot examples, tokenised.
+def build_requests(tasks: Tasks, lm: TokenizingLM, prompts: Prompts, vocabulary: int) -> Requests:
+    """Return what the tasks ask, tokenised.
+
+    Args:
+        tasks: Their instances are built.
+        lm: lm-eval's view of the model.
+        prompts: What building them told.
+        vocabulary: Rows of the model's embedding.
 
     Raises:
         OptionError: if a task's generation leaves no room for its prompt.
-        TextError: if a document has nothing to score, or more than the model can read.
+        TextError: if a document has nothing to score, more than the model can read, or a token that it does
+            not have.
     """
-    options = tasks.options
-    instances: list[Instance] = []
-    with quiet(advance), tasks.randomness.advancing():
-        for name, task in tasks.tasks.items():
-            try:
-                task.build_all_requests(
-                    limit=_limit_of(task, options),
-                    samples=options.documents(name),
-                    rank=0,
-                    world_size=1,
-                    system_instruction=options.system_instruction,
-                    apply_chat_template=bool(options.apply_chat_template),
-                    fewshot_as_multiturn=options.fewshot_as_multiturn is not False,
-                    chat_template=lm.apply_chat_template if options.apply_chat_template else None,
-                )
-            except (AssertionError, ValueError) as error:
-                raise TextError(f"The prompts of {name} cannot be built: {first_line(error)}.") from error
-            instances += task.instances
-        return _tokenise(instances, lm)
+    assert lm.chat_template_args == prompts.arguments or not tasks.options.apply_chat_template
+    instances = [instance for task in tasks.tasks.values() for instance in task.instances]
+    with quiet():
+        return _tokenise(instances, tasks.options, lm, vocabulary)
 
 
 def count_documents(tasks: Tasks) -> int:
@@ -169,23 +170,17 @@ def count_documents(tasks: Tasks) -> int:
     total = 0
     for name, task in tasks.tasks.items():
         chosen, limit, count = (
-            tasks.options.documents(name),
-            _limit_of(task, tasks.options),
+            tasks.options.documents_of(name),
+            limit_of(task, tasks.options),
             len(task.eval_docs),
         )
         total += len(chosen) if chosen is not None else count if limit is None else min(limit, count)
     return total
 
 
-def _limit_of(task: Any, options: TaskOptions) -> int | None:
-    """Return the most documents asked of a task, None for all."""
-    limit = options.limit
-    if limit is None or limit >= 1:
-        return None if limit is None else int(limit)
-    return math.ceil(len(task.eval_docs) * limit)
-
-
-def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
+def _tokenise(
+    instances: Sequence[Instance], options: TaskOptions, lm: TokenizingLM, vocabulary: int
+) -> Requests:
     """Return the requests as tokens, identical ones once."""
     requests = Requests([], [], [], 0)
     seen: dict[ScoreRequest, int] = {}
@@ -196,11 +191,14 @@ def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
             lm.encode_ahead(instances[number : number + ENCODED_AT_ONCE])
         if instance.request_type == "generate_until":
             requests.generation.extend([instance] * (instance.repeats or 1))
-            truncated += _loses_context(instance, lm)
+            context = lm.tok_encode(instance.args[0])
+            _check_vocabulary(context, vocabulary, _where(instance, options), lm)
+            truncated += len(context) > _room(instance, lm)
             continue
         indices = []
-        for context, continuation in _pairs(instance, lm):
+        for context, continuation in _pairs(instance, _where(instance, options), lm):
             tokens = context + continuation
+            _check_vocabulary(tokens, vocabulary, _where(instance, options), lm)
             # the model reads all but the last token, so there may be one more token than positions
             kept = tokens[-(lm.max_length + 1) :]
             truncated += len(kept) < len(tokens)
@@ -214,35 +212,48 @@ def _tokenise(instances: Sequence[Instance], lm: TokenizingLM) -> Requests:
     return Requests(requests.score, requests.score_index, requests.generation, truncated)
 
 
-def _pairs(instance: Instance, lm: TokenizingLM) -> list[tuple[list[int], list[int]]]:
+def _where(instance: Instance, options: TaskOptions) -> str:
+    numbers = options.documents_of(str(instance.task_name))
+    number = instance.doc_id if numbers is None else numbers[instance.doc_id]
+    return f"Document {number} of {instance.task_name}"
+
+
+def _check_vocabulary(tokens: Sequence[int], vocabulary: int, where: str, lm: TokenizingLM) -> None:
+    """Raise a TextError if the model has no embedding for a token: on a GPU that would abort the process."""
+    largest = max(tokens, default=0)
+    if largest >= vocabulary:
+        token = shown(lm.tok_decode(largest, skip_special_tokens=False))
+        raise TextError(
+            f"{where} holds the token {token} with the id {largest}, but the model's embedding has only "
+            f"{vocabulary} rows.",
+            "The tokenizer or its chat template does not belong to these weights.",
+        )
+
+
+def _pairs(instance: Instance, where: str, lm: TokenizingLM) -> list[tuple[list[int], list[int]]]:
     """Return the token pairs of a request, each of which can be scored."""
-    where = f"Document {instance.doc_id} of {instance.task_name}"
     try:
         pairs = lm.token_pairs(instance)
     except (AssertionError, IndexError) as error:  # a context of spaces alone, an empty continuation
-        raise TextError(f"{where} has no token to score.", "Leave it out with --samples.") from error
+        raise TextError(f"{where} has no token to score.", "Leave it out with --documents.") from error
     for context, continuation in pairs:
         if not context or not continuation:
-            raise TextError(f"{where} has no token to score.", "Leave it out with --samples.")
+            raise TextError(f"{where} has no token to score.", "Leave it out with --documents.")
         if len(continuation) > lm.max_length:
             raise TextError(
                 f"{where} has {len(continuation)} tokens to score, but the model reads only {lm.max_length}.",
-                "Leave it out with --samples.",
+                "Leave it out with --documents.",
             )
     return pairs
 
 
-def _loses_context(instance: Instance, lm: TokenizingLM) -> bool:
-    """Return whether the prompt of a request for text is longer than the room that its answer leaves.
+def _room(instance: Instance, lm: TokenizingLM) -> int:
+    """Return how many tokens the answer to a request for text leaves for its prompt.
 
     Raises:
         OptionError: if the answer leaves no room.
     """
-    context, settings = instance.args[:2]
-    try:
-        wanted = normalize_gen_kwargs(settings, lm.max_gen_toks)["max_gen_toks"]
-    except (ValueError, TypeError) as error:
-        raise OptionError(f"{first_line(error)}.", "Check --gen-kwargs.") from error
+    wanted = normalize_gen_kwargs(instance.args[1], lm.max_gen_toks)["max_gen_toks"]
     room = lm.max_length - wanted
     if room < 1:
         raise OptionError(
@@ -250,7 +261,7 @@ def _loses_context(instance: Instance, lm: TokenizingLM) -> bool:
             f"which leaves no room for its prompts in the model's {lm.max_length}.",
             f"Ask for fewer, for example --gen-kwargs max_gen_toks={lm.max_length // 2}.",
         )
-    return len(lm.tok_encode(context)) > room
+    return room
 
 
 def _check_tokenizer(options: TaskOptions, name: str, tokenizer: Any) -> None:
@@ -261,7 +272,7 @@ def _check_tokenizer(options: TaskOptions, name: str, tokenizer: Any) -> None:
         )
     if not options.apply_chat_template:
         return
-    templates = _templates(tokenizer)
+    templates = chat_templates(tokenizer)
     wanted = options.apply_chat_template if isinstance(options.apply_chat_template, str) else "default"
     if not templates:
         raise OptionError(
@@ -272,10 +283,6 @@ def _check_tokenizer(options: TaskOptions, name: str, tokenizer: Any) -> None:
         raise OptionError(
             f"{name} has no chat template named {wanted}.", f"Its templates: {', '.join(sorted(templates))}."
         )
-
-
-def _templates(tokenizer: Any) -> str | dict[str, str] | None:
-    return getattr(tokenizer, "chat_template", None)
 
 
 def _refuse_not_causal(name: str) -> None:

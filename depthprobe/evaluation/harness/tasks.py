@@ -21,10 +21,19 @@ from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import simple_parse_args_string
 
-from depthprobe.errors import DepthprobeError, OptionError, TextError, first_line
+from depthprobe.errors import DepthprobeError, OptionError, TextError
 from depthprobe.evaluation.harness.embedded_task import EMBEDDED
+from depthprobe.evaluation.harness.foreign import (
+    FOREIGN,
+    check_groups,
+    load_error,
+    loading_told,
+    reason,
+    shown,
+)
 from depthprobe.evaluation.harness.isolation import RandomState, quiet
 from depthprobe.evaluation.harness.options import TaskOptions, is_json
+from depthprobe.evaluation.harness.own_files import check_file, refuse_broken, refuse_twice
 from depthprobe.machine.connection import explain_full_disk
 
 # What loading a data set raises: no file, no hub, no such configuration, a damaged or half-read file.
@@ -80,11 +89,14 @@ def find_tasks(options: TaskOptions) -> Tasks:
             for name in names:
                 loaded = _load(manager, name)
                 for task in loaded["tasks"]:
-                    if origin.setdefault(task, name) != name and (loaded["groups"] or origin[task] in groups):
+                    if origin.setdefault(task, name) != name and (
+                        loaded["groups"] or origin[task] in groups or _is_yaml(name) or _is_yaml(origin[task])
+                    ):
                         raise OptionError(
                             f"The task {task} is named twice: by {origin[task]} and by {name}.",
                             "Name one of them.",
                         )
+                check_groups(loaded["groups"])
                 tasks |= loaded["tasks"]
                 groups |= loaded["groups"]
                 tops += _tops(loaded)
@@ -113,8 +125,13 @@ def _checked_names(options: TaskOptions) -> tuple[TaskManager, dict[str, list[st
 @lru_cache(maxsize=4)
 def _manager(include_path: tuple[Path, ...], include_defaults: bool) -> TaskManager:
     """Return the index of all task names; reading lm-eval's 15,000 YAML files takes seconds."""
-    with quiet():
-        return TaskManager(include_path=list(include_path) or None, include_defaults=include_defaults)
+    try:
+        with quiet():
+            return TaskManager(include_path=list(include_path) or None, include_defaults=include_defaults)
+    except FOREIGN as error:
+        refuse_broken(include_path)
+        listed = ", ".join(map(str, include_path))
+        raise OptionError(f"The task files in {listed} cannot be read: {reason(error)}.") from error
 
 
 def _resolve(options: TaskOptions) -> tuple[TaskManager, dict[str, list[str]]]:
@@ -143,8 +160,26 @@ def _resolve(options: TaskOptions) -> tuple[TaskManager, dict[str, list[str]]]:
             found[name] = sorted(fnmatch.filter(known, name))
     unknown = [name for name, names in found.items() if not names]
     if unknown:
+        refuse_broken(options.include_path, unknown[0])
         _refuse_unknown(unknown[0], known)
+    _check_members(options, found, manager.task_index)
     return manager, found
+
+
+def _check_members(options: TaskOptions, found: Mapping[str, list[str]], index: Mapping[str, Any]) -> None:
+    """Raise an OptionError if a group holds what no file defines, or a name is defined by two files."""
+    asked: set[str] = set()
+    for name in (name for names in found.values() for name in names):
+        if _is_yaml(name):
+            check_file(name)
+            continue
+        asked.add(name)
+        for leaf, config in _leaves([name], index):
+            asked.add(leaf)
+            if config is None and leaf not in index and leaf not in EMBEDDED:
+                refuse_broken(options.include_path, leaf)
+                raise OptionError(f"The group {name} holds {leaf}, which lm-eval does not know.")
+    refuse_twice(options.include_path, asked)
 
 
 def _refuse_unknown(name: str, known: set[str]) -> None:
@@ -161,39 +196,50 @@ def _is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _leaves(names: list[str], index: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def _leaves(
+    names: list[str], index: Mapping[str, Any], within: tuple[str, ...] = ()
+) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Yield the leaf tasks under names of lm-eval's index with what their YAML says; None if not indexed."""
     for name in names:
+        if name in within:
+            raise OptionError(f"The group {name} contains itself.", "Check the task list of its YAML file.")
         entry: Any = index.get(name)
         kind = "TASK" if entry is None else entry.kind.name
         if kind == "TAG":
-            yield from _leaves(sorted(entry.tags), index)
+            yield from _leaves(sorted(entry.tags), index, (*within, name))
         elif kind == "GROUP":
-            for member in entry.cfg.get("task") or []:
-                member = {"task": member} if isinstance(member, str) else member
+            for member in _members(name, entry.cfg.get("task")):
                 child = member.get("group") or member.get("task")
                 if isinstance(child, str) and child in index:
-                    yield from _leaves([child], index)
+                    yield from _leaves([child], index, (*within, name))
                 else:  # defined inside the group, or a name that only the full index knows
                     yield str(child), member if len(member) > 1 else None
         else:
             yield name, None if entry is None else entry.cfg
 
 
+def _members(group: str, listed: Any) -> list[dict[str, Any]]:
+    """Return what a group's YAML lists, each as a dictionary with the key ``task`` or ``group``."""
+    members = [{"task": each} if isinstance(each, str) else each for each in listed or []]
+    known = all(isinstance(each, dict) and ("task" in each or "group" in each) for each in members)
+    if not members or not isinstance(listed, list) or not known:
+        raise OptionError(f"The group {group} must list its tasks by name, got task: {shown(str(listed))}.")
+    names = [str(each.get("group") or each.get("task")) for each in members]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"The group {group} lists {twice} twice, and lm-eval keeps only one of them.")
+    return members
+
+
 def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
-        with _data_errors_told():
+        with loading_told(), _data_errors_told():
             return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise
-    except ImportError as error:
-        raise OptionError(
-            f"The task {name} needs a Python package that is missing: {first_line(error)}.",
-            "Install it and run again.",
-        ) from error
-    except (*DATA_EXCEPTIONS, KeyError, TypeError, AttributeError) as error:
-        raise TextError(f"The task {name} does not load: {first_line(error)}.", "Check its YAML.") from error
+    except FOREIGN as error:
+        raise load_error(name, error) from error
 
 
 @contextmanager
@@ -226,7 +272,7 @@ def _data_error(task: Task, error: BaseException) -> DepthprobeError:
     name = getattr(getattr(task, "config", None), "task", None) or type(task).__name__
     config = f" ({task.DATASET_NAME})" if task.DATASET_NAME else ""
     what = f"data set {task.DATASET_PATH}{config}" if task.DATASET_PATH else "data"
-    return TextError(f"The {what} of the task {name} cannot be read: {first_line(error)}.", LOCAL_COPY)
+    return TextError(f"The {what} of the task {name} cannot be read: {reason(error)}.", LOCAL_COPY)
 
 
 def _tops(loaded: Mapping[str, Any]) -> list[str]:
@@ -273,15 +319,15 @@ def _check(options: TaskOptions, tasks: Mapping[str, Task]) -> None:
             raise OptionError(
                 f"The task {name} uses images or sound; only text can be scored.", "Leave it out."
             )
-    for name in options.samples or {}:
+    for name in options.documents or {}:
         if name not in tasks:
             raise OptionError(
-                f"--samples names {name}, which is not among the tasks.", f"They are: {', '.join(tasks)}."
+                f"--documents names {name}, which is not among the tasks.", f"They are: {', '.join(tasks)}."
             )
-        count, last = len(tasks[name].eval_docs), (options.documents(name) or [0])[-1]
+        count, last = len(tasks[name].eval_docs), (options.documents_of(name) or [0])[-1]
         if last >= count:
             raise OptionError(
-                f"--samples names document {last} of {name}, which has {count} documents.",
+                f"--documents names document {last} of {name}, which has {count} documents.",
                 f"They are numbered 0 to {count - 1}.",
             )
 

@@ -3,7 +3,8 @@
 Three steps that know nothing of each other's engine::
 
     tasks = find_tasks(options)                # names and data; no model yet
-    work = build_work(tasks, model)            # prompts and tokens, once
+    prompts = build_prompts(tasks, name, tokenizer)      # as texts; no weights yet
+    work = build_work(tasks, model, prompts=prompts)     # as tokens, once
     outcome = work.results(loglikelihoods, greedy, work.generate())      # once for each variant
 
 ``lm_eval.simple_evaluate`` on the same model gives the same numbers. In between, ``work.score_requests`` may
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lm_eval
@@ -35,6 +36,7 @@ from depthprobe.evaluation.harness.outcome import (
     chance_level,
     collect_outcome,
 )
+from depthprobe.evaluation.harness.prompts import Prompts, build_prompts
 from depthprobe.evaluation.harness.requests import (
     Requests,
     TokenizingLM,
@@ -53,10 +55,12 @@ __all__ = [
     "Key",
     "Metric",
     "Outcome",
+    "Prompts",
     "ScoreRequest",
     "TaskOptions",
     "Tasks",
     "Work",
+    "build_prompts",
     "build_work",
     "check_checkpoint",
     "find_tasks",
@@ -71,7 +75,7 @@ def build_work(
     model: LoadedModel,
     *,
     batch_size: int = 1,
-    advance: Callable[[int], None] | None = None,
+    prompts: Prompts | None = None,
 ) -> Work:
     """Return everything that tasks ask of a model, tokenised, each distinct sequence once.
 
@@ -80,15 +84,18 @@ def build_work(
             answers live in them.
         model: The model whose tokenizer, chat template and number of positions shape the requests.
         batch_size: Prompts that :meth:`Work.generate` answers at once.
-        advance: Called with 1 for every document whose prompt was built.
+        prompts: What :func:`build_prompts` returned for this model; None builds them now.
 
     Raises:
         LoadError: if lm-eval cannot score the model.
         OptionError: if the options do not fit the model.
-        TextError: if a document has nothing to score, or more than the model can read.
+        TextError: if a document has nothing to score, more than the model can read or a token that it does
+            not have, or a task's own code fails.
     """
     lm = open_lm(tasks.options, model, batch_size)
-    return Work(tasks, lm, build_requests(tasks, lm, advance))
+    if prompts is None:
+        prompts = build_prompts(tasks, model.source.name, model.tokenizer, model.model.config)
+    return Work(tasks, lm, build_requests(tasks, lm, prompts, model.vocabulary), prompts)
 
 
 class Work:
@@ -98,13 +105,14 @@ class Work:
         tasks: The tasks, their instances built.
         lm: lm-eval's view of the model, for generation only.
         requests: The instances as tokens.
+        prompts: What building them told.
 
     ``score_requests`` are the distinct sequences to score; ``generation_requests`` lm-eval's requests for
     text, each as often as it is to be repeated; ``truncated`` counts the requests that lose their beginning
     because the model has too few positions; ``notes`` are sentences for the user.
     """
 
-    def __init__(self, tasks: Tasks, lm: TokenizingLM, requests: Requests) -> None:
+    def __init__(self, tasks: Tasks, lm: TokenizingLM, requests: Requests, prompts: Prompts) -> None:
         self.tasks = tasks
         self.score_requests: list[ScoreRequest] = requests.score
         self.generation_requests: list[Instance] = requests.generation
@@ -112,10 +120,11 @@ class Work:
         self.max_length = lm.max_length
         self._lm = lm
         self._score_index = requests.score_index
-        self._documents = {name: tasks.options.documents(name) for name in tasks.tasks}
+        self._documents = {name: tasks.options.documents_of(name) for name in tasks.tasks}
         self._chances = {name: chance_level(task) for name, task in tasks.tasks.items()}
         count = len(self._score_index) + len({id(instance) for instance in self.generation_requests})
-        self.notes = tasks.notes
+        self.notes = (*tasks.notes, *prompts.notes)
+        self._system_messages = prompts.system_messages
         if self.truncated:
             self.notes += (
                 f"{self.truncated} of {count} requests are longer than the {self.max_length} tokens that the "
@@ -235,6 +244,7 @@ class Work:
             "score_requests_sha256": self._score_requests_hash(),
             "generation_requests": len(self.generation_requests),
             "truncated": self.truncated,
+            **({"system_messages": self._system_messages} if self._system_messages else {}),
         }
 
     def _score_requests_hash(self) -> str:

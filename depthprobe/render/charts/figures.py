@@ -131,6 +131,7 @@ def draw_run(
     title: str | None = None,
     output: Path | None = None,
     style: str = "auto",
+    subtitle: bool = True,
     **options: Any,
 ) -> list[Path]:
     """Return the figure files drawn from a saved run, in the order of ``formats``; several for a comparison.
@@ -140,7 +141,8 @@ def draw_run(
         formats: Kinds of files: png, pdf, svg.
         title: Above the figure; the model's id if None, nothing if empty.
         output: The directory to write into; the run's own if None.
-        style: What they are made for: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
+        style: What they are made for, a name of ``PAGE_SIZES``.
+        subtitle: Whether what was measured on stands below the title.
         options: Those of the probe that shape its figure; files are named after values other than the
             default, as in ``angular-row.png``.
 
@@ -156,7 +158,7 @@ def draw_run(
     ending = "".join(f"-{value}" for value in _given(options).values())
     directory = run.directory if output is None else Path(output)
     probe = str(run.manifest.get("probe"))
-    with drawn_for(style):
+    with drawn_for(style, subtitle):
         if probe == COMPARE:
             figures = _comparison(run, title, options)
         else:

@@ -44,6 +44,19 @@ def in_latex(text: str) -> str:
     return "".join(_latex_character(character) for character in plain(text))
 
 
+# x^l, x^0, x^(l+1) and x^{l+n} are the stream at a boundary.
+_BOUNDARY = re.compile(r"(\bx\^(?:\([^()\s]*\)|\{[^{}\s]*\}|\w+))")
+
+
+def sentences_in_latex(text: str) -> str:
+    """The same for a caption, in which the stream x^l at a boundary is set as mathematics."""
+    pieces = _BOUNDARY.split(plain(text))
+    return "".join(
+        f"$x^{{{piece[2:].strip('(){}')}}}$" if number % 2 else "".join(map(_latex_character, piece))
+        for number, piece in enumerate(pieces)
+    )
+
+
 def _latex_character(character: str) -> str:
     if character in _LATEX:
         return _LATEX[character]

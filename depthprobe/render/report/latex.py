@@ -1,8 +1,9 @@
-r"""Tables as LaTeX: booktabs' three rules, no vertical ones, numbers to the right, no larger than a page.
+r"""Tables as LaTeX: whole environments with caption and label, booktabs' three rules, numbers to the right.
 
-They compile in a document whose preamble is ``\documentclass{article}`` and ``\usepackage{booktabs}``, and
-fit its lines of 345 points: heads are broken, then type is made smaller, then columns move to a table below.
-So do rows that would not fit its 550 points of height.
+What a table is set for decides its environment: a column or both columns of two-column proceedings, as
+floats, or the pages of a one-column appendix, as ``longtable``. The preamble needs ``booktabs``, for an
+appendix ``longtable`` too. A table fits its place: heads are broken, then type is made smaller, then columns
+move to a table below. So do rows of a float that would be higher than a page.
 
 pandas' ``Styler.to_latex`` does not do this: its longtable breaks rows over pages, but not columns, and it
 leaves the minus sign, < > and | as they are, for which LaTeX's default fonts have other signs or none.
@@ -16,13 +17,44 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from depthprobe.findings.words import plain
-from depthprobe.render.report.escapes import in_latex
+from depthprobe.render.report.escapes import in_latex, sentences_in_latex
 
-# The lines of article in 10 points, less the indent of a paragraph.
-_ROOM_PT = 330.0
-# Its height, less heads and rules.
-_HEIGHT_PT = 490.0
+# A float may be as high as a page of article in 10 points, less rules and the gap to its caption.
+_HEIGHT_PT = 500.0
+# A caption's line, and the width of a typical character in it.
+_CAPTION_LINE_PT, _CAPTION_CHARACTER_PT = 12.0, 4.6
+_WIDEST_COLUMN_IN = 3.4
 _UNBROKEN = 1000
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a table stands.
+
+    Args:
+        environment: LaTeX's name for it.
+        room: How wide a table may be in points.
+        paged: Whether its rows break over pages by themselves.
+    """
+
+    environment: str
+    room: float
+    paged: bool = False
+
+
+# A column of article in two columns has 200 points, of ACL 219, of ICML 235; both together have 410, 455 and
+# 487, and article in one column 345. Our estimate of widths wants some points to spare.
+_COLUMN = _Place("table", 194.0)
+_BOTH_COLUMNS = _Place("table*", 395.0)
+# By style: the places to try, the first in which the table fits. What fits in the last one of auto also fits
+# a page in one column.
+_PLACES = {
+    "auto": (_COLUMN, _Place("table*", 330.0)),
+    "paper-single": (_COLUMN,),
+    "paper-double": (_BOTH_COLUMNS,),
+    "appendix": (_Place("longtable", 330.0, paged=True),),
+    "slides": (_Place("table", 330.0),),
+}
 # Longer names of tasks are broken; no text can hold the mark for where.
 _LONG, _BREAK = 12, "\x00 "
 # Most characters are about as wide as a digit; these are not.
@@ -76,40 +108,90 @@ class _Column:
 
 
 def latex_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool], caption: str
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numeric: Sequence[bool],
+    caption: str,
+    label: str,
+    style: str = "auto",
 ) -> str:
-    """One ``tabular`` or several as text that ends with a line break, with the caption as comments above.
+    """Return a table as one environment or several, as text that ends with a line break.
 
     Args:
         heads: The heads of the columns.
         rows: Their cells as text.
         numeric: Of each column, whether it holds numbers.
-        caption: What a paper has to say of the table.
+        caption: What a paper has to say of the table; later parts refer to the first.
+        label: Its label is ``tab:`` and this; those of later parts end with ``-2``, ``-3`` and so on.
+        style: What it is set for, a name of ``PAGE_SIZES``.
     """
 
     def set_in(setting: _Setting) -> list[_Column]:
         cells = [[row[index] for row in rows] for index in range(len(heads))]
         return [_Column(*column, setting) for column in zip(heads, cells, numeric, strict=True)]
 
-    setting = next((one for one in _SETTINGS if _width(set_in(one)) <= _ROOM_PT), None)
-    if setting is None:
-        several = {one: _parts(set_in(one)) for one in _OF_SEVERAL}
+    ways = [(place, one) for place in _PLACES[style] for one in _SETTINGS]
+    fitting = [way for way in ways if _width(set_in(way[1])) <= way[0].room]
+    if fitting:
+        place, setting = fitting[0]
+    else:
+        place = _PLACES[style][-1]
+        several = {one: _parts(set_in(one), place.room) for one in _OF_SEVERAL}
         # As few as possible that are too wide, then as few as possible.
         setting = min(
             several,
-            key=lambda one: (sum(_width(part) > _ROOM_PT for part in several[one]), len(several[one])),
+            key=lambda one: (sum(_width(part) > place.room for part in several[one]), len(several[one])),
         )
-    tables = [
-        _tabular(part, numbers)
-        for part in _parts(set_in(setting))
-        for numbers in _pages(part, len(rows), setting.line)
+    height = _HEIGHT_PT - _CAPTION_LINE_PT * (1 + len(caption) * _CAPTION_CHARACTER_PT // place.room)
+    parts = [
+        (part, numbers)
+        for part in _parts(set_in(setting), place.room)
+        for numbers in ([range(len(rows))] if place.paged else _pages(part, len(rows), setting.line, height))
     ]
-    if setting.size:
-        begin = rf"{{{setting.size}\setlength{{\tabcolsep}}{{{setting.gap:g}pt}}%"
-        tables = [f"{begin}\n{table}}}" for table in tables]
-    # % in the text of a comment is text; a line break is not.
-    said = [f"% {line}" for line in textwrap.wrap(plain(caption), 100)]
-    return "\n".join([*said, "\n\n\\medskip\n\n".join(tables), ""])
+    packages = "booktabs, longtable" if place.paged else "booktabs"
+    tables = [rf"% \usepackage{{{packages}}}"]
+    for number, (part, numbers) in enumerate(parts, start=1):
+        said = sentences_in_latex(caption) if number == 1 else rf"Continued from Table~\ref{{tab:{label}}}."
+        named = rf"\caption{{{said}}}\label{{tab:{label}{f'-{number}' if number > 1 else ''}}}"
+        tables.append(_environment(place, setting, named, part, numbers))
+    return "\n\n".join(tables) + "\n"
+
+
+def _environment(
+    place: _Place, setting: _Setting, named: str, columns: Sequence[_Column], numbers: range
+) -> str:
+    """One table with its caption and label; the type is made smaller for its cells alone."""
+    size = rf"{setting.size}\setlength{{\tabcolsep}}{{{setting.gap:g}pt}}%"
+    kinds, head, rows = _lines_of(columns, numbers)
+    begin, end = rf"\begin{{{place.environment}}}", rf"\end{{{place.environment}}}"
+    if place.paged:
+        top = [r"\toprule", head, r"\midrule"]
+        first = [rf"{named}\\", *top, r"\endfirsthead", *top, r"\endhead", r"\bottomrule", r"\endlastfoot"]
+        return "\n".join([f"{{{size}", rf"{begin}{{{kinds}}}", *first, *rows, f"{end}}}"])
+    tabular = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
+    lines = [rf"{begin}[tbp]", r"\centering", named, r"\smallskip", rf"{{{size}", *tabular]
+    return "\n".join([*lines, r"\end{tabular}}", end])
+
+
+def latex_figure(file: str, width_in: float, caption: str, label: str) -> str:
+    """Return a figure as one environment, across both columns where it is wider than one.
+
+    Args:
+        file: The PDF as the document names it.
+        width_in: How wide it was drawn, in inches.
+        caption: What a paper has to say of it.
+        label: Its label is ``fig:`` and this.
+    """
+    environment = "figure*" if width_in > _WIDEST_COLUMN_IN else "figure"
+    lines = [
+        r"% \usepackage{graphicx}",
+        rf"\begin{{{environment}}}[tbp]",
+        r"\centering",
+        rf"\includegraphics[width=\linewidth]{{{file}}}",
+        rf"\caption{{{sentences_in_latex(caption)}}}\label{{fig:{label}}}",
+        rf"\end{{{environment}}}",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _width(columns: Sequence[_Column]) -> float:
@@ -117,19 +199,20 @@ def _width(columns: Sequence[_Column]) -> float:
     return sum(column.width for column in columns)
 
 
-def _pages(columns: Sequence[_Column], rows: int, line: float) -> list[range]:
+def _pages(columns: Sequence[_Column], rows: int, line: float, highest: float) -> list[range]:
     """Which rows stand in a table together, so that it is no higher than a page."""
     heights = [line * max(len(column.cells[row]) for column in columns) for row in range(rows)]
+    highest -= line * max((len(column.head) for column in columns), default=0)
     starts, height = [0], 0.0
     for row in range(rows):
-        if row > starts[-1] and height + heights[row] > _HEIGHT_PT:
+        if row > starts[-1] and height + heights[row] > highest:
             starts.append(row)
             height = 0.0
         height += heights[row]
     return [range(start, end) for start, end in zip(starts, [*starts[1:], rows], strict=True)]
 
 
-def _parts(columns: Sequence[_Column]) -> list[list[_Column]]:
+def _parts(columns: Sequence[_Column], room: float) -> list[list[_Column]]:
     """The columns as one table, or several that are narrow enough; each names its rows as the first does."""
     names = list(takewhile(lambda column: not column.numeric, columns)) or list(columns[:1])
     parts = [list(names)]
@@ -141,13 +224,14 @@ def _parts(columns: Sequence[_Column]) -> list[list[_Column]]:
         else:
             groups.append([column])
     for group in groups:
-        if len(parts[-1]) > len(names) and _width([*parts[-1], *group]) > _ROOM_PT:
+        if len(parts[-1]) > len(names) and _width([*parts[-1], *group]) > room:
             parts.append(list(names))
         parts[-1] += group
     return parts
 
 
-def _tabular(columns: Sequence[_Column], numbers: range) -> str:
+def _lines_of(columns: Sequence[_Column], numbers: range) -> tuple[str, str, list[str]]:
+    """The kinds of the columns as tabular has them, the row of heads, and the rows of cells."""
     kinds = "".join("r" if column.numeric else "l" for column in columns)
 
     def row(cells: Sequence[Sequence[str]], place: str) -> str:
@@ -155,9 +239,7 @@ def _tabular(columns: Sequence[_Column], numbers: range) -> str:
         return rf"{joined} \\"
 
     head = row([column.head for column in columns], "b")
-    rows = [row([column.cells[number] for column in columns], "t") for number in numbers]
-    begin, end = rf"\begin{{tabular}}{{{kinds}}}", r"\end{tabular}"
-    return "\n".join([begin, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", end])
+    return kinds, head, [row([column.cells[number] for column in columns], "t") for number in numbers]
 
 
 def _ems(line: str) -> float:

@@ -48,6 +48,12 @@ def _table(table: ReportTable) -> str:
         *([in_markdown(cell) for cell in row] for row in table.texts),
     ]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if table.folded:
+        # In Markdown nothing folds, so that the table is left to its own file.
+        return (
+            f"### {in_markdown(table.heading)}\n\n[{table.name}.csv](tables/{table.name}.csv) holds them. "
+            f"{in_markdown(table.caption)}"
+        )
     return f"### {in_markdown(table.heading)}\n\n{lines}\n\n{in_markdown(table.caption)}"
 
 

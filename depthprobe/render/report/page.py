@@ -28,16 +28,18 @@ _ASSETS = Path(__file__).parent / "assets"
 _LONG = 24
 # Figures of more than one column take a row for themselves.
 _WIDE_PT = 330
+# Drawings with thousands of cells or marks are shown as pixels, where those take less.
+_LARGE_SVG = 250_000
 # On a screen, figures made for print are read from further away.
 _SCREEN_SCALE = 1.4
 
 
-def page(report: Report, svgs: Mapping[str, bytes], files: Sequence[str]) -> str:
+def page(report: Report, drawn: Mapping[str, tuple[bytes, bytes]], files: Sequence[str]) -> str:
     """Return the page as text.
 
     Args:
         report: What it says.
-        svgs: By name of a figure its SVG file.
+        drawn: By name of a figure its SVG file and its PNG file, empty where there is none.
         files: The paths of all files of the report, for :func:`files_named`.
     """
     script = (_ASSETS / "report.js").read_text(encoding="utf-8")
@@ -48,7 +50,7 @@ def page(report: Report, svgs: Mapping[str, bytes], files: Sequence[str]) -> str
             report=report,
             numbering=NUMBERING,
             files=files,
-            pictures={name: _picture(svg) for name, svg in svgs.items()},
+            pictures={name: _picture(*files) for name, files in drawn.items()},
             style=Markup((_ASSETS / "report.css").read_text(encoding="utf-8")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -86,13 +88,15 @@ def _lines(text: str) -> Markup:
     return Markup("\n").join(escape(printed(line)) for line in text.splitlines())
 
 
-def _picture(svg: bytes) -> dict[str, Any]:
+def _picture(svg: bytes, png: bytes) -> dict[str, Any]:
     """A drawing as the address of an image that holds it, how wide it is shown, and whether that is wide."""
     _, root = next(ElementTree.iterparse(io.BytesIO(svg), events=("start",)))
     # The view box is that of the page before a slide is magnified.
     width_pt = float(root.attrib["viewBox"].split()[2])
+    large = len(svg) > max(_LARGE_SVG, len(png) or len(svg))
+    kind, image = ("png", png) if large else ("svg+xml", svg)
     return {
-        "address": Markup(f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"),
+        "address": Markup(f"data:image/{kind};base64,{base64.b64encode(image).decode()}"),
         "width_pt": f"{float(root.attrib['width'].removesuffix('pt')) * _SCREEN_SCALE:.5g}",
         "kind": "wide" if width_pt > _WIDE_PT else "narrow",
     }

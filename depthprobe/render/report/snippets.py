@@ -6,9 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depthprobe.catalogue import ANGULAR
+from depthprobe.findings.captions import is_encoder
 from depthprobe.findings.drops import Drops
 from depthprobe.findings.findings import Findings
-from depthprobe.findings.removals import Removal, best_removals, cheapest_layers, mergekit_yaml
+from depthprobe.findings.removals import (
+    Removal,
+    best_removals,
+    cheapest_layers,
+    measured_removals,
+    mergekit_yaml,
+)
 from depthprobe.findings.words import layers_named, plain, significant
 from depthprobe.render.report.names import unique_names
 
@@ -28,20 +35,26 @@ class Snippet:
 _LARGEST = 0.5
 # The shares of a model whose mergekit configurations stand on the page; the folder has all.
 _SHOWN = (0.1, 0.25)
+_MERGEKIT = (
+    "A passthrough merge that keeps all other layers; layer_range ends before its second number. Where the "
+    "name is not one that mergekit can load, put the path from the first line in its place."
+)
 
 
 def snippets_of(findings: Findings) -> list[Snippet]:
-    """Return the lists that the runs give."""
+    """Return the lists that the runs give; configurations of mergekit and llama.cpp for decoders only."""
     found: list[Snippet] = []
+    decoder = not is_encoder(findings.study.model_facts)
     if ANGULAR.name in findings.study.found:
         most = max(1, findings.layers * _LARGEST)
         best = best_removals(findings.study.found[ANGULAR.name])
         removals = [removal for removal in best if len(removal.layers) <= most]
         if removals:
-            found += [_layers(removals), _llama(removals), *_mergekit(findings, removals)]
+            found += [_layers(removals)]
+            found += [_llama(removals), *_mergekit(findings, removals)] if decoder else []
     names = unique_names(f"cheapest-layers-{drops.task}" for drops in findings.drops)
     found += [_cheapest(drops, name) for drops, name in zip(findings.drops, names, strict=True)]
-    return found
+    return [*found, *_mergekit_measured(findings)] if decoder else found
 
 
 def _layers(removals: Sequence[Removal]) -> Snippet:
@@ -63,20 +76,54 @@ def _llama(removals: Sequence[Removal]) -> Snippet:
 
 
 def _mergekit(findings: Findings, removals: Sequence[Removal]) -> list[Snippet]:
-    """A configuration for every size; only a few stand on the page."""
-    shown = {max(1, round(findings.layers * share)) for share in _SHOWN}
+    """A configuration for every size by angular distance; only a few stand on the page."""
     digits = len(str(len(removals)))
     return [
         Snippet(
             f"mergekit-{len(removal.layers):0{digits}}.yaml",
             f"mergekit, without {layers_named(removal.layers)}",
-            "A passthrough merge that keeps all other layers; layer_range ends before its second number. If "
-            "the model is a directory, put its path in the place of the name.",
-            mergekit_yaml(findings.model, findings.layers, removal.layers),
-            shown=len(removal.layers) in shown,
+            f"By angular distance, a proxy. {_MERGEKIT}",
+            _configuration(findings, removal),
+            shown=len(removal.layers) in _sizes(findings),
         )
         for removal in removals
     ]
+
+
+def _mergekit_measured(findings: Findings) -> list[Snippet]:
+    """Configurations of what costs least by measurement; the page shows those of the first task."""
+    study, found = findings.study, []
+    known = {drops.task for drops in findings.drops}
+    measured = [
+        drops for sweep in study.swept for drops in sweep.tasks if sweep.block > 1 or drops.task in known
+    ]
+    pairs = [(drops, removal) for drops in measured for removal in measured_removals(drops, _sizes(findings))]
+    names = unique_names(f"mergekit-measured-{drops.task}-{len(removal.layers)}" for drops, removal in pairs)
+    for (drops, removal), name in zip(pairs, names, strict=True):
+        task, count = plain(drops.task), len(removal.layers)
+        if drops.block > 1:
+            how = f"The block of {count} layers with the smallest measured {drops.change} on {task}."
+        elif count == 1:
+            how = f"The layer with the smallest measured {drops.change} on {task}."
+        else:
+            how = (
+                f"The {count} layers with the smallest measured {drops.change} on {task}, each removed "
+                "alone: what they cost together was not measured."
+            )
+        heading = f"mergekit, without {layers_named(removal.layers)} ({task})"
+        text, shown = _configuration(findings, removal), drops is measured[0]
+        found.append(Snippet(f"{name}.yaml", heading, f"{how} {_MERGEKIT}", text, shown=shown))
+    return found
+
+
+def _configuration(findings: Findings, removal: Removal) -> str:
+    location = str(findings.study.model_facts.get("location") or "")
+    elsewhere = location if location != findings.model else ""
+    return mergekit_yaml(findings.model, findings.layers, removal.layers, location=elsewhere)
+
+
+def _sizes(findings: Findings) -> set[int]:
+    return {1, *(max(1, round(findings.layers * share)) for share in _SHOWN)}
 
 
 def _cheapest(drops: Drops, name: str) -> Snippet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -48,6 +48,8 @@ _HEADS = {
 # Values that are further apart than this do not share one number of decimals.
 _WIDEST_COLUMN = 1e4
 _MOST_DECIMALS = 6
+# Of fewer rows the columns of a paper's table are all kept.
+_FEWEST_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ReportTable:
         caption: What a paper has to say of it.
         frame: Its numbers in full precision.
         heads: By column what stands above it; by default the column's name.
+        folded: Whether a page shows it only on demand.
     """
 
     name: str
@@ -67,6 +70,7 @@ class ReportTable:
     caption: str
     frame: pd.DataFrame
     heads: Mapping[str, str] = field(default_factory=dict)
+    folded: bool = False
 
     @property
     def head_texts(self) -> list[str]:
@@ -86,6 +90,21 @@ class ReportTable:
         """The cells as text, row by row; an en dash for what is not known."""
         columns = [_texts(self.frame[name], name) for name in self.frame.columns]
         return [list(row) for row in zip(*columns, strict=True)]
+
+    def for_paper(self) -> ReportTable:
+        """The table without columns that hold one number in all rows, which its caption says instead."""
+        texts, heads = self.texts, self.head_texts
+        columns = list(self.frame.columns)
+        same = [
+            place
+            for place, number in enumerate(self.numeric)
+            if number and len(texts) >= _FEWEST_ROWS and len({row[place] for row in texts}) == 1
+        ]
+        if not same or len(same) == len(columns):
+            return self
+        said = ", ".join(f"{heads[place]} {texts[0][place]}" for place in same)
+        frame = self.frame.drop(columns=[columns[place] for place in same])
+        return replace(self, frame=frame, caption=f"{self.caption} In every row: {said}.")
 
     @property
     def csv(self) -> bytes:
@@ -133,6 +152,7 @@ def tables_of(findings: Findings) -> list[ReportTable]:
     tables += [_blocks(study)] if ANGULAR.name in found else []
     names = unique_names(f"drops-{drops.task}" for drops in findings.drops)
     tables += [_drops(study, drops, name) for drops, name in zip(findings.drops, names, strict=True)]
+    tables += [_other_tasks(findings)] if findings.others else []
     tables += [_gradnorm(study)] if GRADNORM.name in found else []
     tables += [_variance(study)] if VARIANCE.name in found else []
     for says in found.values():
@@ -193,6 +213,24 @@ def _drops(study: Study, drops: Drops, name: str) -> ReportTable:
     return ReportTable(
         name, f"Measured {drops.change}: {task}", shown, frame, _HEADS | {"drop": drops.change}
     )
+
+
+def _other_tasks(findings: Findings) -> ReportTable:
+    """One table for all tasks without one of their own: a column for each."""
+    columns = {"layer": np.arange(findings.layers)}
+    for drops in findings.others:
+        harm = np.full(findings.layers, np.nan)
+        harm[drops.rows["layer"].to_numpy()] = drops.rows["drop"]
+        columns[drops.task] = harm
+    frame = pd.DataFrame(columns)
+    count = len(findings.others)
+    what = (
+        f"The metric without each layer minus that of the whole model, on {count} tasks: the members of "
+        "groups, and those beyond the first ones. Intervals and p-values are in prune_sweep.csv."
+    )
+    heads = {drops.task: plain(drops.task) for drops in findings.others}
+    shown = findings.study.caption(what)
+    return ReportTable("drops-other-tasks", f"Drops on {count} other tasks", shown, frame, heads, folded=True)
 
 
 def _gradnorm(study: Study) -> ReportTable:

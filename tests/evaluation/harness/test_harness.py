@@ -12,6 +12,7 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from transformers import AutoTokenizer
 
 from depthprobe.errors import LoadError, MeasureError, OptionError, TextError
 from depthprobe.evaluation.harness import tasks as tasks_module
@@ -26,6 +27,7 @@ from depthprobe.models.loading.loading import load_model, open_checkpoint
 from support import lm_eval_tasks, tiny
 
 CHAT = (
+    "{% if enable_thinking is defined %}<{{ enable_thinking }}{{ effort }}>{% endif %}"
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
@@ -87,7 +89,12 @@ def theirs(model, folder, tasks, **given):
 
 
 def simple_evaluate(model, folder, tasks, **given):
-    lm = HFLM(pretrained=model.model, tokenizer=model.tokenizer, max_length=given.pop("max_length", None))
+    args = {"max_length": given.pop("max_length", None), **given.pop("model_args", {})}
+    given |= {"samples": given.pop("documents")} if "documents" in given else {}
+    tokenizer = model.tokenizer
+    if "add_bos_token" in args:  # as lm-eval itself loads it
+        tokenizer = AutoTokenizer.from_pretrained(model.source.location, add_bos_token=args["add_bos_token"])
+    lm = HFLM(pretrained=model.model, tokenizer=tokenizer, **args)
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     return lm_eval.simple_evaluate(lm, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, **given)
 
@@ -119,8 +126,12 @@ CASES = {
     "a tag and a pattern": (["tiny_tag", "tiny_ch*"], {}),
     "a limit": (["tiny_group"], {"limit": 2}),
     "a share": (["tiny_choice", "tiny_many"], {"limit": 0.4}),
-    "chosen documents": (["tiny_choice"], {"samples": {"tiny_choice": [1, 4, 6]}}),
+    "chosen documents": (["tiny_choice"], {"documents": {"tiny_choice": [1, 4, 6]}}),
     "a short context": (["tiny_choice", "tiny_rolling"], {"max_length": 16}),
+    "without BOS": (["tiny_choice", "tiny_rolling"], {"model_args": {"add_bos_token": False}}),
+    "with BOS": (["tiny_choice", "tiny_text"], {"model_args": {"add_bos_token": True}}),
+    "another prefix": (["tiny_rolling"], {"model_args": {"prefix_token_id": 7}}),
+    "answers after a word": (["tiny_text"], {"model_args": {"think_end_token": "e"}}),
     "a system instruction": (["tiny_choice"], {"system_instruction": "Answer in one word.\n"}),
 }
 
@@ -142,6 +153,25 @@ def test_chat_templates_give_the_prompts_of_simple_evaluate(multiturn, folder, c
     outcome = work.results(*answer(chat_model, work), samples=True)
     extra = {} if multiturn is None else {"fewshot_as_multiturn": multiturn}
     assert_same(outcome, theirs(chat_model, folder, ["tiny_choice", "tiny_text"], **given, **extra))
+
+
+def test_what_a_chat_template_takes_is_handed_to_it(folder, chat_model):
+    args = {"enable_thinking": False, "chat_template_args": {"effort": "low"}}
+    given = {"apply_chat_template": True, "model_args": args}
+    work = build_work(find_tasks(options(folder, "tiny_choice", "tiny_text", **given)), chat_model)
+    outcome = work.results(*answer(chat_model, work), samples=True)
+    assert all(row["arguments"][0][0].startswith("<Falselow>") for row in outcome.samples["tiny_choice"])
+    assert_same(outcome, theirs(chat_model, folder, ["tiny_choice", "tiny_text"], **given))
+
+
+def test_thinking_needs_tasks_that_generate(folder, chat_model):
+    args = {"enable_thinking": True, "think_end_token": "e"}
+    given = {"apply_chat_template": True, "model_args": args}
+    found = find_tasks(options(folder, "tiny_choice", **given))
+    with pytest.raises(OptionError, match="tiny_choice scores given answers"):
+        build_work(found, chat_model)
+    with pytest.raises(OptionError, match="needs think_end_token"):
+        options(folder, "tiny_text", model_args={"enable_thinking": True})
 
 
 @pytest.mark.parametrize("seed", ["7", "0,1,2,3"])
@@ -327,12 +357,12 @@ def message(error):
             "--limit must be more than 0, got 0. Give a number of documents, or a share of them such as 0.1.",
         ),
         (
-            {"limit": 3, "samples": {"tiny_choice": [1]}},
-            "--limit and --samples cannot be combined. Leave one of them out.",
+            {"limit": 3, "documents": {"tiny_choice": [1]}},
+            "--limit and --documents cannot be combined. Leave one of them out.",
         ),
         (
-            {"samples": {"tiny_choice": []}},
-            "--samples must list document numbers for tiny_choice, got []. "
+            {"documents": {"tiny_choice": []}},
+            "--documents must list document numbers for tiny_choice, got []. "
             'Write them as {"TASK": [0, 3, 6]}.',
         ),
         ({"num_fewshot": -1}, "--num-fewshot must be at least 0, got -1."),
@@ -370,13 +400,13 @@ def test_impossible_options_are_refused_at_once(given, expected):
         ),
         (
             ["tiny_few"],
-            {"samples": {"tiny_few": [1, 3]}},
-            "--samples names document 3 of tiny_few, which has 3 documents. They are numbered 0 to 2.",
+            {"documents": {"tiny_few": [1, 3]}},
+            "--documents names document 3 of tiny_few, which has 3 documents. They are numbered 0 to 2.",
         ),
         (
             ["tiny_few"],
-            {"samples": {"tiny_many": [1]}},
-            "--samples names tiny_many, which is not among the tasks. They are: tiny_few.",
+            {"documents": {"tiny_many": [1]}},
+            "--documents names tiny_many, which is not among the tasks. They are: tiny_few.",
         ),
         (
             ["tiny_text"],
@@ -479,7 +509,7 @@ def test_what_does_not_fit_the_model_is_refused(folder, model, tmp_path):
         build_work(find_tasks(options(tmp_path, "tiny_long")), model)
     assert message(error).startswith("Document 1 of tiny_long has ")
     assert message(error).endswith(
-        " tokens to score, but the model reads only 128. Leave it out with --samples."
+        " tokens to score, but the model reads only 128. Leave it out with --documents."
     )
 
 

@@ -17,6 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
+from depthprobe.render.charts.kit.page_sizes import subtitled
 from depthprobe.render.charts.kit.style import (
     FAINT,
     INK,
@@ -100,7 +101,7 @@ class Page:
         rows, self._key_columns = self._key_grid()
         title_pt, title_lines = fit_title(title, self.room)
         end = self.write(left, TOP, title_lines, title_pt, weight="bold")
-        end = self.write(left, end, fit(caption, NOTE_PT, self.room), NOTE_PT, color=FAINT)
+        end = self.write(left, end, fit(subtitled(caption), NOTE_PT, self.room), NOTE_PT, color=FAINT)
         self._key_top = end + GAP * (end > TOP)
         #: Where title, caption and key end and axes may begin, in inches from the upper edge.
         self.head = self._key_top + text_height([""] * rows, NOTE_PT) + 1.5 * GAP * bool(rows)

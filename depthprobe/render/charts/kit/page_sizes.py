@@ -54,31 +54,44 @@ PAGE_SIZES = {
         PageSize("auto", SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN),
         PageSize("paper-single", 3.25, 3.25),
         PageSize("paper-double", 6.75, 6.75),
+        # For the pages of a one-column appendix, whose tables may be longer than a page.
+        PageSize("appendix", SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN),
         PageSize("slides", _SLIDE_IN, _SLIDE_IN, _SLIDE_MAGNIFIED, _SLIDE_HEIGHT_IN),
     )
 }
 _drawn_for: ContextVar[PageSize] = ContextVar("drawn_for", default=PAGE_SIZES["auto"])
+_with_subtitle: ContextVar[bool] = ContextVar("with_subtitle", default=True)
 
 
 @contextmanager
-def drawn_for(name: str) -> Iterator[PageSize]:
+def drawn_for(name: str, subtitle: bool = True) -> Iterator[PageSize]:
     """Lay out figures for a page size while the body runs, in this thread and task only.
+
+    Args:
+        name: Of the page size.
+        subtitle: Whether what a figure was measured on stands below its title; a paper's caption holds it.
 
     Raises:
         OptionError: if there is no such page size.
     """
     if name not in PAGE_SIZES:
         raise OptionError(f"--style must be one of {', '.join(PAGE_SIZES)}, got {name}.")
-    token = _drawn_for.set(PAGE_SIZES[name])
+    size, subtitled = _drawn_for.set(PAGE_SIZES[name]), _with_subtitle.set(subtitle)
     try:
         yield _drawn_for.get()
     finally:
-        _drawn_for.reset(token)
+        _drawn_for.reset(size)
+        _with_subtitle.reset(subtitled)
 
 
 def current_size() -> PageSize:
     """Return the page size that figures are laid out for."""
     return _drawn_for.get()
+
+
+def subtitled(caption: str) -> str:
+    """Return the subtitle of a figure: its caption, or nothing where subtitles are left out."""
+    return caption if _with_subtitle.get() else ""
 
 
 def page_width(wanted_in: float) -> float:

@@ -9,15 +9,17 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import matplotlib
 import matplotlib.style
+from fontTools import ttLib
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
@@ -32,7 +34,6 @@ LINE_SPACING = 1.25
 SINGLE_COLUMN_IN, DOUBLE_COLUMN_IN = 3.3, 6.9
 
 _STYLE = {
-    "font.family": FONT,
     "font.size": LABEL_PT,
     "mathtext.fontset": "dejavusans",
     "axes.labelsize": LABEL_PT,
@@ -69,7 +70,7 @@ _STYLE = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the house style, whatever the user's own settings are, which come back afterwards."""
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", _STYLE | {"font.family": list(families())}]):
         yield
 
 
@@ -130,18 +131,60 @@ def depth_colours(last: float) -> ScalarMappable:
     return ScalarMappable(Normalize(0, max(last, 1) / _LIGHTEST), _COLOURS)
 
 
+# Families with Chinese, Japanese and Korean characters, as systems name them.
+_CJK_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR"),
+    *("Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("IPAexGothic", "IPAGothic", "TakaoGothic", "NanumGothic", "Microsoft YaHei", "SimHei", "SimSun"),
+    *("Yu Gothic", "MS Gothic", "Malgun Gothic", "Heiti TC", "STHeiti", "AppleGothic", "Arial Unicode MS"),
+)
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """Return the fonts of text: that of matplotlib, then installed ones for characters that it lacks."""
+    installed = {font.name: font.fname for font in fontManager.ttflist}
+    return (FONT, *(name for name in _CJK_FONTS if name in installed and _has_outlines(installed[name])))
+
+
+def _has_outlines(path: str) -> bool:
+    """Whether a font's shapes are such that matplotlib can put them into a PDF as text."""
+    try:
+        with ttLib.TTFont(path, fontNumber=0, lazy=True) as font:
+            return "glyf" in font
+    except (OSError, ttLib.TTLibError):
+        return False
+
+
 @cache
 def _known_characters() -> frozenset[int]:
-    return frozenset(get_font(findfont(FontProperties(family=FONT))).get_charmap())
+    fonts = (get_font(findfont(FontProperties(family=family))) for family in families())
+    return frozenset(character for font in fonts for character in font.get_charmap())
+
+
+# Characters that no font has; None where nobody wants to know.
+_lacking: ContextVar[set[str] | None] = ContextVar("lacking", default=None)
+
+
+@contextmanager
+def lacking_characters() -> Iterator[set[str]]:
+    """Yield a set that gets the characters that stand as ``?`` in what is drawn while the body runs."""
+    found: set[str] = set()
+    token = _lacking.set(found)
+    try:
+        yield found
+    finally:
+        _lacking.reset(token)
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, with ``?`` for each character that the font lacks."""
+    """Return the text on one line, with ``?`` for each character that no font here has."""
     text = " ".join(unicodedata.normalize("NFC", text).split())
-    return "".join(
-        character if ord(character) in _known_characters() and character.isprintable() else "?"
-        for character in text
-    )
+    there = [ord(each) in _known_characters() and each.isprintable() for each in text]
+    wanted = _lacking.get()
+    if wanted is not None:
+        wanted.update(each for each, known in zip(text, there, strict=True) if not known)
+    return "".join(each if known else "?" for each, known in zip(text, there, strict=True))
 
 
 def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: bool = False) -> float:
@@ -152,7 +195,7 @@ def width_in(text: str, size_pt: float, weight: str = "normal", *, mathematics: 
 @cache
 def _width_of_one(text: str, weight: str, mathematics: bool) -> float:
     """Return the width of a line of text at a size of one point."""
-    font = FontProperties(family=FONT, size=1, weight=weight)
+    font = FontProperties(family=list(families()), size=1, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=mathematics)[0])
 
 
