@@ -50,8 +50,8 @@ def test_a_number_that_cannot_be_is_one_sentence(command, field):
     if field.type is int:
         most = field.option.at_most or 10**9
         assert failed(command, flag, HUGE) == f"Error: {flag} must be at most {most}, got {HUGE}."
-        told = failed(command, flag, "nan")  # typer's own words
-        assert f"Invalid value for '{flag}'" in told and "integer" in told
+        told = failed(command, flag, "nan")  # typer's own words, or ours where more than a number is taken
+        assert (f"Invalid value for '{flag}'" in told and "integer" in told) or "got nan." in told
     else:
         for word in ("nan", "inf", "-inf"):
             assert failed(command, flag, word) == f"Error: {flag} must be a finite number, got {word}."
