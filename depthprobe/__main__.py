@@ -60,12 +60,12 @@ def _is_somewhere() -> bool:
 
 
 def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the traceback of one of our bugs, without tokens and credentials."""
+    """Print the traceback of one of our bugs, fit to print, without tokens and credentials."""
     import traceback
 
-    from depthprobe.redaction import redact
+    from depthprobe.redaction import printable, redact
 
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(printable(redact("".join(traceback.format_exception(kind, error, trace)))))
 
 
 if __name__ == "__main__":

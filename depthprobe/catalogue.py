@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from depthprobe.declaring import Option, Options, Probe, Score, TableOf, Text, Working
+from depthprobe.declaring import MOST_LAYERS, Option, Options, Probe, Score, TableOf, Text, Working
 from depthprobe.errors import OptionError
 from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.measurement import Column
@@ -52,23 +52,31 @@ ANGULAR = Probe(
         TableOf(
             "angular",
             (
-                Column("layer", "", "0-based index l of the first block spanned"),
-                Column("n", "blocks", "number of blocks spanned: l .. l+n-1"),
+                Column("layer", "", "0-based index l of the first block spanned", "integer", 0),
+                Column("n", "blocks", "number of blocks spanned: l .. l+n-1", "integer", 1, MOST_LAYERS),
                 Column(
                     "distance",
                     "angle / pi",
                     "mean angular distance between x^l and x^{l+n}, 0 same .. 1 opposite",
+                    "number",
+                    0,
+                    1,
                 ),
                 Column(
                     "std",
                     "angle / pi",
                     "standard deviation over the vectors averaged (divisor count - 1; 0 for a single one)",
+                    "number",
+                    0,
                 ),
-                Column("samples", "count", "vectors averaged: samples, or tokens with --tokens all"),
+                Column(
+                    "samples", "count", "vectors averaged: samples, or tokens with --tokens all", "integer", 1
+                ),
             ),
             quantity="distance",
             keys=("n",),
             across="n",
+            behind=(),
         ),
     ),
     options=AngularOptions,
@@ -77,6 +85,7 @@ ANGULAR = Probe(
     findings="depthprobe.findings.angular:read",
     chart="depthprobe.render.charts.angular:draw",
     listing="depthprobe.render.terminal.angular:listing",
+    version=2,
 )
 
 
@@ -129,30 +138,46 @@ GRADNORM = Probe(
             "gradnorm",
             (
                 Column(
-                    "layer", "", "0-based index of the block; -1 for the embedding, L for final_norm and head"
+                    "layer",
+                    "",
+                    "0-based index of the block; -1 for the embedding, L for final_norm and head",
+                    "integer",
+                    -1,
                 ),
                 Column(
                     "part",
                     "",
                     "all (the whole block), attention, feedforward, norm, other; embedding, final_norm, head",
+                    "text",
                 ),
-                Column("grad_norm", "nats", "L2 norm over the parameters of the gradient of the mean loss"),
+                Column(
+                    "grad_norm",
+                    "nats",
+                    "L2 norm over the parameters of the gradient of the mean loss",
+                    "number",
+                    0,
+                ),
                 Column(
                     "parameters",
                     "count",
                     "number of parameters; packed ones have no gradient and are not counted",
+                    "integer",
+                    0,
                 ),
-                Column("grad_rms", "nats", "grad_norm / sqrt(parameters)"),
+                Column("grad_rms", "nats", "grad_norm / sqrt(parameters)", "number", 0),
                 Column(
                     "std",
                     "nats",
                     "standard deviation of grad_norm over batches (divisor count - 1; 0 for one batch)",
+                    "number",
+                    0,
                 ),
             ),
             quantity="grad_norm",
             keys=("part",),
             varying="part",
             outside=("embedding", "final_norm", "head"),
+            behind=("final_norm", "head"),
         ),
     ),
     options=GradnormOptions,
@@ -165,6 +190,7 @@ GRADNORM = Probe(
     resumes=True,
     initial=True,
     needs_loss=True,
+    version=2,
 )
 
 VARIANCE = Probe(
@@ -174,9 +200,10 @@ VARIANCE = Probe(
     "Variance of the residual stream at every boundary, what each branch adds to it, Block Influence."
     "\n\n"
     "Variance over the hidden dimension, averaged over all real tokens, before the final norm; the same for "
-    "what each branch adds to the stream, where stream in + branches = stream out. Prints how fast the "
-    "variance grows, and whether that is closer to linear or to exponential in depth. Writes variance.csv, "
-    "influence.csv, the figure and manifest.json to OUTPUT/MODEL/variance/.",
+    "what each branch adds to the stream, where stream in + branches = stream out. Beside the mean over all "
+    "tokens stand the mean without the first token of each sample, and the median. Prints how fast the "
+    "variance grows at the median token, and whether that is closer to linear or to exponential in depth. "
+    "Writes variance.csv, influence.csv, the figure and manifest.json to OUTPUT/MODEL/variance/.",
     (
         TableOf(
             "variance",
@@ -185,30 +212,60 @@ VARIANCE = Probe(
                     "layer",
                     "",
                     "boundary l = 0 .. L for stream, 0-based index of the block for what is added",
+                    "integer",
+                    0,
                 ),
                 Column(
-                    "point", "", "stream (x^l), attention or feedforward (what this branch of the block adds)"
+                    "point",
+                    "",
+                    "stream (x^l), attention or feedforward (what this branch of the block adds)",
+                    "text",
                 ),
                 Column(
-                    "variance", "activation^2", "variance over hidden (divisor hidden - 1), mean over tokens"
+                    "variance",
+                    "activation^2",
+                    "variance over hidden (divisor hidden - 1), mean over tokens",
+                    "number",
+                    0,
                 ),
-                Column("rms", "activation", "root mean square over hidden, mean over tokens"),
-                Column("tokens", "count", "tokens averaged"),
+                Column(
+                    "variance_without_first",
+                    "activation^2",
+                    "the same mean over all tokens but the first of each sample",
+                    "number",
+                    0,
+                ),
+                Column(
+                    "variance_median",
+                    "activation^2",
+                    "median over tokens instead of the mean, of variances rounded to float32",
+                    "number",
+                    0,
+                ),
+                Column("rms", "activation", "root mean square over hidden, mean over tokens", "number", 0),
+                Column("tokens", "count", "tokens averaged", "integer", 1),
             ),
             quantity="variance",
             keys=("point",),
             varying="point",
+            behind=("stream",),
         ),
         TableOf(
             "influence",
             (
-                Column("layer", "", "0-based index l of the block"),
+                Column("layer", "", "0-based index l of the block", "integer", 0),
                 Column(
-                    "block_influence", "", "1 - mean over tokens of cos(x^l, x^{l+1}), 0 same .. 2 opposite"
+                    "block_influence",
+                    "",
+                    "1 - mean over tokens of cos(x^l, x^{l+1}), 0 same .. 2 opposite",
+                    "number",
+                    0,
+                    2,
                 ),
-                Column("contribution_ratio", "", "mean over tokens of |x^{l+1} - x^l| / |x^l|"),
+                Column("contribution_ratio", "", "mean over tokens of |x^{l+1} - x^l| / |x^l|", "number", 0),
             ),
             quantity="block_influence",
+            behind=(),
         ),
     ),
     scores=(
@@ -227,6 +284,7 @@ VARIANCE = Probe(
     listing="depthprobe.render.terminal.profiles:list_variance",
     working=Working(vectors=6),
     initial=True,
+    version=2,
 )
 
 PRUNE_SWEEP = Probe(
@@ -243,27 +301,51 @@ PRUNE_SWEEP = Probe(
         TableOf(
             "prune_sweep",
             (
-                Column("task", "", "task or group of lm-eval; calibration for the loss on calibration text"),
-                Column("metric", "", "lm-eval's name for the metric; loss for the calibration text"),
-                Column("filter", "", "lm-eval's filter of the answers; none if there is none"),
-                Column("layer", "", "0-based index of the first layer removed"),
-                Column("baseline", "metric's own; nats a token for loss", "score of the whole model"),
-                Column("pruned", "as baseline", "score without the layers"),
-                Column("drop", "as baseline", "pruned - baseline; negative is harm where more is better"),
-                Column("ci_low", "as baseline", "lower end of the paired 95% interval of drop"),
-                Column("ci_high", "as baseline", "upper end"),
-                Column("p_value", "", "two-sided, paired: exact McNemar for 0/1 scores, else t or bootstrap"),
-                Column("p_adjusted", "", "p_value adjusted over the layers of this metric (Holm)"),
+                Column(
+                    "task",
+                    "",
+                    "task or group of lm-eval; calibration for the loss on calibration text",
+                    "text",
+                ),
+                Column("metric", "", "lm-eval's name for the metric; loss for the calibration text", "text"),
+                Column("filter", "", "lm-eval's filter of the answers; none if there is none", "text"),
+                Column("layer", "", "0-based index of the first layer removed", "integer", 0),
+                Column(
+                    "baseline", "metric's own; nats a token for loss", "score of the whole model", "number"
+                ),
+                Column("pruned", "as baseline", "score without the layers", "number"),
+                Column(
+                    "drop",
+                    "as baseline",
+                    "pruned - baseline; negative is harm where more is better",
+                    "number",
+                ),
+                Column("ci_low", "as baseline", "lower end of the paired 95% interval of drop", "number"),
+                Column("ci_high", "as baseline", "upper end", "number"),
+                Column(
+                    "p_value",
+                    "",
+                    "two-sided, paired: exact McNemar for 0/1 scores, else t or bootstrap",
+                    "number",
+                    0,
+                    1,
+                ),
+                Column(
+                    "p_adjusted", "", "p_value adjusted over the layers of this metric (Holm)", "number", 0, 1
+                ),
                 Column(
                     "flips",
                     "items",
                     "items whose correctness changed; items whose score changed, where scores are not 0/1",
+                    "integer",
+                    0,
                 ),
-                Column("docs", "items", "items compared"),
+                Column("docs", "items", "items compared", "integer", 1),
             ),
             quantity="drop",
             keys=("task", "metric", "filter"),
             varying="task",
+            behind=(),
         ),
     ),
     options=SweepOptions,
@@ -284,3 +366,46 @@ PRUNE_SWEEP = Probe(
 
 # In the order in which they are listed and reported.
 PROBES = {probe.name: probe for probe in (ANGULAR, VARIANCE, GRADNORM, PRUNE_SWEEP)}
+
+# What a training writes as it goes; not a probe, but a run that is drawn.
+TRAINING = (
+    TableOf(
+        "training",
+        (
+            Column("step", "", "optimiser steps done; 0 is before the first", "integer", 0),
+            Column("layer", "", "0-based index l of the block", "integer", 0),
+            Column(
+                "variance",
+                "activation^2",
+                "of x^{l+1}, the block's output, over hidden; mean over tokens",
+                "number",
+                0,
+            ),
+            Column(
+                "grad_norm",
+                "nats",
+                "L2 norm over the block's parameters of the gradient of the held-out loss",
+                "number",
+                0,
+            ),
+        ),
+        quantity="variance",
+        keys=("step",),
+        behind=(),
+    ),
+    TableOf(
+        "loss",
+        (
+            Column("step", "", "optimiser steps done", "integer", 0),
+            Column(
+                "data",
+                "",
+                "train (mean over the steps since the last such row), heldout (the fixed texts)",
+                "text",
+            ),
+            Column("loss_nats", "nats", "mean loss for each predicted token", "number", 0),
+        ),
+        quantity="loss_nats",
+        keys=("step", "data"),
+    ),
+)

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from depthprobe.errors import OptionError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # What an option does: decide the numbers, only how they are computed, or the figure.
 Role = Literal["numbers", "means", "figure"]
+
+# Far beyond any model; a run that speaks of more has been damaged, and would fill the memory.
+MOST_LAYERS = 10_000
 
 
 # Nothing that is counted here comes in larger numbers, and libraries end in tracebacks at some of them.
@@ -171,6 +175,15 @@ class Options:
         """Return the files and directories they name whose contents decide the numbers."""
         return ()
 
+    def wanted_files(self) -> Sequence[str]:
+        """Return patterns of the files that are asked for beside the tables, which not every run has."""
+        return ()
+
+    def lacks(self, directory: Path) -> str:
+        """Return what the finished run in a directory lacks of the files asked for, as in "this run, but"."""
+        missing = [pattern for pattern in self.wanted_files() if not any(directory.glob(pattern))]
+        return f"without {', '.join(missing)}" if missing else ""
+
     def text_seed(self) -> int | None:
         """Return the seed of the text if these options decide it, else None."""
         return None
@@ -188,6 +201,8 @@ class TableOf:
         across: The key that spans a map with ``layer``; None for a table with one row for each layer.
         varying: The key whose values not every model has, such as a branch.
         outside: Values of ``varying`` that do not stand for a layer.
+        behind: Values of ``varying`` that have a row behind the last layer, whose ``layer`` is the number of
+            layers; None where any row may stand there.
         compared: Whether ``compare`` shows it side by side.
     """
 
@@ -198,6 +213,7 @@ class TableOf:
     across: str | None = None
     varying: str | None = None
     outside: tuple[str, ...] = ()
+    behind: tuple[str, ...] | None = None
     compared: bool = True
 
     def column(self, name: str) -> Column:

@@ -6,7 +6,7 @@ traceback; anything that is not a :class:`DepthprobeError` is a bug of ours and 
 
 from __future__ import annotations
 
-from depthprobe.redaction import redact
+from depthprobe.redaction import message, printable, redact
 
 
 class DepthprobeError(Exception):
@@ -23,9 +23,10 @@ class DepthprobeError(Exception):
     exit_status = 2
 
     def __init__(self, problem: str, hint: str = "") -> None:
-        super().__init__(f"{problem} {hint}".strip())
-        self.problem = problem
-        self.hint = hint
+        # Names and contents of foreign files stand in both.
+        self.problem = message(problem)
+        self.hint = message(hint)
+        super().__init__(f"{self.problem} {self.hint}".strip())
 
 
 class OptionError(DepthprobeError):
@@ -59,7 +60,7 @@ class MachineError(DepthprobeError):
 
 
 def first_line(error: BaseException, *, kind: bool = True) -> str:
-    """Return the first meaningful line of a foreign message, without secrets and without a full stop.
+    """Return the first meaningful line of a foreign message, fit to print, without secrets or full stop.
 
     Args:
         error: What a library raised.
@@ -70,4 +71,4 @@ def first_line(error: BaseException, *, kind: bool = True) -> str:
     text = f"{lines[0]} {lines[1]}" if len(lines) > 1 and lines[0].endswith(":") else lines[0]
     name = type(error).__name__
     prefix = f"{name}: " if kind and not isinstance(error, ImportError) else ""
-    return f"{prefix}{redact(text)}"[:300].rstrip(" .:") or name
+    return f"{prefix}{printable(redact(text))}"[:300].rstrip(" .:") or name

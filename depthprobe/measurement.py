@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from depthprobe.errors import MeasureError
 
@@ -11,13 +11,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Far beyond what any model computes. Sums of such numbers, such as perplexities, stay finite, and so do
+# squares and ratios of sizes, such as norms and variances, which also come no closer to 0 than the inverse.
+LARGEST, LARGEST_SIZE = 1e300, 1e150
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its name in the CSV, its unit (``""`` for labels) and its meaning."""
+    """One column of a table: what stands in it, and what cannot.
+
+    Args:
+        name: As in the CSV.
+        unit: Of its numbers; ``""`` for labels.
+        meaning: In a few words.
+        kind: What its values are; None where that is not declared, and nothing is checked.
+        at_least, at_most: The smallest and the largest number that can be there; None for no limit.
+    """
 
     name: str
     unit: str
     meaning: str
+    kind: Literal["integer", "number", "text"] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
 
 
 @dataclass(frozen=True)

@@ -137,3 +137,39 @@ def share_storage(a: torch.Tensor, b: torch.Tensor) -> bool:
     If the name is gone: an AttributeError.
     """
     return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+
+def dynamic_rotaries(model: nn.Module) -> list[nn.Module]:
+    """Return the modules whose rotary frequencies follow the longest text that was read (dynamic NTK).
+
+    transformers says so in a module's ``rope_type``, or for each type of layer in a dictionary of that name.
+    If the name is gone: none, and a text that is read after a longer one gets other numbers, which the check
+    before a measurement finds and refuses.
+    """
+    return [module for module in model.modules() if _dynamic_layers(module)]
+
+
+def reset_rotary(module: nn.Module) -> None:
+    """Give one of :func:`dynamic_rotaries` the frequencies that it had before it read anything.
+
+    transformers does it itself only when the next text is shorter than those of pre-training. If a name is
+    gone: an AttributeError.
+    """
+    known: Any = module
+    for prefix in _dynamic_layers(module):
+        original = getattr(known, f"{prefix}original_inv_freq")
+        current = getattr(known, f"{prefix}inv_freq")
+        known.register_buffer(f"{prefix}inv_freq", original.to(current.device, copy=True), persistent=False)
+        # Of a type of layer the module counts only once it has read a long text.
+        if not prefix or hasattr(known, f"{prefix}max_seq_len_cached"):
+            setattr(known, f"{prefix}max_seq_len_cached", known.original_max_seq_len)
+
+
+def _dynamic_layers(module: nn.Module) -> list[str]:
+    """Return what the names of a module's dynamic frequencies begin with: nothing, or a type of layer."""
+    kinds = getattr(module, "rope_type", None)
+    if isinstance(kinds, str):
+        return [""] if "dynamic" in kinds else []
+    if isinstance(kinds, dict):
+        return [f"{layer}_" for layer, kind in kinds.items() if isinstance(kind, str) and "dynamic" in kind]
+    return []

@@ -1,4 +1,8 @@
-"""Text without secrets: every string passes through here before it reaches a file or a log."""
+"""Text that may be shown: without secrets, and without what a terminal would obey rather than print.
+
+Every string passes through :func:`redact` before it reaches a file or a log, and every message through
+:func:`printable`, since names and contents of foreign files stand in them.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,40 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{_HIDDEN}",
     ),
 )
+
+
+# What a terminal obeys, what turns the direction of writing, and half characters that no encoding can write.
+# Tabs and line ends stay.
+_NOT_PRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+# Paths are shorter than this, and what is longer hides the sentence around it.
+_LONGEST_WORD = 400
+_LONGEST_MESSAGE = 4000
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters and lone surrogates as the escapes that Python writes."""
+    return _NOT_PRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def message(text: str) -> str:
+    """Return a message that can be printed, with the middle left out of words and of a text too long to read.
+
+    Applying it twice changes nothing more.
+    """
+    words = re.sub(
+        rf"\S{{{_LONGEST_WORD + 1},}}", lambda found: _ends(found[0], _LONGEST_WORD), printable(text)
+    )
+    return _ends(words, _LONGEST_MESSAGE)
+
+
+def _ends(text: str, most: int) -> str:
+    """Return the text, or its beginning and end with the number of characters left out between them."""
+    if len(text) <= most:
+        return text
+    kept = most // 2 - 20
+    return f"{text[:kept]}[...{len(text) - 2 * kept:,} characters...]{text[-kept:]}"
 
 
 def redact(text: str) -> str:

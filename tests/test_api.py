@@ -1,5 +1,6 @@
 """The probes as Python functions, on models by name, loaded, and in memory."""
 
+import copy
 import json
 
 import numpy as np
@@ -78,6 +79,24 @@ def test_token_ids_are_measured_as_the_text_that_they_come_from(place, asked, tm
     assert (
         depthprobe.angular(tiny.build("llama"), token_ids=tokens, output=tmp_path).directory == one.directory
     )
+
+
+def test_a_model_in_memory_is_what_it_is_now(place, asked, tmp_path):
+    def run(model, **more):
+        return depthprobe.angular(model, output=tmp_path, **asked["angular"], **more).directory
+
+    loaded = depthprobe.load_model(str(place / "model"), device="cpu")
+    named = run(str(place / "model"))
+    assert run(loaded) == named
+    loaded.model.get_input_embeddings().weight.data.mul_(1.5)
+    changed = run(loaded)
+    assert changed != named and run(loaded) == changed
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    same = run(loaded.model, tokenizer=tokenizer)
+    tokenizer.chat_template = "{{ messages }}"
+    assert run(loaded.model, tokenizer=tokenizer) != same
+    loaded.model.config.rms_norm_eps *= 2
+    assert run(loaded.model, tokenizer=loaded.tokenizer) not in (same, changed)
 
 
 def test_what_cannot_be_is_one_sentence(place, asked):

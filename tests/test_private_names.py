@@ -170,3 +170,21 @@ def test_views_of_one_storage_are_known_on_the_meta_device_too(device):
     whole = torch.empty(4, device=device)
     assert private_names.share_storage(whole, whole[1:])
     assert not private_names.share_storage(whole, torch.empty(4, device=device))
+
+
+def test_frequencies_that_follow_the_longest_text_are_put_back():
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}
+    shape = tiny.SHAPE | {"max_position_embeddings": 16, "num_key_value_heads": 2}
+    config = AutoConfig.for_model("llama", **shape, rope_parameters=rope)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    (rotary,) = private_names.dynamic_rotaries(model)
+    fresh = rotary.inv_freq.clone()
+    with torch.no_grad():
+        model(torch.arange(40).view(1, 40))
+    assert not torch.equal(rotary.inv_freq, fresh)  # else there is nothing to put back
+    private_names.reset_rotary(rotary)
+    assert torch.equal(rotary.inv_freq, fresh) and rotary.max_seq_len_cached == 16
+
+
+def test_other_models_have_no_frequencies_to_put_back(model):
+    assert private_names.dynamic_rotaries(model) == []

@@ -11,6 +11,7 @@ import pytest
 
 from support import documents
 from support.documents import README
+from support.edits import edit_manifest
 
 GALLERY = documents.ROOT / "reports" / "gallery" / "builtin--pre-ln" / "angular"
 
@@ -27,12 +28,14 @@ def gallery(tmp_path_factory):
     directory = tmp_path_factory.mktemp("gallery")
     model = directory / "reports" / GALLERY.parent.name
     shutil.copytree(GALLERY.parent, model)
-    for path in model.glob("prune-sweep-*/manifest.json"):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        libraries = manifest["settings"]["libraries"]
-        libraries.update({name: importlib.metadata.version(name) for name in libraries})
-        path.write_text(json.dumps(manifest), encoding="utf-8")
+    for run in model.glob("prune-sweep-*"):
+        edit_manifest(run, _as_of_today)
     return directory
+
+
+def _as_of_today(manifest):
+    libraries = manifest["settings"]["libraries"]
+    libraries.update({name: importlib.metadata.version(name) for name in libraries})
 
 
 def run(command, directory, monkeypatch):

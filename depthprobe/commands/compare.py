@@ -157,4 +157,4 @@ def _show(run: Run, formats: tuple[str, ...]) -> None:
     figures = drawn(run, formats)
     tables = [run.directory / f"{stem}.csv" for stem in run.tables]
     for path in (*tables, *figures, run.directory / "manifest.json"):
-        console.print(str(path), soft_wrap=True)
+        console.print(str(path), soft_wrap=True, markup=False)

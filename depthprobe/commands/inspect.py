@@ -142,7 +142,7 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     reasons = {}
     for needed in footprints:
         probe = PROBES[needed.command]
-        reason = unloadable or refusal or _why_no_numbers(probe, name, checkpoint, blueprint)
+        reason = unloadable or refusal or _why_no_numbers(probe, name, checkpoint, blueprint, model)
         if needed.verdict == memory.TOO_LARGE and loaded is None:
             reason = reason or memory.why_not(name, needed, dtype, room)
         if reason:
@@ -174,12 +174,22 @@ def _look(checkpoint: Checkpoint, load: LoadOptions, loaded: LoadedModel | None,
     return _Found(rows, blueprint, footprints, reasons, sentences, followed)
 
 
-def _why_no_numbers(probe: Probe, name: str, checkpoint: Checkpoint, blueprint: Blueprint | None) -> str:
+def _why_no_numbers(
+    probe: Probe, name: str, checkpoint: Checkpoint, blueprint: Blueprint | None, model: Any
+) -> str:
     """Return why a model that loads has no such numbers; nothing if it has."""
     if issubclass(probe.options, TaskOptions):
         return _why_no_tasks(checkpoint)
     if probe.needs_loss and blueprint is not None and not blueprint.head_path:
         return f"{name} has no language-model head, so there is no loss to take a gradient of."
+    from depthprobe.models.loading.missing import lacks_head
+    from depthprobe.models.loading.weights import stored_names
+
+    stored = stored_names(checkpoint.folder) if checkpoint.gguf is None else None
+    if probe.needs_loss and stored is not None and lacks_head(model, stored):
+        return (
+            f"{name} has no weights for its language-model head, so there is no loss to take a gradient of."
+        )
     return ""
 
 

@@ -78,7 +78,7 @@ def measure(probe: Probe, asked: Asked) -> None:
         return
     with interruption.told(lambda: before_measuring(wanted.request)), importing():
         from depthprobe.pipeline.run import run
-    found = run(wanted.request, wanted.watch)
+    found = run(wanted.request, wanted.watch, None, again.rests_on)
     if found is None:
         return  # another process has it
 
@@ -189,7 +189,7 @@ def show(
     figures = drawn(run, formats, **figure)
     tables = [run.directory / f"{stem}.csv" for stem in run.tables]
     for path in (*tables, *figures, run.directory / "manifest.json"):
-        console.print(str(path), soft_wrap=True)
+        console.print(str(path), soft_wrap=True, markup=False)
     if again is not None:
         again.remember(run.directory, plain_text(lines), figures)
 
@@ -200,6 +200,8 @@ def shown_again(again: Again, watch: Watch) -> bool:
     if found is None:
         return False
     watch.say(already_measured(found.directory))
+    if found.note:
+        watch.say(found.note)
     encoding = sys.stdout.encoding or "utf-8"
     for text in (found.printed, *(f"{path}\n" for path in found.files)):
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))

@@ -57,4 +57,4 @@ def command(
         )
     console = result_console()
     for path in figures:
-        console.print(str(path), soft_wrap=True)
+        console.print(str(path), soft_wrap=True, markup=False)

@@ -114,6 +114,6 @@ def command(asked: Asked) -> None:
     for note in study.notes:
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
-        console.print(str(home / FOLDER / name), soft_wrap=True)
+        console.print(str(home / FOLDER / name), soft_wrap=True, markup=False)
     if failure is not None:
         raise failure  # the report is written, but part of it is missing

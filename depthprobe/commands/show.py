@@ -21,8 +21,9 @@ from depthprobe import interruption
 from depthprobe.commands.progress import Log, Pace, looking
 from depthprobe.commands.streams import say, unprintable
 from depthprobe.errors import DepthprobeError
+from depthprobe.machine import caches
 from depthprobe.machine.launcher import launched
-from depthprobe.redaction import redact
+from depthprobe.redaction import message, printable, redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,10 @@ class Watch:
         self._bars: Progress | None = None
         self._open: list[Log] = []
         _hush_libraries(verbose, bars=self.live)
+        if "huggingface_hub" not in sys.modules:  # it reads where its cache is when it is imported
+            note = caches.make_usable()
+            if note:
+                self.say(note)
 
     def say(self, news: str) -> None:
         """Print one line of news."""
@@ -134,9 +139,26 @@ def _is_first() -> bool:
 
 def result_console() -> Console:
     """Return the console for results: stdout, plain text when it is not a terminal."""
+    return _console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
+
+
+def _console(**options: Any) -> Console:
+    """Return a console on which names and texts from foreign files are printed, never obeyed."""
+    from rich.segment import Segment
+    from rich.text import Text
+
     from depthprobe.commands.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=False)
+    class Harmless(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
+        # What came as a Text of its own.
+        def render(self, *args: Any, **options: Any) -> Iterator[Segment]:
+            for text, style, control in super().render(*args, **options):
+                yield Segment(text if control else printable(text), style, control)
+
+    return Harmless(**options)
 
 
 def print_lines(console: Console, lines: Sequence[Any]) -> None:
@@ -147,9 +169,7 @@ def print_lines(console: Console, lines: Sequence[Any]) -> None:
 
 def plain_text(lines: Sequence[Any]) -> str:
     """Return tables and sentences as they are printed without a terminal."""
-    from rich.console import Console
-
-    console = Console(
+    console = _console(
         file=io.StringIO(), width=_WIDTH, highlight=False, soft_wrap=False, force_terminal=False
     )
     print_lines(console, lines)
@@ -178,7 +198,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             if options.get("verbose"):
                 import traceback
 
-                sys.stderr.write(redact(traceback.format_exc()))
+                sys.stderr.write(printable(redact(traceback.format_exc())))
             _line(f"Error: {error}")
             raise typer.Exit(error.exit_status) from None
         except OSError as error:
@@ -254,7 +274,7 @@ def lacking_told() -> Iterator[None]:
 
 
 def _line(text: str) -> None:
-    say(" ".join(redact(text).split()))
+    say(message(" ".join(redact(text).split())))
 
 
 def _hush_libraries(verbose: bool, bars: bool) -> None:
@@ -280,7 +300,7 @@ def _hush_libraries(verbose: bool, bars: bool) -> None:
 
 
 class _Redacting(logging.Formatter):
-    """Log lines without tokens and credentials: clients log the URLs that they request."""
+    """Log lines fit to print, without tokens and credentials: clients log the URLs that they request."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return printable(redact(super().format(record)))

@@ -85,6 +85,7 @@ def _of_a_probe(manifest: Path) -> bool:
     from depthprobe.results.manifest import read_manifest
 
     try:
-        return read_manifest(manifest).get("probe") in PROBES
+        probe = read_manifest(manifest).get("probe")
     except DepthprobeError:
         return True  # damaged: reading the run says what is wrong with it
+    return not isinstance(probe, str) or probe in PROBES

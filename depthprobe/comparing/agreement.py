@@ -14,8 +14,10 @@ from depthprobe.results.naming import flat
 # Settings that say which model was measured and how it was loaded: these may differ.
 _OF_THE_MODEL = {
     "model", "commit", "fingerprint", "dtype", "device", "adapter", "tower", "remote_code", "initial_seed",
-    "libraries",
+    "libraries", "environment", "tokenizer",
 }  # fmt: skip
+# What the tasks say, ask and run, by name; runs of earlier versions do not record it.
+_OF_THE_TASKS = "task_sha256"
 _NOTED_OF_THE_MODEL = ("dtype", "quantisation", "device")
 # What a manifest calls them -> what a reader does.
 _WORDS = {"sha256": "hash of the text", "seq_len": "tokens in a sample", "python": "Python"}
@@ -42,6 +44,13 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
             hashes = [_tokens_hash(manifest) for manifest in (mine, theirs)]
             same_tokens = hashes[0] is not None and hashes[0] == hashes[1]
             differing = _differing(mine, theirs, same_tokens)
+            recorded = [_OF_THE_TASKS in manifest["settings"] for manifest in (mine, theirs)]
+            if any(recorded) and not all(recorded):
+                older = (first, subject)[recorded.index(False)].label
+                notes.append(
+                    f"{older} was measured by an earlier version, which did not record what its tasks say "
+                    "and ask, so it is not known whether they are the same."
+                )
             if differing:
                 raise RunError(
                     f"The {probe} runs of {first.label} and {subject.label} differ: "
@@ -83,9 +92,11 @@ def _unequal(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
     said = []
     for key in sorted(left.keys() | right.keys()):
         if left.get(key) != right.get(key):
-            name = key.removeprefix("text.")
-            both = f"{_shown(left.get(key))} and {_shown(right.get(key))}"
-            said.append(f"{_WORDS.get(name, name.replace('_', ' '))} {both}")
+            name, task = key.removeprefix("text."), key.removeprefix(f"{_OF_THE_TASKS}.")
+            words = _WORDS.get(name, name.replace("_", " "))
+            if task != key:
+                words = f"contents of the task {task}"
+            said.append(f"{words} {_shown(left.get(key))} and {_shown(right.get(key))}")
     return said
 
 
@@ -98,6 +109,9 @@ def _shown(value: Any) -> str:
 def _differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], same_tokens: bool) -> list[str]:
     """The settings and facts in which two runs differ and must not, as ``NAME HERE and THERE``."""
     sides = [_comparable(manifest, same_tokens) for manifest in (mine, theirs)]
+    if any(_OF_THE_TASKS not in manifest["settings"] for manifest in (mine, theirs)):
+        tasks = f"{_OF_THE_TASKS}."
+        sides = [{key: side[key] for key in side if not key.startswith(tasks)} for side in sides]
     if any(side.get("text.dataset") == "none" for side in sides):
         # That one has no text at all says everything about it.
         sides = [

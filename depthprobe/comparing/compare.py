@@ -9,6 +9,7 @@ from typing import Any
 
 from depthprobe.catalogue import PRUNE_SWEEP
 from depthprobe.comparing.agreement import check_agreement
+from depthprobe.comparing.item_scores import ITEMS_NAME
 from depthprobe.comparing.subjects import Subject, labelled
 from depthprobe.comparing.tables import comparison_tables, layers_of
 from depthprobe.machine.provenance import versions
@@ -48,6 +49,8 @@ def compare(
         RunError: if the runs were measured with different options, or lack a table.
     """
     subjects = labelled(subjects)
+    for error in (error for subject in subjects for error in subject.damaged):
+        say(f"Left out: {error}")
     for note in check_agreement(subjects, probes):
         say(note)
     # Made before the place is reserved: what cannot be compared leaves nothing behind.
@@ -76,8 +79,9 @@ def _settings(subjects: Sequence[Subject], probes: Sequence[str]) -> dict[str, A
 
 
 def _hashes(run: Run) -> dict[str, str | None]:
-    """The hash of each of a run's tables, by stem."""
-    return {stem: file.get("sha256") for stem, file in run.manifest["files"].items()}
+    """The hash of each of a run's tables, by stem, and of the scores that its drops are paired by."""
+    kept = {*run.tables, ITEMS_NAME}
+    return {name: file.get("sha256") for name, file in run.manifest["files"].items() if name in kept}
 
 
 def _manifest(subjects: Sequence[Subject], probes: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from depthprobe.catalogue import PRUNE_SWEEP
 from depthprobe.errors import RunError
 from depthprobe.metrics.detection import holm
 from depthprobe.metrics.paired import paired_difference
@@ -20,6 +24,9 @@ ITEMS_NAME = "items.npz"
 PAIRED, INDEPENDENT, ITSELF = "paired items", "independent", "itself"
 _Z_95 = 1.959963984540054
 _SAME = 1e-9
+# Metrics that are means of zeros and ones, whoever computes them.
+_SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match")
+_DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -45,24 +52,59 @@ def read_item_scores(run: Run) -> ItemScores | None:
     """Return the single items of a sweep; None where the run keeps none.
 
     Raises:
-        RunError: if the file is damaged.
+        RunError: if the file is damaged, or not that of this run.
     """
-    path = run.directory / ITEMS_NAME
-    if not path.is_file():
+    content = run.content(ITEMS_NAME)
+    if content is None:
         return None
+    path, way_out = run.directory / ITEMS_NAME, "Restore the file, or remove it: drops are then not paired."
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         layers = tuple(int(variant[0]) for variant in arrays["variants"][1:])
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
-        raise RunError(
-            f"{path} cannot be read: {error}.", "Run the sweep again, or remove the file."
-        ) from error
-    return ItemScores(
+    # What numpy, zipfile and zlib raise where bytes are missing or others.
+    except _DAMAGED as error:
+        raise RunError(f"{path} is not a whole file of item scores.", way_out) from error
+    items = ItemScores(
         layers,
         {name.removesuffix(".docs"): value for name, value in arrays.items() if name.endswith(".docs")},
         {name.removesuffix(".scores"): value for name, value in arrays.items() if name.endswith(".scores")},
     )
+    # A hash says more than the numbers can.
+    hashed = ITEMS_NAME in run.manifest["files"]
+    wrong = "" if hashed else _contradiction(items, run.tables[PRUNE_SWEEP.stem])
+    if wrong:
+        raise RunError(f"{path} does not belong to this run: {wrong}.", way_out)
+    return items
+
+
+def _contradiction(items: ItemScores, rows: pd.DataFrame) -> str:
+    """Return where items and drops cannot be of one sweep; empty if they can.
+
+    The layers removed and the numbers of items must be those of the table. So must a score that is a share of
+    right answers, of the whole model and without each layer, and the count of answers that changed.
+    """
+    if set(items.layers) != set(rows["layer"].tolist()):
+        return "it holds other layers than the table of drops"
+    for row in rows.itertuples():
+        number = f"{row.task}/{row.metric}/{row.filter}"
+        scores, docs = items.scores.get(number), items.docs.get(number)
+        if scores is None:
+            continue
+        here = f"{row.task}, {row.metric}, layer {row.layer}"
+        shape = (1 + len(items.layers), *(() if docs is None else docs.shape))
+        if scores.dtype.kind not in "fiub" or len(shape) != 2 or scores.shape[:2] != shape:
+            return f"its arrays of {row.task}, {row.metric} do not fit each other"
+        if shape[1] != row.docs:
+            return f"it holds {shape[1]} items of {row.task}, {row.metric}, and the table says {row.docs}"
+        if row.metric not in _SHARES or scores.ndim > 2 or not np.isin(scores, (0, 1)).all():
+            continue
+        whole, without = scores[0], scores[1 + items.layers.index(row.layer)]
+        if abs(whole.mean() - row.baseline) > _SAME or abs(without.mean() - row.pruned) > _SAME:
+            return f"its scores of {here} are not those of the table"
+        if int(np.sum(whole != without)) != row.flips:
+            return f"its scores of {here} do not change where the table says so"
+    return ""
 
 
 def drop_differences(first: Run, other: Run, rows: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprobe.catalogue import ANGULAR, PROBES, VARIANCE
-from depthprobe.errors import OptionError, RunError
+from depthprobe.errors import DepthprobeError, OptionError, RunError
 from depthprobe.findings.captions import without_directories
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.naming import flat
@@ -34,11 +34,13 @@ class Subject:
         argument: As the user wrote it.
         runs: Its finished runs by probe; empty for a model that is yet to be measured.
         label: Its name in tables and figures; set by :func:`labelled`.
+        damaged: What is wrong with runs beside those, which are left out.
     """
 
     argument: str
     runs: dict[str, Run] = field(default_factory=dict)
     label: str = ""
+    damaged: tuple[DepthprobeError, ...] = ()
 
     @property
     def is_model(self) -> bool:
@@ -87,8 +89,13 @@ def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
         return Subject(argument, {probe: run})
     runs: dict[str, Run] = {}
     others: set[str] = set()
+    damaged: list[DepthprobeError] = []
     for manifest in sorted(path.glob(f"[!.]*/{MANIFEST_NAME}")):
-        run = read_run(manifest.parent)
+        try:
+            run = read_run(manifest.parent)
+        except DepthprobeError as error:
+            damaged.append(error)
+            continue
         probe = str(run.manifest["probe"])
         if probe not in compared_probes() or (probes and probe not in probes):
             others.add(probe)
@@ -102,6 +109,8 @@ def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
                 "Name the run directories themselves.",
             )
         runs[probe] = run
+    if damaged and not runs:
+        raise damaged[0]
     if not runs and others:
         raise RunError(
             f"{argument} holds runs of {', '.join(sorted(others))} but none of "
@@ -113,7 +122,7 @@ def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
             f"{argument} is neither a run, nor a directory of runs, nor a model.",
             "Give a run such as reports/MODEL/angular, a directory such as reports/MODEL, or a model.",
         )
-    return Subject(argument, runs)
+    return Subject(argument, runs, damaged=tuple(damaged))
 
 
 def probes_to_compare(subjects: Sequence[Subject], asked: Sequence[str] | None) -> list[str]:
@@ -140,6 +149,8 @@ def probes_to_compare(subjects: Sequence[Subject], asked: Sequence[str] | None) 
         raise OptionError(f"--probe must be one or more of {known}, got {', '.join(unknown) or 'nothing'}.")
     for subject in finished:
         lacking = [probe for probe in asked if probe not in subject.runs]
+        if lacking and subject.damaged:
+            raise subject.damaged[0]
         if lacking:
             raise RunError(
                 f"{subject.argument} holds no run of {', '.join(lacking)}.",

@@ -69,6 +69,10 @@ def read(
         raise RunError(f"The table of {WHAT} has no rows with n = 1.")
     turns = single.set_index("layer")["distance"].sort_index()
     there = int((frame["layer"] + frame["n"]).max())
+    if layers is not None and there > layers:
+        raise RunError(
+            f"The table of {WHAT} has a block up to layer {there - 1} of a model of {layers} layers."
+        )
     return AngularFindings(frame, max(there, layers or 0), best_blocks(frame), turns, quiet_stretch(turns))
 
 

@@ -75,7 +75,7 @@ def _once(words: Iterable[str]) -> list[str]:
 
 def data_caption(run: Run) -> str:
     """Return in a few words on what and how a run was measured; empty if its manifest does not say."""
-    return measured_on(run.manifest.get("data", {}), run.manifest.get("model") or {})
+    return measured_on(run.manifest.get("data") or {}, run.manifest.get("model") or {})
 
 
 def measured_on(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
@@ -110,10 +110,12 @@ def is_encoder(model: Mapping[str, Any]) -> bool:
 
 def model_title(run: Run) -> str:
     """The id of the model a run was measured on; of a local one the directory's name."""
-    return without_directories(str(run.manifest.get("model", {}).get("id", run.directory.parent.name)))
+    known = (run.manifest.get("model") or {}).get("id")
+    return without_directories(known or run.directory.parent.name)
 
 
 def without_directories(name: str) -> str:
     """A name as it may stand in a paper: where it lies on somebody's disk is left to the manifest."""
+    name = plain(name)
     path = Path(name)
     return path.name or name if path.is_absolute() or name.startswith((".", "~")) else name

@@ -14,8 +14,10 @@ from depthprobe.findings.angular import STEM as ANGULAR
 from depthprobe.findings.checks import check_table
 from depthprobe.findings.drops import ALPHA, Drops
 from depthprobe.findings.drops import STEM as PRUNE_SWEEP
-from depthprobe.findings.of_runs import findings_in
+from depthprobe.findings.of_runs import findings_in, named
 from depthprobe.findings.words import layers_named
+from depthprobe.results.forms import shortened
+from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.runs import Run
 
 PREFIX = "compare_"
@@ -107,8 +109,10 @@ def compared_of(run: Run, stem: str) -> list[Compared]:
     """
     frame = run.tables.get(f"{PREFIX}{stem}")
     entries = run.manifest.get("compared")
+    table = run.directory / f"{PREFIX}{stem}.csv"
+    again = f"Remove or rename {run.directory} and compare the runs again."
     if frame is None or not isinstance(entries, list):
-        raise RunError(f"{run.directory} does not hold a comparison of {stem}.", "Compare the runs again.")
+        raise RunError(f"{run.directory} does not hold a comparison of {stem}.", again)
     check_table(frame, f"{stem} compared", ("model", "layer", "relative_depth"), ("layer", "relative_depth"))
     probe = next(probe.name for probe in PROBES.values() if probe.stem == stem)
     found = []
@@ -117,17 +121,16 @@ def compared_of(run: Run, stem: str) -> list[Compared]:
             kept, label = entry["runs"][probe], entry["label"]
             rows = frame[frame["model"] == label].reset_index(drop=True)
             if rows.empty:
-                raise RunError(f"{PREFIX}{stem}.csv in {run.directory} has no rows of {label}.")
+                raise RunError(f"{table} has no rows of {shortened(label, 60)}.", again)
             layers = int(entry["model"]["layers"])
             facts = {**kept["options"], **kept.get("results", {})}
-            says = findings_in(probe, {stem: rows}, facts, layers)
+            with named(run):
+                says = findings_in(probe, {stem: rows}, facts, layers)
             found.append(Compared(label, layers, rows, says, kept["data"], entry["model"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"The manifest in {run.directory} does not say what was compared.", "Compare the runs again."
-        ) from error
+        raise RunError(f"{run.directory / MANIFEST_NAME} does not say what was compared.", again) from error
     if not found:
-        raise RunError(f"{run.directory} compares nothing.", "Compare the runs again.")
+        raise RunError(f"{run.directory / MANIFEST_NAME} compares nothing.", again)
     return found
 
 

@@ -150,11 +150,13 @@ def read(
     check_table(frame, WHAT, (*_KEYS, *_NUMBERS, "flips", "docs"), _NUMBERS, keys=_KEYS)
     if frame["layer"].min() < 0:
         raise RunError(f"The table of {WHAT} has a layer below 0.")
+    block = int(facts.get("block") or 1)
+    if layers is not None and frame["layer"].max() + block > layers:
+        last = frame["layer"].max() + block - 1
+        raise RunError(f"The table of {WHAT} removes layer {last} of a model of {layers} layers.")
     every = {task: _drops_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
     shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
-    return SweepFindings(
-        tuple(every[task] for task in shown), every, int(facts.get("block") or 1), layers, facts
-    )
+    return SweepFindings(tuple(every[task] for task in shown), every, block, layers, facts)
 
 
 def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:

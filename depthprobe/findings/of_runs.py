@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,12 @@ from depthprobe.declaring import loaded_function
 from depthprobe.errors import RunError
 from depthprobe.findings import layer_rows
 from depthprobe.measurement import Measurement
+from depthprobe.results.forms import shortened
+from depthprobe.results.manifest import way_out
 from depthprobe.results.runs import Run
+
+# Of what is said of a table, which may quote its cells.
+_LONGEST = 240
 
 
 def findings_of(source: Run | Measurement) -> Any:
@@ -27,10 +33,22 @@ def findings_of(source: Run | Measurement) -> Any:
     name = str(source.manifest["probe"])
     if name in PROBES and PROBES[name].stem not in source.tables:
         raise RunError(
-            f"{source.directory} holds no table {PROBES[name].stem}.csv.", "Run the measurement again."
+            f"{source.directory} holds no table {PROBES[name].stem}.csv.", way_out(source.directory)
         )
     layers = (source.manifest.get("model") or {}).get("layers")
-    return findings_in(name, source.tables, source.facts, layers)
+    with named(source):
+        return findings_in(name, source.tables, source.facts, layers)
+
+
+@contextmanager
+def named(run: Run) -> Iterator[None]:
+    """Put the file first in what is said of a run's tables while the body reads them."""
+    try:
+        yield
+    except RunError as error:
+        place = run.directory / f"{next(iter(run.tables))}.csv" if len(run.tables) == 1 else run.directory
+        problem = shortened(f"{error.problem[:1].lower()}{error.problem[1:]}", _LONGEST)
+        raise RunError(f"{place} cannot be used: {problem}", way_out(run.directory)) from error
 
 
 def findings_in(

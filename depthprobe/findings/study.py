@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from depthprobe.catalogue import PROBES, PRUNE_SWEEP
-from depthprobe.errors import RunError
+from depthprobe.errors import DepthprobeError, RunError
 from depthprobe.findings.captions import measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
-from depthprobe.results.runs import MANIFEST_NAME, Run, read_run
+from depthprobe.results.forms import shortened
+from depthprobe.results.manifest import MANIFEST_NAME, way_out
+from depthprobe.results.runs import Run, read_run
 
 
 @dataclass(frozen=True)
@@ -71,51 +73,65 @@ def read_study(directories: Sequence[Path]) -> Study:
     """Return the study made of finished runs.
 
     Where several runs answer one question the newest one counts, by the time of its manifest; among sweeps of
-    one task that with most layers. Runs on freshly initialised weights are left out where there are others.
+    one task that with most layers. Runs on freshly initialised weights are left out where there are others,
+    as are damaged ones that lie among a model's runs.
 
     Args:
         directories: Each is a run, or the directory of a model, whose runs are its children.
 
     Raises:
-        RunError: if there is no run, a run is damaged, or two runs are not of one model in one form.
+        RunError: if there is no run, all are damaged or one that was named itself is, or two runs are not of
+            one model in one form.
         MachineError: if a file cannot be read.
     """
     given = {Path(directory).resolve() for directory in directories}
-    runs = [read_run(directory) for directory in _run_directories(directories)]
-    # A model's directory also holds what no report is made of, such as the log of its training.
-    runs = [run for run in runs if run.manifest["probe"] in PROBES or run.directory.resolve() in given]
-    for run in runs:
-        if run.manifest["probe"] not in PROBES:
-            raise RunError(
-                f"{run.directory} is a run of {run.manifest['probe']!r}, which a report cannot use.",
-                f"It takes runs of: {', '.join(PROBES)}.",
-            )
-    if not runs:
-        raise RunError("There is no run to report.", "Give the directory of a run, or of a model's runs.")
-    runs, notes = without_fresh(runs)
-    notes = [*_without_manifest(directories), *notes]
+    read: dict[Path, tuple[Run, Any]] = {}
+    damaged: list[DepthprobeError] = []
+    for directory in _run_directories(directories):
+        try:
+            run = read_run(directory)
+            if run.manifest["probe"] in PROBES:
+                read[directory] = run, findings_of(run)
+            elif directory.resolve() in given:
+                probe = shortened(repr(run.manifest["probe"]), 40)
+                raise RunError(
+                    f"{directory} is a run of {probe}, which a report cannot use.",
+                    f"It takes runs of: {', '.join(PROBES)}.",
+                )
+            # A model's directory also holds what no report is made of, such as the log of its training.
+        except DepthprobeError as error:
+            if directory.resolve() in given:
+                raise
+            damaged.append(error)
+    if not read:
+        raise next(iter(damaged), _nothing())
+    runs, fresh = without_fresh([run for run, _ in read.values()])
+    notes = [*_without_manifest(directories), *(f"Left out: {error}" for error in damaged), *fresh]
     for other in runs[1:]:
         check_same_model(runs[0], other)
     runs.sort(key=_preference)
     by_probe = {probe: [run for run in runs if run.manifest["probe"] == probe] for probe in PROBES}
-    swept = [(run, findings_of(run)) for run in by_probe.pop(PRUNE_SWEEP.name)]
+    swept = [read[run.directory] for run in by_probe.pop(PRUNE_SWEEP.name)]
     taken = {probe: mine[0] for probe, mine in by_probe.items() if mine}
     for probe, run in taken.items():
         notes += _left_out(probe, [run], by_probe[probe][1:])
-    found = {probe: findings_of(run) for probe, run in taken.items()}
+    found = {probe: read[run.directory][1] for probe, run in taken.items()}
     sweeps = _chosen_sweeps(swept)
     counting = [run for run, _ in sweeps]
     notes += _left_out(PRUNE_SWEEP.name, counting, [run for run, _ in swept if run not in counting])
     kept = [*taken.values(), *counting]
     notes += what_differs(kept)
-    layers = (kept[0].manifest.get("model") or {}).get("layers")
-    if not isinstance(layers, int) or layers < 1:
-        raise RunError(
-            f"The manifest in {kept[0].directory} does not say how many layers the model has.",
-            "Run the measurement again.",
-        )
+    layers = next(filter(None, ((run.manifest.get("model") or {}).get("layers") for run in kept)), None)
+    if layers is None:
+        place = kept[0].directory
+        raise RunError(f"{place / MANIFEST_NAME} does not say how many layers the model has.", way_out(place))
     said = tuple(found for _, found in sweeps)
     return Study(model_title(kept[0]), layers, taken, found, tuple(counting), said, tuple(notes))
+
+
+def _nothing() -> RunError:
+    """The error where no run of a probe is named."""
+    return RunError("There is no run to report.", "Give the directory of a run, or of a model's runs.")
 
 
 def _without_manifest(directories: Sequence[Path]) -> list[str]:

@@ -22,6 +22,8 @@ STREAM = "stream"
 BRANCHES = {"attention": "attention", "feedforward": "feed-forward"}
 
 _KEYS, _NUMBERS = ("point", "layer"), ("variance", "rms", "tokens")
+# Runs of the first version of the probe lack them.
+_ROBUST = ("variance_without_first", "variance_median")
 _INFLUENCE_NUMBERS = ("layer", "block_influence", "contribution_ratio")
 # A fit whose typical error is larger describes little.
 _POOR = 0.5
@@ -29,19 +31,29 @@ _POOR = 0.5
 _MARKED = 1.5
 # More layers than these are named as ranges.
 _MOST_LISTED = 9
+# It is said if first tokens make more of the mean than this, and several times what is due to their number.
+_LARGE_SHARE, _MORE_THAN_DUE = 0.1, 3
 
 
 @dataclass(frozen=True)
 class Variances:
     """The variances of a model, by boundary and by layer.
 
+    The mean over tokens is what the papers take. In many models the first token of a text has a variance
+    hundreds of times that of the others: the mean then hangs on how many tokens follow it. So growth is read
+    from the median, where a run has it.
+
     Args:
-        stream, rms: [boundary] variance and root mean square of x^0 .. x^L, the latter of all values.
+        stream, rms: [boundary] variance and root mean square of x^0 .. x^L, mean over tokens, the latter of
+            all values.
         branches: By branch [layer] the variance of what it adds; NaN where that is not known.
         tokens: How many tokens were averaged over.
         growth: How the output variance grows from x^1 to x^L, if there is something to fit.
         influence: Layer, block_influence and contribution_ratio, a row for each layer; None if not measured.
         without_branches: Why what attention and feed-forward add is not known, with the layers.
+        without_first, median: [boundary] as ``stream``, the mean without the first token of each sample, and
+            the median over tokens; None in older runs.
+        first_tokens: How many tokens are the first of a sample; None in older runs.
     """
 
     stream: NDArray[np.float64]
@@ -51,6 +63,22 @@ class Variances:
     growth: Growth | None
     influence: pd.DataFrame | None
     without_branches: Mapping[str, Iterable[int]]
+    without_first: NDArray[np.float64] | None = None
+    median: NDArray[np.float64] | None = None
+    first_tokens: int | None = None
+
+    @property
+    def typical(self) -> NDArray[np.float64]:
+        """[boundary] the variance whose growth is read: the median over tokens, in older runs their mean."""
+        return self.stream if self.median is None else self.median
+
+    @property
+    def first_share(self) -> NDArray[np.float64] | None:
+        """[boundary] which share of the mean the first tokens make; None where that is not known."""
+        if self.without_first is None or not self.first_tokens or (self.stream <= 0).any():
+            return None
+        others = (self.tokens - self.first_tokens) / self.tokens
+        return np.clip(1 - others * self.without_first / self.stream, 0.0, 1.0)
 
     @property
     def layers(self) -> int:
@@ -60,13 +88,28 @@ class Variances:
     @property
     def quantity(self) -> str:
         """What a variance is taken over, as a caption states it."""
+        if self.median is not None:
+            return (
+                "variance over the hidden dimension, before the final norm: mean over "
+                f"{self.tokens:,} tokens, mean without the first token of each sample, median"
+            )
         return f"variance over the hidden dimension, mean over {self.tokens:,} tokens, before the final norm"
 
     @property
     def sentences(self) -> list[str]:
         """How the stream's variance grows and where, and the layers that change it least."""
         least = [] if self.influence is None else _least(self.influence)
-        return [" ".join([*_growth(self), *_where(self), *least, *_without_branches(self.without_branches)])]
+        return [
+            " ".join(
+                [
+                    *_growth(self),
+                    *_where(self),
+                    *_means(self),
+                    *least,
+                    *_without_branches(self.without_branches),
+                ]
+            )
+        ]
 
 
 def read(
@@ -83,27 +126,39 @@ def read(
     for branch, values in branches.items():
         values[points[branch]["layer"]] = points[branch]["variance"]
     values, rms = (stream[name].to_numpy(dtype="float64") for name in ("variance", "rms"))
-    influence = tables.get(INFLUENCE_STEM)
+    later, median = (
+        stream[name].to_numpy(dtype="float64") if name in stream.columns else None for name in _ROBUST
+    )
+    influence, facts = tables.get(INFLUENCE_STEM), facts or {}
+    first = facts.get("first_tokens")
     return Variances(
         values,
         rms,
         branches,
         int(stream["tokens"].max()),
-        growth_of(values[1:]),
+        growth_of((values if median is None else median)[1:]),
         None if influence is None else _influences(influence, len(stream) - 1),
-        (facts or {}).get("without_branches") or {},
+        facts.get("without_branches") or {},
+        later,
+        median,
+        first if isinstance(first, int) else None,
     )
 
 
 def growth_by_layer(table: pd.DataFrame) -> pd.Series:
-    """Return by layer the logarithm of the variance of x^{l+1} over that of x^l; NaN where one is 0."""
-    stream = table[table["point"] == STREAM].set_index("layer")["variance"].sort_index()
+    """Return by layer the logarithm of the variance of x^{l+1} over that of x^l; NaN where one is 0.
+
+    It is that of the median token; in older runs, which lack it, of the mean over tokens.
+    """
+    column = "variance_median" if "variance_median" in table.columns else "variance"
+    stream = table[table["point"] == STREAM].set_index("layer")[column].sort_index()
     logs = np.log(stream.where(stream > 0).to_numpy(dtype="float64"))
     return pd.Series(np.diff(logs), index=stream.index[:-1])
 
 
 def _check(frame: pd.DataFrame) -> None:
-    check_table(frame, WHAT, (*_KEYS, *_NUMBERS), _NUMBERS, keys=_KEYS, signed=False)
+    numbers = (*_NUMBERS, *(name for name in _ROBUST if name in frame.columns))
+    check_table(frame, WHAT, (*_KEYS, *_NUMBERS), numbers, keys=_KEYS, signed=False)
     unknown = frame.loc[~frame["point"].isin([STREAM, *BRANCHES]), "point"]
     if len(unknown):
         raise RunError(f"The table of {WHAT} has the point {unknown.iloc[0]!r}.")
@@ -127,31 +182,60 @@ def _influences(frame: pd.DataFrame, layers: int) -> pd.DataFrame:
 
 def _growth(found: Variances) -> list[str]:
     """From where to where the variance goes, at which rate, and which form is closer."""
-    first, last, layers = found.stream[1], found.stream[-1], len(found.stream) - 1
+    values = found.typical
+    what = "The variance of the stream" + ("" if found.median is None else " at the median token")
+    first, last, layers = values[1], values[-1], found.layers
     if layers == 1:
-        before = significant(found.stream[0])
-        return [f"The only layer, 0, takes the variance of the stream from {before} to {significant(first)}."]
+        before = significant(values[0])
+        what = what[0].lower() + what[1:]
+        return [f"The only layer, 0, takes {what} from {before} to {significant(first)}."]
     ends = f"x^1 to x^{layers} ({significant(first)} to {significant(last)})"
-    if not (found.stream[1:] > 0).all():
-        still = np.flatnonzero(found.stream[1:] == 0)[0] + 1
-        return [f"The variance of the stream goes from {ends}; it is 0 at x^{still}, so no growth is fitted."]
-    growth = found.growth
-    ratio = last / first
-    size = max(ratio, 1 / ratio)
-    factor = significant(size, 2 if size >= _MARKED else 3)
-    change = f"{'grows' if ratio >= 1 else 'falls'} by a factor of {factor}"
+    if not (values[1:] > 0).all():
+        still = np.flatnonzero(values[1:] == 0)[0] + 1
+        return [f"{what} goes from {ends}; it is 0 at x^{still}, so no growth is fitted."]
+    growth, change = found.growth, _changed(first, last)
     if layers < FEWEST_LAYERS:
-        return [f"The variance of the stream {change} from {ends}; two layers are too few for a fit."]
+        return [f"{what} {change} from {ends}; two layers are too few for a fit."]
     if growth is None:
-        return [f"The variance of the stream stays the same from {ends}."]
+        return [f"{what} stays the same from {ends}."]
     decimals = 3 if growth.high - growth.low > 0.01 else 4
     rate, low, high = (
         spoken(value, decimals, signed=True) for value in (growth.rate, growth.low, growth.high)
     )
     return [
-        f"The variance of the stream {change} from {ends}.",
+        f"{what} {change} from {ends}.",
         f"Growth rate of log variance: {rate} a layer (95% interval {low} to {high}); {_verdict(growth)}.",
     ]
+
+
+def _changed(first: float, last: float) -> str:
+    """How much a variance changes: ``grows by a factor of 6.2``."""
+    size = max(last / first, first / last)
+    factor = significant(size, 2 if size >= _MARKED else 3)
+    return f"{'grows' if last >= first else 'falls'} by a factor of {factor}"
+
+
+def _means(found: Variances) -> list[str]:
+    """How the means over tokens change, and whether they hang on the first token of each sample."""
+    if found.median is None or found.without_first is None or found.layers == 1:
+        return []
+    means = (found.stream, found.without_first)
+    if not all((values[[1, -1]] > 0).all() for values in means):
+        return []
+    whole, rest = (_changed(values[1], values[-1]) for values in means)
+    said = [
+        f"The mean over all tokens, as in the papers, {whole}; without the first token of each sample, it "
+        f"{rest}."
+    ]
+    share = found.first_share
+    if share is not None and found.first_tokens:
+        most, due = int(share.argmax()), found.first_tokens / found.tokens
+        if share[most] > max(_LARGE_SHARE, _MORE_THAN_DUE * due):
+            said.append(
+                f"These first tokens, one in {significant(1 / due)}, make {share[most]:.0%} of the mean at "
+                f"x^{most}, so the mean depends on how long the samples are (--seq-len)."
+            )
+    return said
 
 
 def _verdict(growth: Growth) -> str:
@@ -182,7 +266,7 @@ def _quality(fit: Fit) -> str:
 
 def _where(found: Variances) -> list[str]:
     """The shortest stretch of layers with at least half of the growth on the logarithmic scale."""
-    values = found.stream[1:]
+    values = found.typical[1:]
     if len(values) < FEWEST_LAYERS or (values <= 0).any() or values[-1] < values[0] * _MARKED:
         return []
     # Layer l takes x^l to x^{l+1}; layer 0 is what comes before x^1.

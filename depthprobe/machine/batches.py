@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from depthprobe.errors import MachineError, OptionError
@@ -51,7 +51,10 @@ def token_budget(device: torch.device, bytes_per_token: int, weight_bytes: int) 
 
 
 def plan_batches(
-    lengths: Sequence[int], tokens: int, batch_size: int | None = None, same_length: bool = False
+    lengths: Sequence[int],
+    tokens: int,
+    batch_size: int | None = None,
+    kind: Callable[[int], Hashable] = lambda length: None,
 ) -> list[list[int]]:
     """Return batches of sample indices, longest samples first, so that there is little padding.
 
@@ -59,7 +62,8 @@ def plan_batches(
         lengths: Tokens of each sample.
         tokens: The most tokens a batch may hold, padding included; a longer sample goes alone.
         batch_size: Samples in a batch, instead of the token budget.
-        same_length: Whether all samples of a batch must have one length, so that there is no padding.
+        kind: Samples share a batch only if this is the same of their lengths: the length itself, for example,
+            where there may be no padding.
 
     Raises:
         OptionError: if ``batch_size`` is not a whole number of at least 1.
@@ -72,7 +76,7 @@ def plan_batches(
         # The first sample of a batch is its longest.
         longest = lengths[batches[-1][0]] if batches else 0
         full = batch_size or max(tokens // max(longest, 1), 1)
-        if batches and len(batches[-1]) < full and not (same_length and lengths[index] != longest):
+        if batches and len(batches[-1]) < full and kind(lengths[index]) == kind(longest):
             batches[-1].append(index)
         else:
             batches.append([index])

@@ -75,6 +75,11 @@ def explain_connection(
     return MachineError(f"The hub at {_hub()} cannot be reached to look for {name}.", hint)
 
 
+def is_offline() -> bool:
+    """Return whether the hub may not be asked: ``HF_HUB_OFFLINE`` is set."""
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def explain_full_disk(error: BaseException, what: str) -> MachineError | None:
     """Return our error if the disk of the hub's cache is full; None if that was not the reason.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import sys
@@ -10,12 +11,24 @@ import time
 from pathlib import Path
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "lm-eval", "numpy")
+# Variables that make a device compute in a coarser number format than its dtype says, far beyond rounding.
+# Those that choose kernels of the same precision are no more part of a run than the device's name.
+COARSER = {
+    "cuda": ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+    "cpu": ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    "mps": ("PYTORCH_MPS_FAST_MATH",),
+}
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def libraries() -> dict[str, str | None]:
     """Return the version of Python and of every library whose version may move a number."""
     return {"python": platform.python_version(), **{library: _version(library) for library in LIBRARIES}}
+
+
+def coarser_arithmetic(device: str) -> dict[str, str]:
+    """Return the variables of the environment that make a type of device compute more coarsely."""
+    return {name: os.environ[name] for name in COARSER.get(device, ()) if os.environ.get(name)}
 
 
 def versions() -> dict[str, str | None]:

@@ -13,6 +13,7 @@ from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Options, Probe
 from depthprobe.errors import OptionError
 from depthprobe.interruption import NOTHING
+from depthprobe.machine.provenance import coarser_arithmetic
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.results.naming import run_directory_name, usual_run_name
 from depthprobe.texts.options import TextOptions, default_options
@@ -84,9 +85,11 @@ class Request:
 
     def settings(self, source: ModelSource) -> dict[str, Any]:
         """Return what decides the numbers: two runs with equal settings are the same run."""
+        from depthprobe.models.loading.code_elsewhere import code_elsewhere
         from depthprobe.models.loading.placement import choose_device, dtype_name, parse_dtype
 
         device = choose_device(self.load.device)
+        coarser = coarser_arithmetic(device.type)
         dtype = parse_dtype(self.load.dtype, device)
         return {
             "model": source.identity,
@@ -97,8 +100,10 @@ class Request:
             # Only where they are used, so that earlier runs without them keep their settings.
             **({"adapter": source.adapter.identity} if source.adapter else {}),
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
-            **({"remote_code": True} if self.load.trust_remote_code else {}),
+            **({"remote_code": code_elsewhere(source) or True} if self.load.trust_remote_code else {}),
             **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
+            **({"environment": coarser} if coarser else {}),
+            **({"tokenizer": source.tokenizer} if source.tokenizer else {}),
             **self.known_settings(),
         }
 

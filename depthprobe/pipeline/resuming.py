@@ -12,7 +12,7 @@ from depthprobe.machine.processes import Processes
 from depthprobe.results.aside import remove_folder
 from depthprobe.results.journal import Journal, pieces_in, read_settings
 from depthprobe.results.manifest import canonical
-from depthprobe.results.naming import differences
+from depthprobe.results.naming import told_differences
 from depthprobe.results.places import Place, clear
 
 # A journal holds one more piece beside the work itself: what was asked.
@@ -82,7 +82,7 @@ def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
     there = read_settings(usual)
     if there is None or canonical(there) == canonical(settings):
         return usual, ""
-    changed = ", ".join(f"{key} {value}" for key, value in sorted(differences(there, settings).items()))
+    changed = told_differences(settings, there) or told_differences(there, settings)
     digest = hashlib.sha256(canonical(settings).encode()).hexdigest()[:8]
     return (
         usual.with_name(f".{place.directory.name}-{digest}.unfinished"),

@@ -12,7 +12,8 @@ from typing import Any
 
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
-from depthprobe.errors import OptionError
+from depthprobe.errors import MachineError, OptionError, TextError
+from depthprobe.evidence import HUB, Look, is_offline, looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
@@ -30,22 +31,34 @@ from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
 from depthprobe.results.store import reserve, save
 from depthprobe.results.unsaved import Unsaved
+from depthprobe.texts.on_hub import newest_commit
+from depthprobe.texts.options import TextOptions
 from depthprobe.texts.samples import NO_SAMPLES, Samples
 
 
-def run(request: Request, watch: Watcher | None = None, session: Session | None = None) -> Run | None:
+def run(
+    request: Request,
+    watch: Watcher | None = None,
+    session: Session | None = None,
+    rests_on: dict[str, Look | None] | None = None,
+) -> Run | None:
     """Return the saved run that the request describes, measured now unless it is already there.
 
     Whatever can be wrong with the request is found before the weights are read, and nothing appears under
     the run's name unless it is whole. Under torchrun or ``accelerate launch`` every process measures its
     part; the first one saves and returns the run, the others return None. Measurements that are given the
-    same ``session`` fetch what they share once.
+    same ``session`` fetch what they share once. ``rests_on`` gets the files that were read, as they looked.
     """
     usage = Usage()
     processes = Processes.here()
     try:
         with interruption.told(lambda: before_measuring(request)):
-            return _Way(request, watch, session, processes, usage).run()
+            way = _Way(request, watch, session, processes, usage)
+            try:
+                return way.run()
+            finally:
+                if rests_on is not None:
+                    rests_on.update(way.rests_on)
     finally:
         processes.part()
 
@@ -90,6 +103,7 @@ class _Way:
         self.alone = session is None
         self.session = session or Session()
         self.prepared: Preparation = prepare(request.probe, request.asked)
+        self.rests_on: dict[str, Look | None] = {}
 
     def run(self) -> Run | None:
         """Return the run, found or measured now; None in all processes but the first."""
@@ -97,10 +111,23 @@ class _Way:
         refuse_splitting(request.load, processes)
         check_request(request.load, request.output, request.name)
         source = self.looked_up()
+        self.rests_on |= {**source.looks, **(source.adapter.looks if source.adapter else {})}
+        if isinstance(request.text, TextOptions):
+            self.rests_on |= looks_of(request.text.files())
+            if request.text.is_on_hub:
+                self.rests_on |= looks_of([HUB + request.text.dataset])
         settings = request.settings(source) | self.prepared.read(self.watch.stage)
+        self.rests_on |= self.prepared.rests_on
         self.say(self.prepared.notes)
         place = processes.first(
-            lambda: reserve(request.output, source.name, request.usual_name, settings, request.name)
+            lambda: reserve(
+                request.output,
+                source.name,
+                request.usual_name,
+                settings,
+                request.name,
+                lambda run: request.asked.lacks(run.directory) or self.text_moved(source, run),
+            )
         )
         if place.finished is not None:
             # Among several measurements nobody has given this one a name.
@@ -115,6 +142,32 @@ class _Way:
         except BaseException:
             place.abandon()
             raise
+
+    def text_moved(self, source: ModelSource, run: Run) -> str:
+        """Return that a run's text is another by now, as in "holds this run, but ..."; empty if it is not.
+
+        Only a data set of the hub can be: all others are known by their contents. Its commit tells, and where
+        that is another or unknown, the tokens do.
+        """
+        text, there = self.request.text, run.manifest.get("data") or {}
+        if not isinstance(text, TextOptions) or not text.is_on_hub:
+            return ""
+        commit = self.rests_on.get(HUB + text.dataset)
+        if commit is None:
+            commit = newest_commit(text.dataset)
+        if commit is not None and commit == there.get("revision"):
+            return ""
+        try:
+            if commit is None and not is_offline():
+                raise MachineError(f"{text.dataset} is out of reach.")
+            _, samples = self.read(source)
+        except (MachineError, TextError) as error:
+            self.say(
+                [f"{error.problem} So it is not known whether {run.directory} was measured on it as it is."]
+            )
+            return ""
+        same = samples.facts.get("tokens_sha256") == there.get("tokens_sha256")
+        return "" if same else f"of other samples than {text.dataset} gives now"
 
     def measure(self, per_sample: bool) -> Unsaved:
         """Return the measurement; the journal of a probe that resumes is temporary."""
@@ -209,6 +262,7 @@ class _Way:
         text.length(checkpoint.context_tokens)
         with self.watch.stage("Reading text", text.wanted, "samples") as advance, self.told_of_text():
             samples = self.session.samples(text, checkpoint, advance)
+        self.say(samples.notes)
         if samples.facts["samples"] < text.wanted:
             found, asked = samples.facts["samples"], text.wanted
             self.watch.say(f"{text.dataset} holds only {found} of the {asked} samples asked for.")

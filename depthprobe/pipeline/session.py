@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +19,17 @@ from depthprobe.models.loading.loading import (
     open_checkpoint,
     resolve_model,
 )
-from depthprobe.models.loading.sources import fetch_weights, original_folder
+from depthprobe.models.loading.sources import IN_MEMORY, fetch_weights, original_folder
 from depthprobe.models.loading.stages import Stage, unseen
-from depthprobe.models.loading.weights import hash_of
+from depthprobe.models.loading.weights import glance_at, hash_of
 from depthprobe.texts.options import TextOptions
 from depthprobe.texts.rows import Rows
 from depthprobe.texts.samples import Samples, TokenText, open_text, read_samples
 
 Thing = TypeVar("Thing")
+
+_OF_THE_LAST_CALL = {"truncation": None, "padding": None}
+_OF_ORIGIN = ("_name_or_path", "transformers_version")
 
 
 class Session:
@@ -121,13 +126,10 @@ class SessionOfLoaded(Session):
 
         Args:
             loaded: The model.
-            fingerprint: Whether its weights are hashed if nothing else identifies it.
+            fingerprint: Whether it is hashed if nothing else identifies it as it is now.
         """
         super().__init__()
-        source = loaded.source
-        if fingerprint and source.fingerprint is None and source.revision is None:
-            source = replace(source, fingerprint=hash_of(loaded.model))
-        self._loaded = replace(loaded, source=source)
+        self._loaded = replace(loaded, source=_as_it_is(loaded)) if fingerprint else loaded
 
     def source(self, name: str, load: LoadOptions) -> ModelSource:
         """Return where the model came from."""
@@ -148,3 +150,36 @@ class SessionOfLoaded(Session):
     ) -> LoadedModel:
         """Return the model where it is."""
         return self._loaded
+
+
+def _as_it_is(loaded: LoadedModel) -> ModelSource:
+    """Return where a model in memory comes from, with hashes where its files do not say what it is now."""
+    source, model = loaded.source, loaded.model
+    known = source.fingerprint is not None or source.revision is not None
+    if known and loaded.glance in (None, glance_at(model)):
+        return source
+    # Its configuration decides as much as its weights do; where it came from does not.
+    config = {key: each for key, each in model.config.to_dict().items() if key not in _OF_ORIGIN}
+    told = json.dumps([type(model).__name__, config], sort_keys=True, default=str)
+    mark = hashlib.sha256((hash_of(model) + told).encode()).hexdigest()
+    changed = (f"{source.name} was changed in memory since it was loaded.",) if known else ()
+    return replace(
+        source,
+        location=IN_MEMORY,
+        revision=None,
+        fingerprint=mark,
+        notes=source.notes + changed,
+        tokenizer=_hash_of_tokenizer(loaded.tokenizer),
+    )
+
+
+def _hash_of_tokenizer(tokenizer: Any) -> str | None:
+    """Return a hash of all that decides how a tokenizer turns texts and conversations into ids."""
+    if tokenizer is None:
+        return None
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    # What was truncated or padded last stays in it, and is set anew for every call.
+    rules = tokenizer.get_vocab() if fast is None else json.loads(fast.to_str()) | _OF_THE_LAST_CALL
+    known = [type(tokenizer).__name__, rules, tokenizer.special_tokens_map]
+    told = json.dumps([*known, getattr(tokenizer, "chat_template", None)], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode()).hexdigest()

@@ -13,7 +13,7 @@ read before the final norm; published scripts read it after.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import torch
@@ -73,7 +73,7 @@ def measure(
 
     moments = Moments()
     batches = 0
-    for distances in forward_batches(
+    found = forward_batches(
         model,
         anatomy,
         samples,
@@ -82,13 +82,15 @@ def measure(
         batch_size=batch_size,
         processes=processes,
         advance=advance,
-    ):
+    )
+    for distances in found:
         moments.add(distances)
         batches += 1
     total = Moments()
     for part in processes.gather(moments):
         total.merge(part)
-    facts = {"batches": sum(processes.gather(batches)), "vectors": total.count}
+    facts: dict[str, Any] = {"batches": sum(processes.gather(batches)), "vectors": total.count}
+    facts |= {"notes": found.notes} if found.notes else {}
     return ANGULAR.measurement({"angular": _frame(total, anatomy.layers)}, facts)
 
 

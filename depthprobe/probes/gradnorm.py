@@ -23,7 +23,7 @@ import torch
 
 from depthprobe.catalogue import GRADNORM
 from depthprobe.errors import MeasureError, OptionError
-from depthprobe.machine.batches import pad_batch, plan_batches, restarting_smaller
+from depthprobe.machine.batches import pad_batch, restarting_smaller
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.metrics.gradients import squared_norm
@@ -45,6 +45,8 @@ from depthprobe.models.gradients.sums import (
     shared_parameters,
     summing_gradients,
 )
+from depthprobe.models.loading.missing import refuse_random_head
+from depthprobe.probes.together import Together, how_together
 from depthprobe.results.journal import Journal
 
 if TYPE_CHECKING:
@@ -84,12 +86,15 @@ def measure(
         advance: Called with the number of tokens just done; over all passes they sum to the samples' tokens.
 
     Raises:
+        LoadError: if the checkpoint has no weights for the head that the loss needs.
         MeasureError: if the model has no loss or no gradients, or a gradient is NaN or infinite.
         OptionError: if an argument has a value that cannot be used.
         MachineError: if one sample alone does not fit into memory.
     """
     if per_batch is not None and (not isinstance(per_batch, int) or per_batch < 1):
         raise OptionError(f"per_batch must be a number of at least 1, or None; got {per_batch!r}.")
+    if model.unfilled:
+        refuse_random_head(model.source.name, model.model, model.unfilled)
     objective = objective_of(model.model)
     examples = _examples(model, samples, objective)
     _refuse_weights_elsewhere(model)
@@ -128,10 +133,17 @@ def measure(
         ]
     )
     shortest = min(examples, key=lambda example: len(example.input_ids))
-    same_length = anatomy.feels_padding or loss_feels_padding(
-        model.model, shortest, model.pad_token_id, model.device
+    reading = how_together(
+        model,
+        anatomy,
+        [example.input_ids for example in examples],
+        plan.tokens,
+        batch_size,
+        same_length=loss_feels_padding(model.model, shortest, model.pad_token_id, model.device),
+        processes=processes,
     )
-    work = _Work(model, anatomy, examples, holdings, plan, batch_size, same_length, advance)
+    notes += reading.notes
+    work = _Work(model, anatomy, examples, holdings, plan, batch_size, reading, advance)
     for group in plan.groups:
         for number, batch in enumerate(mine):
             if one or not found.has(number, group):
@@ -157,7 +169,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every pass needs; with ``same_length`` a micro-batch holds samples of one length only."""
+    """What every pass needs; ``reading`` says which samples may share a micro-batch."""
 
     model: LoadedModel
     anatomy: Anatomy
@@ -165,7 +177,7 @@ class _Work:
     holdings: Sequence[Holding]
     plan: GradientPlan
     batch_size: int | None
-    same_length: bool
+    reading: Together
     advance: Callable[[float], None]
 
 
@@ -269,7 +281,7 @@ def _sum(
 ) -> tuple[GradientSums, float]:
     """Return the gradients of a group, and the loss, summed over this process's tokens of a batch."""
     lengths = [len(work.examples[index].input_ids) for index in batch]
-    micro = plan_batches(lengths, work.plan.tokens, work.batch_size, same_length=work.same_length)
+    micro = work.reading.batches(lengths, work.plan.tokens, work.batch_size)
     lowest = min(work.holdings[place].layer for place in group)
     model, pad, device = work.model.model, work.model.pad_token_id, work.model.device
 
@@ -281,6 +293,7 @@ def _sum(
                 chosen = [work.examples[batch[index]] for index in part]
                 ids, mask = pad_batch([example.input_ids for example in chosen], pad)
                 targets, _ = pad_batch([example.targets for example in chosen], NOT_PREDICTED)
+                work.reading.begin()
                 loss = summed_loss(model, ids.to(device), mask.to(device), targets.to(device))
                 _backward(loss, model)
                 total += float(loss.detach())

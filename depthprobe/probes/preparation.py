@@ -6,13 +6,14 @@ more, such as the tasks of prune-sweep, has ``prepare(options) -> Preparation`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Options, Probe
+from depthprobe.evidence import Look
 from depthprobe.machine.processes import Processes
 from depthprobe.measurement import Measurement
 
@@ -54,11 +55,15 @@ class Measuring:
 
 @dataclass
 class Preparation:
-    """What a probe knows before the model is loaded; this class serves those that need nothing."""
+    """What a probe knows before the model is loaded; this class serves those that need nothing.
+
+    ``rests_on`` is how the files looked that :meth:`read` has read, where there are any.
+    """
 
     probe: Probe
     options: Options
     notes: Sequence[str] = ()
+    rests_on: Mapping[str, Look | None] = field(default_factory=dict)
 
     def look(self, stage: Stage) -> None:
         """Raise an error for whatever is wrong with the options before the model is even looked up."""

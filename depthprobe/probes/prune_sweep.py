@@ -28,6 +28,7 @@ from depthprobe.evaluation.answers import (
     try_generating,
 )
 from depthprobe.evaluation.drops import CALIBRATION, Calibration, drop_rows
+from depthprobe.evaluation.harness.content import content_of
 from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.evaluation.harness.requests import count_documents
 from depthprobe.evaluation.harness.tasks import check_names
@@ -45,9 +46,11 @@ from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.scoring.engine import ScoringEngine
 from depthprobe.evaluation.scoring.remembered import Remembered
+from depthprobe.evidence import looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.frequencies import scalings_of
 from depthprobe.probes.preparation import Measuring, Preparation
 from depthprobe.results.journal import Journal
 
@@ -248,11 +251,16 @@ class SweepPreparation(Preparation):
         variants_of(self.options.layers, self.options.block, layers)
 
     def read(self, stage: Stage) -> dict[str, Any]:
-        """Read the tasks' data; their versions decide the numbers."""
+        """Read the tasks and their data; what they say, ask and run decides the numbers."""
         with stage("Reading tasks", None, ""):
             self.tasks = find_tasks(self.options)
+            hashes, files = content_of(self.tasks)
+            self.rests_on = looks_of(files)
         self.notes = self.tasks.notes
-        return {"task_versions": {name: str(task.VERSION) for name, task in self.tasks.tasks.items()}}
+        return {
+            "task_versions": {name: str(task.VERSION) for name, task in self.tasks.tasks.items()},
+            "task_sha256": hashes,
+        }
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Check that lm-eval can score this model with these options."""
@@ -290,10 +298,10 @@ class SweepPreparation(Preparation):
     ) -> Measuring:
         """Return the sweep, its requests built and the ways of sharing work on them found."""
         variants = variants_of(self.options.layers, self.options.block, anatomy.layers)
+        # Where rotary frequencies follow the longest row, prompts would change each other's answers.
+        at_once = 1 if scalings_of(model.model) else batch_size or GENERATE_TOGETHER
         with stage("Encoding prompts", None, ""):
-            work = build_work(
-                self.tasks, model, batch_size=batch_size or GENERATE_TOGETHER, prompts=self.prompts
-            )
+            work = build_work(self.tasks, model, batch_size=at_once, prompts=self.prompts)
         with stage("Trying ways to share work", len(variants) + 1, "tries") as advance:
             sweep = ready(model, anatomy, samples, work, variants, advance=advance)
         return _Sweeping(sweep, processes, self.options.log_samples)

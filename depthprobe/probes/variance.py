@@ -3,7 +3,9 @@
     variance at x^l = mean over tokens of Var_hidden(x^l),    l = 0 .. L, x^L before the final norm
 
 and the same for what attention and feed-forward add, wherever x^{l+1} = x^l + branches holds on the very
-tokens measured. From the same pass, layer by layer:
+tokens measured. In many models the first token of a text carries a variance hundreds of times that of the
+others, so that the mean hangs on how many tokens follow it: beside it stand the mean without the first token
+of each sample, and the median over all tokens. From the same pass, layer by layer:
 
     Block Influence = 1 - mean over tokens of cos(x^l, x^{l+1})
     contribution ratio = mean over tokens of |x^{l+1} - x^l| / |x^l|
@@ -19,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -82,33 +85,60 @@ def measure(
         MeasureError: if the stream holds NaN, infinity or a zero vector, or a branch NaN or infinity.
         MachineError: if one sample alone does not fit into memory.
     """
-    moments, broken, batches = Moments(), set[int](), 0
+    points = len(_points(anatomy))
+    moments, later, broken, batches = Moments(), Moments(), set[int](), 0
+    # Of each token, for the median: 4 bytes for each row of the table.
+    each: list[np.ndarray] = []
     # The stream before and after the block and what is added, in float32 at most; the numbers of every layer.
     beside = 4 * 6 * anatomy.hidden + 8 * 2 * 4 * (anatomy.layers + 1)
-    for values, failed in forward_batches(
+    found = forward_batches(
         model,
         anatomy,
         samples,
-        lambda ids, mask: observe(anatomy, ids, mask),
+        lambda ids, mask: (*observe(anatomy, ids, mask), _is_first(mask)),
         bytes_beside=beside,
         batch_size=batch_size,
         processes=processes,
         advance=advance,
-    ):
+    )
+    for values, failed, first in found:
         moments.add(values)
+        later.add(values[~first, :points, 0])
+        each.append(values[:, :points, 0].float().numpy())
         broken |= failed
         batches += 1
-    total, everywhere, count = Moments(), set[int](), 0
-    for part, failed, done in processes.gather((moments, broken, batches)):
+    total, without_first, everywhere, count = Moments(), Moments(), set[int](), 0
+    tokens: list[np.ndarray] = []
+    for part, rest, single, failed, done in processes.gather((moments, later, each, broken, batches)):
         total.merge(part)
+        without_first.merge(rest)
+        tokens += single
         everywhere |= failed
         count += done
-    facts = {
+    if not without_first.count:
+        raise MeasureError("Every sample is a single token, so none is left without the first.")
+    facts: dict[str, Any] = {
         "batches": count,
         "tokens": total.count,
+        "first_tokens": total.count - without_first.count,
         "without_branches": _without_branches(anatomy, everywhere),
+        **({"notes": found.notes} if found.notes else {}),
     }
-    return Measurement("variance", _tables(anatomy, total, everywhere), facts)
+    return Measurement(
+        "variance", _tables(anatomy, total, without_first, _medians(tokens), everywhere), facts
+    )
+
+
+def _is_first(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return which real tokens are the first of their sample, bool ``[token]`` on the CPU."""
+    mask = attention_mask.bool()
+    return (mask.cumsum(dim=1)[mask] == 1).cpu()
+
+
+def _medians(parts: list[np.ndarray]) -> list[float]:
+    """Return the median of each column of ``[token, point]`` parts, a column at a time for the memory."""
+    columns = (np.concatenate([part[:, point] for part in parts]) for point in range(parts[0].shape[1]))
+    return [float(np.median(column.astype(np.float64))) for column in columns]
 
 
 def observe(
@@ -232,12 +262,15 @@ def _points(anatomy: Anatomy) -> list[Key]:
     return points
 
 
-def _tables(anatomy: Anatomy, moments: Moments, broken: set[int]) -> tuple[Table, Table]:
+def _tables(
+    anatomy: Anatomy, moments: Moments, without_first: Moments, medians: list[float], broken: set[int]
+) -> tuple[Table, Table]:
     points = _points(anatomy)
     sizes, changes = moments.mean.split([len(points), anatomy.layers])
+    numbers = zip(points, sizes.tolist(), without_first.mean.tolist(), medians, strict=True)
     rows = [
-        (layer, point, *size.tolist(), moments.count)
-        for (point, layer), size in zip(points, sizes, strict=True)
+        (layer, point, variance, later, median, rms, moments.count)
+        for (point, layer), (variance, rms), later, median in numbers
         if point == STREAM or layer not in broken
     ]
     variance = pd.DataFrame(rows, columns=[column.name for column in COLUMNS])

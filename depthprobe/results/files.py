@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +37,24 @@ def _way_out(doing: str, error: OSError) -> str:
     if error.errno in _FORBIDDEN and doing != "read":
         return "Choose a place that you may write in with --output."
     return ""
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        RunError: if it is something else, such as a pipe, which would never end.
+        MachineError: if it cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise RunError(f"{path} is not a file.", "Move it away.")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise machine_error("read", path, error) from error
 
 
 def failed_writing(error: BaseException) -> OSError | None:

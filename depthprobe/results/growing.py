@@ -13,7 +13,8 @@ from depthprobe.errors import RunError
 from depthprobe.measurement import Column, Table
 from depthprobe.results.files import replace_file
 from depthprobe.results.manifest import MANIFEST_NAME, manifest_bytes, read_manifest
-from depthprobe.results.runs import Run, read_run, stored
+from depthprobe.results.runs import Run, read_run
+from depthprobe.results.tables import stored
 
 
 def known_run(directory: Path) -> Run | None:

@@ -94,6 +94,30 @@ def differences(settings: dict[str, Any], other: dict[str, Any]) -> dict[str, An
     }
 
 
+# What a setting that holds a hash stands for; its value says nothing to a reader.
+_HASHED = {
+    "fingerprint": "other files of the model",
+    "tokens_sha256": "other tokens",
+    "text.sha256": "other contents of the text",
+    "text.tokens_sha256": "other tokens",
+    "adapter": "another adapter",
+}
+
+
+def told_differences(settings: dict[str, Any], other: dict[str, Any]) -> str:
+    """Return in words what of ``other`` differs from settings: ``samples 64, another task hellaswag``."""
+    there = flat(other)
+    told = []
+    for key in differences(settings, other):
+        task = key.removeprefix("task_sha256.")
+        if task != key:
+            known = f"other contents of the task {task}"
+            told.append(known if key in there else f"contents of the task {task} not recorded")
+        else:
+            told.append(_HASHED.get(key) or f"{key} {there.get(key, 'unset')}")
+    return ", ".join(told)
+
+
 def distinct_names(base: str, settings: dict[str, Any], other: dict[str, Any] | None) -> list[str]:
     """Return names to try for a run if ``base`` is taken, the most descriptive first.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from depthprobe.results.manifest import (
     plain,
     read_manifest,
 )
-from depthprobe.results.naming import checked_name, differences, distinct_names, flat, run_directory_name
+from depthprobe.results.naming import checked_name, distinct_names, run_directory_name, told_differences
 from depthprobe.results.runs import Run, read_run
 
 _LOCK = re.compile(r"\..+-[0-9a-f]{8}\.lock")
@@ -158,7 +158,12 @@ def may_be_finished(
 
 
 def reserve(
-    output: Path, model: str | None, probe: str, settings: dict[str, Any], name: str | None = None
+    output: Path,
+    model: str | None,
+    probe: str,
+    settings: dict[str, Any],
+    name: str | None = None,
+    lacks: Callable[[Run], str] = lambda run: "",
 ) -> Place:
     """Return the place for a run, or the finished run with equal settings that is already there.
 
@@ -172,6 +177,8 @@ def reserve(
         probe: The default name of the run's directory, which starts with the probe's name.
         settings: Everything that decides the numbers, as JSON values.
         name: A name for the directory, chosen by the user.
+        lacks: Says what a finished run with these settings lacks, as in "holds this run, but ..."; empty if
+            it will do.
 
     Raises:
         OptionError: if ``name`` is not a plain directory name.
@@ -187,40 +194,47 @@ def reserve(
     except OSError as error:
         raise machine_error("write in", parent, error) from error
     candidates = _candidates(parent, probe, name)
-    finished = _finished(candidates, probe, settings)
+    finished, lacking = _finished(candidates, probe, settings, lacks)
     if finished is not None:
         return finished
     created = _try_writing(parent)
     try:
         lock = _lock(candidates[0], settings)
         # An equal measurement may have ended between the look and the lock.
-        finished = _finished(_candidates(parent, probe, name), probe, settings)
+        finished, lacking = _finished(_candidates(parent, probe, name), probe, settings, lacks)
         if finished is not None:
             if lock is not None:
                 lock.release()
             return finished
-        directory, note = _free(candidates[0], probe, settings, name)
+        directory, note = _free(candidates[0], probe, settings, name, lacking)
     except BaseException:
         Place(parent, None, "", created=created).abandon()
         raise
     return Place(directory, None, note, settings, created, lock)
 
 
-def _finished(candidates: Sequence[Path], probe: str, settings: dict[str, Any]) -> Place | None:
-    """Return the place of the finished run with equal settings; None if there is none."""
+def _finished(
+    candidates: Sequence[Path], probe: str, settings: dict[str, Any], lacks: Callable[[Run], str]
+) -> tuple[Place | None, str]:
+    """Return the place of the finished run with equal settings, or None and what the first such run lacks."""
+    lacking = ""
     for candidate in candidates:
         found = _equal_run(candidate, probe, settings)
-        if found is not None:
-            return Place(candidate, found, "", settings)
-    return None
+        missing = "" if found is None else lacks(found)
+        if found is not None and not missing:
+            return Place(candidate, found, "", settings), ""
+        lacking = lacking or missing
+    return None, lacking
 
 
-def _free(directory: Path, probe: str, settings: dict[str, Any], name: str | None) -> tuple[Path, str]:
+def _free(
+    directory: Path, probe: str, settings: dict[str, Any], name: str | None, lacking: str
+) -> tuple[Path, str]:
     """Return the directory that a run takes, and why it is not the wanted one, if so."""
     if not directory.exists() and not directory.is_symlink():
         return directory, ""
     other = _settings_at(directory, probe)
-    taken = f"{directory} {_occupant(settings, other)}"
+    taken = f"{directory} {_occupant(settings, other, lacking)}"
     if name is not None:
         raise RunError(f"{taken}.", "Choose another --name; nothing is overwritten.")
     free = free_directory(directory.parent, probe, settings, other)
@@ -243,16 +257,22 @@ def _lock(directory: Path, settings: dict[str, Any]) -> Lock | None:
         raise machine_error("write in", directory.parent, error) from error
 
 
-def _occupant(settings: dict[str, Any], other: dict[str, Any] | None) -> str:
+def _occupant(settings: dict[str, Any], other: dict[str, Any] | None, lacking: str) -> str:
     """Return what is at a taken place, as the end of a sentence; names its settings if few differ."""
     if other is None:
         return "exists but holds no finished run of this kind"
     if canonical(settings) == canonical(other):
-        return "holds this run, but damaged"
-    there = flat(other)
-    told = ", ".join(f"{key} {there.get(key, 'unset')}" for key in differences(settings, other))
+        return f"holds this run, but {lacking or 'damaged'}"
+    if canonical({**settings, "task_sha256": None}) == canonical({**other, "task_sha256": None}) and (
+        "task_sha256" not in other
+    ):
+        return (
+            "holds a run of an earlier version, which did not record what its tasks say and ask, "
+            "so that it cannot be known whether it is this one"
+        )
+    told = told_differences(settings, other)
     return (
         f"holds a run with other settings ({told})"
-        if 0 < len(told) <= 80
+        if 0 < len(told) <= 120
         else "holds a run with other settings"
     )

@@ -6,6 +6,7 @@ The door of this package: reserve a place, measure, save; or read a saved run.
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from depthprobe.results.files import flush_directory, machine_error, write_throu
 from depthprobe.results.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from depthprobe.results.naming import run_directory_name
 from depthprobe.results.places import Place, free_directory, reserve
-from depthprobe.results.runs import Run, read_run, stored
+from depthprobe.results.runs import Run, read_run
+from depthprobe.results.tables import stored
 
 __all__ = ["Place", "Run", "read_manifest", "read_run", "reserve", "run_directory_name", "save"]
 
@@ -41,7 +43,8 @@ def save(
         place: From :func:`reserve`; its settings become the manifest's.
         measurement: What was measured.
         manifest: What else to record, as JSON values; gets the keys ``probe``, ``settings``, ``columns``
-            (by table: name, type, unit and meaning) and ``files`` (by table: name, rows and sha256).
+            (by table: name, type, unit and meaning) and ``files`` (by table: name, rows and sha256; the
+            others by name: name and sha256).
         extra: Other files of the run: name -> content.
 
     Raises:
@@ -57,6 +60,7 @@ def save(
                 write_through(temporary / name, content)
             for name, content in (extra or {}).items():
                 write_through(temporary / name, content)
+                declared["files"][name] = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
             known = {"probe": measurement.probe, "settings": place.settings, **declared}
             write_manifest(temporary / MANIFEST_NAME, {**manifest, **known})
             flush_directory(temporary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from depthprobe.builtin import corpus
 from depthprobe.declaring import MOST_SEED, Option, fields_of
 from depthprobe.errors import OptionError, TextError
+from depthprobe.machine.local_data import content_hash, local_files
 
 BUILTIN = "builtin"
 
@@ -20,10 +21,33 @@ PAPER_LENGTH = 256
 
 SHORTEST_SAMPLE = 2  # a single token has no context: its stream says nothing about the text
 
-FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+# Files of rows, as their names end; a file of text ends in .txt.
+ROW_FORMATS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".arrow")
+# What may follow it; Parquet and Arrow files are packed inside.
+PACKINGS = (".gz", ".bz2", ".xz", ".zst")
 
 # No hub id begins like this.
 OF_A_PATH = ("/", "./", "../", "~")
+
+
+def format_of(name: str) -> str | None:
+    """Return how the name of a file ends that can be read, without its packing; None for other names."""
+    path = Path(name.lower())
+    if path.suffix in PACKINGS:
+        suffix = Path(path.stem).suffix
+        return suffix if suffix in (".txt", *ROW_FORMATS) and suffix not in (".parquet", ".arrow") else None
+    return path.suffix if path.suffix in (".txt", *ROW_FORMATS) else None
+
+
+def is_there(path: str) -> bool:
+    """Return whether a name is that of something on this machine, readable or not."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # no such file; a name that no file can have
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -39,9 +63,9 @@ class TextOptions:
     dataset: Annotated[
         str,
         Option(
-            "Hub data set id; .jsonl, .json, .parquet or .csv file, or a directory of them (one sample in "
-            "each row); a .txt file (cut into samples); or builtin (the Python standard library's held-out "
-            "sources).",
+            "Hub data set id; .jsonl, .json, .parquet, .arrow, .csv or .tsv file, or a directory of them "
+            "(one sample in each row); a .txt file (cut into samples); .gz, .bz2, .xz and .zst are unpacked; "
+            "or builtin (the Python standard library's held-out sources).",
             default="allenai/c4; builtin for embedded models",
         ),
     ] = BUILTIN
@@ -52,9 +76,13 @@ class TextOptions:
     split: Annotated[
         str | None, Option("Split of the data set.", default="validation, else test, else train")
     ] = None
-    column: Annotated[str | None, Option("Column that holds the text.", default="text, or the only one")] = (
-        None
-    )
+    column: Annotated[
+        str | None,
+        Option(
+            "Column that holds the text, or conversations for the model's chat template.",
+            default="text, or the only one that is plainly text",
+        ),
+    ] = None
     samples: Annotated[
         int | None, Option("Number of samples.", at_least=1, default="1000; 128 of the builtin text")
     ] = None
@@ -94,17 +122,17 @@ class TextOptions:
     @property
     def is_text_file(self) -> bool:
         """Whether the text is one running text in a file."""
-        return self.dataset.lower().endswith(".txt")
+        return format_of(self.dataset) == ".txt" and not os.path.isdir(self.dataset)
 
     @property
     def is_file_of_rows(self) -> bool:
         """Whether the text is one file of rows, which has no splits."""
-        return Path(self.dataset).suffix.lower() in FILE_FORMATS
+        return format_of(self.dataset) in ROW_FORMATS and not os.path.isdir(self.dataset)
 
     @property
     def is_local(self) -> bool:
         """Whether the text is a file or directory on this machine."""
-        return self.dataset != BUILTIN and Path(self.dataset).exists()
+        return self.dataset != BUILTIN and is_there(self.dataset)
 
     @property
     def is_on_hub(self) -> bool:
@@ -145,12 +173,13 @@ class TextOptions:
         elif self.is_local:
             # Identified by its contents: it may move, and be named in many ways.
             path = Path(self.dataset)
-            digest = hashlib.sha256()
-            for part in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-                with part.open("rb") as file:
-                    digest.update(part.name.encode() + hashlib.file_digest(file, "sha256").digest())
-            known |= {"dataset": path.resolve().name, "sha256": digest.hexdigest()}
+            folder = path if path.is_dir() else path.parent
+            known |= {"dataset": path.resolve().name, "sha256": content_hash(folder, self.files())}
         return known
+
+    def files(self) -> list[Path]:
+        """Return the files of a local text, with those elsewhere that its card names; none of another."""
+        return local_files(self.dataset) if self.is_local else []
 
 
 def default_options(embedded: bool, **given: Any) -> TextOptions:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from depthprobe.builtin import corpus
 from depthprobe.errors import TextError
+from depthprobe.texts.conversations import ChatTemplate
+from depthprobe.texts.files import check_text_file, read_text
 from depthprobe.texts.options import BUILTIN, SHORTEST_SAMPLE, TextOptions
 from depthprobe.texts.rows import Rows, check_column, open_rows, text_column
 
@@ -25,15 +28,19 @@ ENCODED_AT_ONCE = 64
 
 PIECE_CHARACTERS = 200_000
 
-LOOKED_AT_CHARACTERS = 65_536
+_HALVES = re.compile("[\ud800-\udfff]")
+
+# Of a long row only its beginning is encoded: at first so many characters for each token that is wanted.
+CHARACTERS_A_TOKEN = 32
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Token samples: 1-d int64 arrays of 2 .. seq_len ids, and the facts a manifest records."""
+    """Token samples: 1-d int64 arrays of 2 .. seq_len ids, facts for the manifest, notes for the user."""
 
     tokens: tuple[np.ndarray, ...]
     facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> list[int]:
@@ -178,7 +185,7 @@ def open_text(options: TextOptions) -> Rows | None:
     if options.dataset == BUILTIN:
         return None
     if options.is_text_file:
-        check_text_file(Path(options.dataset))
+        check_text_file(options.dataset)
         return None
     rows = open_rows(options.dataset, options.config, options.split, options.seed)
     check_column(rows, options.column, options.dataset)
@@ -210,25 +217,39 @@ def read_samples(
     """
     options = replace(options, seq_len=options.length(context_tokens))
     origin: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
     if options.dataset == BUILTIN:
         part = next(part for part in corpus.PARTS if options.split in (part, None))
         texts = (document.text for document in corpus.documents(part))
         found = _windows(texts, tokenizer, options, advance)
         origin = {"split": part, "python": platform.python_version()}
     elif options.is_text_file:
-        found = _windows([read_text(Path(options.dataset))], tokenizer, options, advance)
+        found = _windows([read_text(options.dataset)], tokenizer, options, advance)
     else:
         rows = rows or open_rows(options.dataset, options.config, options.split, options.seed)
-        column, first = text_column(rows, options.column, options.dataset)
-        origin = {"config": rows.config, "split": rows.split, "column": column, "revision": rows.revision}
-        found = _first_tokens((row[column] for row in first), tokenizer, options, advance)
+        column, drawn = text_column(rows, options.column, options.dataset)
+        origin = {
+            "config": rows.config,
+            "split": rows.split,
+            "column": column.name,
+            "revision": rows.revision,
+        }
+        values = (row.get(column.name) for row in drawn)
+        if column.is_conversation:
+            template = ChatTemplate(tokenizer, options.dataset, column.name)
+            found = _first_tokens(template.texts(values), tokenizer, options, advance, special=False)
+            origin["chat_template_sha256"] = template.sha256
+            notes = template.notes()
+        else:
+            found = _first_tokens(values, tokenizer, options, advance)
+        notes = (*rows.notes, column.note(options.dataset), *notes)
     tokens, skipped = found
     if not tokens:
         raise TextError(
             f"{options.dataset} holds no usable text: no row of {skipped} has {SHORTEST_SAMPLE} tokens."
             if skipped
             else f"{options.dataset} is empty.",
-            "Name another --dataset, --split or --column.",
+            " ".join([*notes, "Name another --dataset, --split or --column."]).strip(),
         )
     facts = {
         "dataset": options.dataset,
@@ -241,7 +262,7 @@ def read_samples(
         "seed": options.seed,
         "tokens_sha256": hash_of_tokens(tokens),
     }
-    return Samples(tuple(tokens), facts)
+    return Samples(tuple(tokens), facts, tuple(note for note in notes if note))
 
 
 def _windows(
@@ -264,7 +285,7 @@ def _windows(
     for text in texts:
         rest = np.zeros(0, dtype=np.int64)
         first = len(cuts)
-        for ids in _token_pieces(text, tokenizer):
+        for ids in token_pieces(text, tokenizer):
             rest = np.concatenate([rest, ids])
             whole = len(rest) // inside * inside
             cuts.extend(rest[:whole].reshape(-1, inside))
@@ -279,14 +300,18 @@ def _windows(
     return [np.concatenate([before, cuts[index], after]) for index in chosen], 0
 
 
-def _token_pieces(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[np.ndarray]:
+def token_pieces(
+    text: str, tokenizer: PreTrainedTokenizerBase, characters: int | None = None
+) -> Iterator[np.ndarray]:
     """Yield the ids of a text piece by piece: a tokenizer needs a hundred times the memory of its text.
 
-    Texts of up to :data:`PIECE_CHARACTERS` are one piece; longer ones are cut at line ends.
+    Texts of up to so many characters, :data:`PIECE_CHARACTERS` by default, are one piece; longer ones are cut
+    at line ends.
     """
+    size = characters or PIECE_CHARACTERS
     start = 0
     while start < len(text):
-        end = start + PIECE_CHARACTERS
+        end = start + size
         cut = text.rfind("\n", start, end) + 1 if end < len(text) else len(text)
         piece = text[start : cut or end]
         start += len(piece)
@@ -299,29 +324,67 @@ def _first_tokens(
     tokenizer: PreTrainedTokenizerBase,
     options: TextOptions,
     advance: Callable[[int], None],
+    special: bool = True,
 ) -> tuple[list[np.ndarray], int]:
-    """Return the first ``seq_len`` tokens of each text until there are enough, and how many were skipped."""
+    """Return the first ``seq_len`` tokens of each text until there are enough, and how many were skipped.
+
+    ``special`` tells whether the tokenizer adds its special tokens.
+    """
+    assert options.seq_len is not None, "read_samples has settled the length"
     samples: list[np.ndarray] = []
     skipped = 0
     rows = iter(texts)
-    while len(samples) < options.wanted:
-        batch = list(islice(rows, min(ENCODED_AT_ONCE, options.wanted - len(samples))))
-        if not batch:
-            break
-        written = [row for row in batch if isinstance(row, str) and row.strip()]
-        encoded: list[list[int]] = []
-        if written:
-            side, tokenizer.truncation_side = tokenizer.truncation_side, "right"  # the first tokens, always
-            try:
-                cut = tokenizer(written, truncation=True, max_length=options.seq_len, verbose=False)
-            finally:
-                tokenizer.truncation_side = side
-            encoded = cut["input_ids"]
-        usable = [np.asarray(ids, dtype=np.int64) for ids in encoded if len(ids) >= SHORTEST_SAMPLE]
-        skipped += len(batch) - len(usable)
-        samples += usable
-        advance(len(usable))
+    with _truncating_at_the_end(tokenizer):
+        encode = partial(
+            tokenizer,
+            truncation=True,
+            max_length=options.seq_len,
+            add_special_tokens=special,
+            verbose=False,
+        )
+        while len(samples) < options.wanted:
+            batch = list(islice(rows, min(ENCODED_AT_ONCE, options.wanted - len(samples))))
+            if not batch:
+                break
+            written = [whole_characters(row) for row in batch if isinstance(row, str) and row.strip()]
+            beginnings = [_beginning(text, encode, options.seq_len) for text in written]
+            encoded = encode(beginnings)["input_ids"] if written else []
+            usable = [np.asarray(ids, dtype=np.int64) for ids in encoded if len(ids) >= SHORTEST_SAMPLE]
+            skipped += len(batch) - len(usable)
+            samples += usable
+            advance(len(usable))
     return samples, skipped
+
+
+@contextmanager
+def _truncating_at_the_end(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Let a tokenizer keep the first tokens of what is too long, whatever side it cuts by itself."""
+    side, tokenizer.truncation_side = tokenizer.truncation_side, "right"
+    try:
+        yield
+    finally:
+        tokenizer.truncation_side = side
+
+
+def _beginning(text: str, encode: Callable[[str], Any], seq_len: int) -> str:
+    """Return as much of a text as gives the first ``seq_len`` tokens of the whole text.
+
+    A tokenizer encodes all of a text before it truncates, with a hundred times the memory. So a beginning is
+    taken that has many times as many characters as needed; it will do if it gives enough tokens, and the same
+    as a beginning of twice the length. Where a cut shows at all, it shows near itself.
+    """
+    length = CHARACTERS_A_TOKEN * max(seq_len, 64)
+    while 4 * length < len(text):
+        short, long = (encode(text[:size])["input_ids"] for size in (length, 2 * length))
+        if len(short) == seq_len and short == long:
+            return text[:length]
+        length *= 4
+    return text
+
+
+def whole_characters(text: str) -> str:
+    """Return a text with a replacement character for each half of a surrogate pair: JSON may hold one."""
+    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
@@ -330,36 +393,3 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
     full = tokenizer("a")["input_ids"]
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
     return np.asarray(full[:start], dtype=np.int64), np.asarray(full[start + len(bare) :], dtype=np.int64)
-
-
-def check_text_file(path: Path) -> None:
-    """Raise what :func:`read_text` would raise, as far as the file's beginning shows it.
-
-    Raises:
-        TextError: if the file is missing, cannot be read, is empty or is not UTF-8.
-    """
-    with _file_errors_told(path), path.open(encoding="utf-8") as file:
-        if not file.read(LOOKED_AT_CHARACTERS):
-            raise TextError(f"{path} is empty.", "Name another --dataset.")
-
-
-def read_text(path: Path) -> str:
-    """Return the whole text of a file.
-
-    Raises:
-        TextError: if the file is missing, cannot be read or is not UTF-8.
-    """
-    with _file_errors_told(path):
-        return path.read_text(encoding="utf-8")
-
-
-@contextmanager
-def _file_errors_told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise TextError(f"There is no file {path}.", "Check the path given to --dataset.") from error
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path} is not UTF-8 text.", "Convert it first.") from error
-    except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}.") from error

@@ -7,10 +7,10 @@ set of the hub is streamed, in the order in which its shuffled rows come, and ne
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from torch.utils.data import IterableDataset
 from depthprobe.builtin import corpus
 from depthprobe.errors import LoadError, TextError
 from depthprobe.models.loading.checkpoint import open_checkpoint
-from depthprobe.texts.options import BUILTIN
+from depthprobe.texts.files import read_text
+from depthprobe.texts.options import BUILTIN, format_of, is_there
 from depthprobe.texts.rows import open_rows, text_column
-from depthprobe.texts.samples import read_text
+from depthprobe.texts.samples import token_pieces, whole_characters
 from depthprobe.training.bigram import bigram_loss
 from depthprobe.training.recipe import Recipe
 
@@ -43,13 +44,16 @@ TOKENIZER_CHARACTERS = 100_000_000
 
 ENCODED_AT_ONCE = 64
 
+# A longer text is encoded in pieces, since a tokenizer needs a hundred times the memory of its text.
+LONGEST_AT_ONCE = 2_000_000
+
 
 @dataclass(frozen=True)
 class TrainingData:
     """Windows to train on (items ``input_ids`` and ``labels``), windows held out, and the tokenizer.
 
     ``heldout`` is int32 ``[window, token]``; ``facts`` are JSON values for the record; ``baseline`` is the
-    held-out loss of a bigram model in nats a token, None for streams.
+    held-out loss of a bigram model in nats a token, None for streams; ``notes`` are for the user.
     """
 
     train: Any
@@ -57,6 +61,7 @@ class TrainingData:
     tokenizer: PreTrainedTokenizerBase
     facts: dict[str, Any]
     baseline: float | None
+    notes: tuple[str, ...] = ()
 
 
 def read_training_data(recipe: Recipe) -> TrainingData:
@@ -73,7 +78,7 @@ def read_training_data(recipe: Recipe) -> TrainingData:
         tokenizer = _tokenizer(recipe, train)
         size = recipe.context_tokens
         return _in_memory(windows(train, tokenizer, size), windows(heldout, tokenizer, size), tokenizer)
-    if Path(recipe.dataset).is_file():
+    if is_there(recipe.dataset) and not os.path.isdir(recipe.dataset):
         return _of_file(recipe)
     return _of_hub(recipe)
 
@@ -126,7 +131,10 @@ def _windows(
     rest = np.zeros(0, dtype=np.int32)
     iterator = iter(texts)
     while batch := list(islice(iterator, ENCODED_AT_ONCE)):
-        encoded = tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
+        if max(map(len, batch)) > LONGEST_AT_ONCE:
+            encoded = [np.concatenate([*token_pieces(text, tokenizer, LONGEST_AT_ONCE)]) for text in batch]
+        else:
+            encoded = tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]
         rest = np.concatenate([rest, *(np.array([*ids, end], dtype=np.int32) for ids in encoded)])
         whole = len(rest) // inside * inside
         for row in rest[:whole].reshape(-1, inside):
@@ -153,11 +161,12 @@ class _Stream(IterableDataset):
 
 def _of_file(recipe: Recipe) -> TrainingData:
     """Return the windows of a local file, the last of them held out; rows are shuffled first."""
-    path = Path(recipe.dataset)
-    if path.suffix.lower() == ".txt":
-        texts = [read_text(path)]
+    found = None
+    if format_of(recipe.dataset) == ".txt":
+        texts = [read_text(recipe.dataset)]
     else:
-        texts = list(_texts(recipe, recipe.split))
+        found = _read(recipe, recipe.split)
+        texts = list(found.texts)
     tokenizer = _tokenizer(recipe, texts)
     every = windows(texts, tokenizer, recipe.context_tokens)
     kept = min(HELDOUT_WINDOWS, int(len(every) * HELDOUT_SHARE))
@@ -167,7 +176,7 @@ def _of_file(recipe: Recipe) -> TrainingData:
             "train on and to hold out one in ten.",
             "Name a longer --dataset, or --dataset builtin.",
         )
-    return _in_memory(every[:-kept], every[-kept:], tokenizer)
+    return _in_memory(every[:-kept], every[-kept:], tokenizer, found)
 
 
 def _of_hub(recipe: Recipe) -> TrainingData:
@@ -175,12 +184,13 @@ def _of_hub(recipe: Recipe) -> TrainingData:
     train_split = recipe.split or "train"
     chosen = open_rows(recipe.dataset, recipe.config, None, ORDER_SEED)
     heldout_split = chosen.split if chosen.split != train_split else None
-    tokenizer = _tokenizer(recipe, _texts(recipe, train_split))
+    beginning = _read(recipe, train_split)
+    tokenizer = _tokenizer(recipe, beginning.texts)
     rows = 0
 
     def heldout_texts() -> Iterator[str]:
         nonlocal rows
-        for text in _texts(recipe, heldout_split or train_split):
+        for text in _read(recipe, heldout_split or train_split).texts:
             rows += 1
             yield text
 
@@ -194,27 +204,51 @@ def _of_hub(recipe: Recipe) -> TrainingData:
     skipped = 0 if heldout_split else rows
 
     def train_texts() -> Iterator[str]:
-        return islice(_texts(recipe, train_split), skipped, None)
+        return islice(_read(recipe, train_split).texts, skipped, None)
 
     heldout = np.array(found[:HELDOUT_WINDOWS], dtype=np.int32)
     facts = {
+        "text_column": beginning.column,
         "heldout_tokens": int(heldout.size),
         "heldout_split": heldout_split or f"the first {skipped} rows of {train_split}",
         "revision": chosen.revision,
         "data_sha256": hashlib.sha256(heldout.tobytes()).hexdigest(),
     }
     stream = _Stream(train_texts, tokenizer, recipe.context_tokens)
-    return TrainingData(stream, heldout, tokenizer, facts, None)
+    return TrainingData(stream, heldout, tokenizer, facts, None, beginning.notes)
 
 
-def _texts(recipe: Recipe, split: str | None) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a data set, and what is said and recorded about them."""
+
+    texts: Iterator[str]
+    column: str
+    notes: tuple[str, ...]
+
+
+def _read(recipe: Recipe, split: str | None) -> _Texts:
     rows = open_rows(recipe.dataset, recipe.config, split, ORDER_SEED)
     column, found = text_column(rows, recipe.column, recipe.dataset)
-    return (row[column] for row in found if isinstance(row[column], str) and row[column].strip())
+    if column.is_conversation:
+        raise TextError(
+            f"The column {column.name!r} of {recipe.dataset} holds conversations, and pretrain reads text.",
+            "Name a column of text with --column.",
+        )
+    values = (row.get(column.name) for row in found)
+    texts = (whole_characters(text) for text in values if isinstance(text, str) and text.strip())
+    notes = (*rows.notes, column.note(recipe.dataset))
+    return _Texts(texts, column.name, tuple(note for note in notes if note))
 
 
-def _in_memory(train: np.ndarray, heldout: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+def _in_memory(
+    train: np.ndarray,
+    heldout: np.ndarray,
+    tokenizer: PreTrainedTokenizerBase,
+    read: _Texts | None = None,
+) -> TrainingData:
     facts = {
+        **({} if read is None else {"text_column": read.column}),
         "train_tokens": int(train.size),
         "heldout_tokens": int(heldout.size),
         "data_sha256": hashlib.sha256(train.tobytes() + heldout.tobytes()).hexdigest(),
@@ -223,7 +257,7 @@ def _in_memory(train: np.ndarray, heldout: np.ndarray, tokenizer: PreTrainedToke
         raise TextError("The text is shorter than one window.", "Name a longer --dataset.")
     rows = [{"input_ids": row, "labels": row} for row in torch.from_numpy(train).long()]
     baseline = bigram_loss(train.flatten(), heldout.flatten(), len(tokenizer))
-    return TrainingData(rows, heldout, tokenizer, facts, baseline)
+    return TrainingData(rows, heldout, tokenizer, facts, baseline, () if read is None else read.notes)
 
 
 def _tokenizer(recipe: Recipe, texts: Iterable[str]) -> PreTrainedTokenizerBase:

@@ -23,9 +23,10 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
+from depthprobe.catalogue import TRAINING
 from depthprobe.errors import DepthprobeError, MeasureError, OptionError
 from depthprobe.machine.provenance import versions
-from depthprobe.measurement import Column, Table
+from depthprobe.measurement import Table
 from depthprobe.models.anatomy.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading.loading import LoadedModel, already_loaded
 from depthprobe.private_names import unwrapped_forward
@@ -42,17 +43,7 @@ PROBE = "training"
 # Steps that are logged in addition: early in training, much happens within a few steps.
 EARLY_STEPS = (0, 1, 2, 5, 10, 20, 50)
 
-LAYER_COLUMNS = (
-    Column("step", "", "optimiser steps done; 0 is before the first"),
-    Column("layer", "", "0-based index l of the block"),
-    Column("variance", "activation^2", "of x^{l+1}, the block's output, over hidden; mean over tokens"),
-    Column("grad_norm", "nats", "L2 norm over the block's parameters of the gradient of the held-out loss"),
-)
-LOSS_COLUMNS = (
-    Column("step", "", "optimiser steps done"),
-    Column("data", "", "train (mean over the steps since the last such row), heldout (the fixed texts)"),
-    Column("loss_nats", "nats", "mean loss for each predicted token"),
-)
+LAYER_COLUMNS, LOSS_COLUMNS = (table.columns for table in TRAINING)
 
 LayerRow = tuple[int, int, float, float]
 LossRow = tuple[int, str, float]

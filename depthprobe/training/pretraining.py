@@ -141,6 +141,8 @@ def pretrain(
         claimed = {**asdict(recipe), DATA_HASH: data.facts[DATA_HASH]}
         if first:
             replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
+        for note in data.notes:
+            say(note)
         size = len(data.tokenizer)
         train_tokens = data.facts.get("train_tokens")
         shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"

@@ -55,7 +55,11 @@ class Recipe:
     split: Annotated[str | None, Option("Split to train on.", default="train", panel="Training text")] = None
     column: Annotated[
         str | None,
-        Option("Column that holds the text.", default="text, or the only one", panel="Training text"),
+        Option(
+            "Column that holds the text.",
+            default="text, or the only one that is plainly text",
+            panel="Training text",
+        ),
     ] = None
     tokenizer: Annotated[
         str | None,

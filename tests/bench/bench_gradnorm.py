@@ -86,7 +86,9 @@ def main():
     examples = next_token_examples(samples.tokens)
     anatomy = describe_anatomy(model)
     weight_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    loaded = SimpleNamespace(model=model, device=device, weight_bytes=weight_bytes, pad_token_id=0)
+    loaded = SimpleNamespace(
+        model=model, device=device, weight_bytes=weight_bytes, pad_token_id=0, unfilled=()
+    )
     size = max(1, given.tokens // given.seq_len)
     batches = plan_batches(samples.lengths, given.tokens, size)
     holdings = holdings_of(model, anatomy)

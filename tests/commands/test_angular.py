@@ -63,7 +63,11 @@ def test_one_command_gives_picture_table_and_csv(place, model, text):
     assert "Quiet stretch" in done.stdout and "reports/tiny-llama/angular/angular.csv" in done.stdout
     # On a busy machine stages take long enough for a line of their own.
     news = [line for line in done.stderr.splitlines() if " so far" not in line]
-    assert news == [f"Model: {model} (as named).", f"{text} holds only 12 of the 1000 samples asked for."]
+    assert news == [
+        f"Model: {model} (as named).",
+        f"The text of {text} is its column 'text'.",
+        f"{text} holds only 12 of the 1000 samples asked for.",
+    ]
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["model"]["layers"] == 4 and manifest["model"]["dtype"] == "float32"
     assert manifest["data"]["samples"] == 12 and len(manifest["data"]["tokens_sha256"]) == 64
@@ -127,7 +131,7 @@ def broken(directory, model):
         (["/no/such/model"], 2, "There is no directory"),
         (["builtin:nosuch"], 2, "There is no embedded model builtin:nosuch"),
         (["MODEL", "--dataset", "no.jsonl"], 2, "There is no file no.jsonl"),
-        (["MODEL", "--dataset", "TEXT", "--column", "page"], 2, "no text column 'page'"),
+        (["MODEL", "--dataset", "TEXT", "--column", "page"], 2, "has no column 'page'"),
         (["MODEL", "--dataset", "TEXT", "--seq-len", "999"], 2, "--seq-len must be at most the model's 128"),
         (["MODEL", "--dataset", "TEXT", "--dtype", "float3"], 2, "Unknown dtype"),
         (["MODEL", "--dataset", "TEXT", "--device", "cuda:7"], 2, "CUDA"),

@@ -1,5 +1,6 @@
 """``gradnorm`` and ``variance`` as a user runs them: files and streams looked at."""
 
+import copy
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from support import tiny
+from support import profile_frames, tiny
 
 PROBES = ("gradnorm", "variance")
 
@@ -74,7 +75,7 @@ def test_variance_gives_both_tables(place, model, text):
     files = [".again.json", "influence.csv", "manifest.json", "variance.csv", "variance.pdf", "variance.png"]
     assert sorted(path.name for path in directory.iterdir()) == files
     frame, influence = table(directory, "variance"), table(directory, "influence")
-    assert list(frame) == ["layer", "point", "variance", "rms", "tokens"]
+    assert list(frame) == list(profile_frames.ROBUST)
     assert list(influence) == ["layer", "block_influence", "contribution_ratio"]
     assert frame.point.value_counts().to_dict() == {"stream": 5, "attention": 4, "feedforward": 4}
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -93,6 +94,44 @@ def test_how_it_is_cut_makes_no_difference_and_is_the_same_run(place, model, tex
     np.testing.assert_allclose(numbers, b[numbers.columns], rtol=1e-4)
     again = run(*options, *means, "-o", "a")
     assert "Already measured" in again.stderr and again.exit_code == 0
+
+
+NO_HEAD = "has no weights for its language-model head"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """An encoder as sentence-transformers stores it: blocks and pooler, no head."""
+    directory = tmp_path_factory.mktemp("models") / "bare-bert"
+    tiny.build("bert").bert.save_pretrained(directory)
+    tokenizer = copy.deepcopy(tiny.tokenizer())
+    tokenizer.mask_token = "</s>"
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def test_gradnorm_refuses_a_model_whose_head_would_be_random_and_the_others_measure_it(place, bare, text):
+    done = run("gradnorm", bare, "--dataset", text)
+    assert done.exit_code == 2 and done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ") and f"bare-bert {NO_HEAD} (cls.predictions.bias, " in last
+    assert not (place / "reports" / "bare-bert" / "gradnorm").exists()
+    measured = [run("variance", bare, "--dataset", text, "--format", "png", "-o", out) for out in "ab"]
+    assert [done.exit_code for done in measured] == [0, 0]
+    a, b = (table(place / out / "bare-bert" / "variance", "variance") for out in "ab")
+    pd.testing.assert_frame_equal(a, b)
+    told = run("inspect", bare)
+    assert told.exit_code == 0 and f"gradnorm will not run: {bare} {NO_HEAD}" in " ".join(told.stdout.split())
+
+
+def test_fresh_weights_of_such_a_model_are_measured_by_choice(place, bare, text):
+    first, second = (
+        run("gradnorm", bare, "--dataset", text, "--initial", "--format", "png", "-o", out) for out in "ab"
+    )
+    assert first.exit_code == second.exit_code == 0, first.stderr
+    a, b = (next((place / out / "bare-bert").glob("gradnorm*")) for out in "ab")
+    assert json.loads((a / "manifest.json").read_text())["model"]["initial_seed"] == 0
+    pd.testing.assert_frame_equal(table(a, "gradnorm"), table(b, "gradnorm"))
 
 
 @pytest.mark.parametrize("probe", PROBES)

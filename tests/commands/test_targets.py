@@ -36,8 +36,9 @@ def test_the_log_of_a_training_without_its_model_is_a_run(trained):
     assert runs_named([str(trained)]) == [trained]
 
 
-def test_a_damaged_run_in_the_directory_of_a_model_is_not_passed_over(trained):
-    (trained / "training" / "manifest.json").write_text("{")
+@pytest.mark.parametrize("manifest", ["{", '{"probe": []}'])
+def test_a_damaged_run_in_the_directory_of_a_model_is_not_passed_over(trained, manifest):
+    (trained / "training" / "manifest.json").write_text(manifest)
     assert runs_named([str(trained)]) == [trained]
 
 

@@ -14,6 +14,7 @@ from depthprobe.comparing.item_scores import combined
 from depthprobe.comparing.subjects import find_subjects, labelled, probes_to_compare
 from depthprobe.errors import DepthprobeError, OptionError, RunError
 from support import compared_runs
+from support.edits import edit_manifest
 
 PROBES = ("angular", "variance", "gradnorm", "prune-sweep")
 
@@ -210,3 +211,99 @@ def test_finished_runs_are_compared_and_drawn_without_torch(tmp_path, save_run):
     names = sorted(path.name for path in (tmp_path / "out" / "compare-m0-m1").iterdir())
     assert names == ["compare_angular.csv", "compare_angular.pdf", "compare_angular.png", "manifest.json"]
     assert "Side by side" in done.stdout and "org/m1" in done.stdout
+
+
+def test_tasks_of_other_contents_are_refused_and_those_not_recorded_are_noted(tmp_path, save_run):
+    tasks = [{"task_sha256": {"quiz": hash * 64}} for hash in "ab"] + [{}]
+    one, other, older = (save_run(f"org/m{n}", "prune-sweep", **each) for n, each in enumerate(tasks))
+    with pytest.raises(RunError, match="contents of the task quiz aaaaaaaaaaaa and bbbbbbbbbbbb"):
+        side_by_side(tmp_path, [one, other])
+    news = []
+    side_by_side(tmp_path, [one, older], say=news.append)
+    assert any("org/m2 was measured by an earlier version" in each for each in news)
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["with a hash", "of an earlier version"])
+@pytest.mark.parametrize(
+    ("seed", "docs", "layers", "why"),
+    [
+        (7, 200, 4, "its scores of quiz, acc, layer 0 are not those of the table"),
+        (1, 100, 4, "it holds 100 items of quiz, acc, and the table says 200"),
+        (1, 200, 3, "it holds other layers than the table of drops"),
+    ],
+)
+def test_item_scores_of_another_sweep_lend_it_no_interval(
+    tmp_path, save_run, earlier, seed, docs, layers, why
+):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed) for seed in range(2)]
+    place = runs[1].directory / "items.npz"
+    if earlier:
+        edit_manifest(runs[1].directory, without_hashes)
+    place.write_bytes(compared_runs.items_of(compared_runs.sweep(layers, seed, docs)[1]))
+    told = (
+        f"{place} does not belong to this run: {why}" if earlier else f"{place} is not the file that this run"
+    )
+    with pytest.raises(RunError, match=re.escape(told)):
+        side_by_side(tmp_path, runs)
+    assert not (tmp_path / "out").exists()
+
+
+def test_answers_that_change_elsewhere_are_those_of_another_sweep(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed) for seed in range(2)]
+    edit_manifest(runs[1].directory, without_hashes)
+    scores = compared_runs.sweep(4, 1)[1]
+    # The same accuracies, with the right answers elsewhere: only the count of flips tells.
+    scores[2] = np.sort(scores[2])
+    (runs[1].directory / "items.npz").write_bytes(compared_runs.items_of(scores))
+    with pytest.raises(RunError, match="quiz, acc, layer 1 do not change where the table says so"):
+        side_by_side(tmp_path, runs)
+
+
+def test_item_scores_of_an_earlier_version_that_fit_the_table_are_paired(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed) for seed in range(2)]
+    for run in runs:
+        edit_manifest(run.directory, without_hashes)
+    found = side_by_side(tmp_path, runs).tables["compare_prune_sweep"]
+    assert set(found[found.model == "org/m1"].pairing) == {"paired items"}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"text"])
+def test_item_scores_that_are_cut_short_are_told_in_plain_words(tmp_path, save_run, content):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed) for seed in range(2)]
+    edit_manifest(runs[1].directory, without_hashes)
+    (runs[1].directory / "items.npz").write_bytes(content)
+    with pytest.raises(RunError, match=r"items\.npz is not a whole file of item scores"):
+        side_by_side(tmp_path, runs)
+
+
+def test_item_scores_that_were_removed_leave_the_drops_unpaired(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed) for seed in range(2)]
+    (runs[1].directory / "items.npz").unlink()
+    found = side_by_side(tmp_path, runs).tables["compare_prune_sweep"]
+    assert set(found[found.model == "org/m1"].pairing) == {"independent"}
+
+
+def test_a_file_beside_a_run_that_keeps_no_item_scores_is_not_taken_for_its_own(tmp_path, save_run):
+    runs = [save_run(f"org/m{seed}", "prune-sweep", seed=seed, items=False) for seed in range(2)]
+    (runs[0].directory / "items.npz").write_bytes(compared_runs.items_of(compared_runs.sweep(4, 0)[1]))
+    with pytest.raises(RunError, match="it is not named in the manifest"):
+        side_by_side(tmp_path, runs)
+
+
+def test_a_damaged_run_in_a_directory_is_left_out_and_named_unless_it_is_asked_for(tmp_path, save_run):
+    for probe in ("angular", "variance"):
+        for model in ("a/one", "b/two"):
+            save_run(model, probe)
+    places = [str(tmp_path / "runs" / name) for name in ("a--one", "b--two")]
+    table = tmp_path / "runs" / "b--two" / "variance" / "variance.csv"
+    table.write_text("")
+    subjects, news = find_subjects(places, None), []
+    assert probes_to_compare(subjects, None) == ["angular"]
+    compare(subjects, ["angular"], output=tmp_path / "out", say=news.append)
+    assert news[0].startswith(f"Left out: {table} is empty.")
+    with pytest.raises(RunError, match="variance.csv is empty"):
+        probes_to_compare(subjects, ["variance"])
+
+
+def without_hashes(manifest):
+    del manifest["sha256"], manifest["format"], manifest["files"]["items.npz"]

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthprobe.errors import RunError
-from support.profile_frames import gradnorm, influence, rising, variance
+from depthprobe.findings.variance import growth_by_layer
+from support.profile_frames import gradnorm, influence, rising, robust, variance
 from support.readings import gradnorm_findings, variance_findings
 
 OPTIONS = {"objective": "next token", "loss_nats": 3.0901, "predicted_tokens": 32640}
@@ -146,6 +147,50 @@ GROWN = "The variance of the stream grows by a factor of"
 )
 def test_the_reading_of_variances(values, sentences):
     assert variance_reading(variance(values)) == sentences
+
+
+# x^0 .. x^6 of 64 samples of 32 tokens: at x^1 .. x^3 first tokens have 9 and 1001 times the variance of
+# the others; the median is below both means.
+HUNG = [1.0, 1.25, 129.0, 258.0, 16.0, 32.0, 64.0]
+OTHERS = [1.0, 1.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+
+
+def hung(tokens=64 * 32, median=0.5):
+    frame = variance(HUNG, branches=(), tokens=tokens)
+    rest = np.array(OTHERS) / frame["variance"]
+    return robust(frame, rest, median * rest)
+
+
+def test_growth_is_read_from_the_median_token_and_the_means_stand_beside_it():
+    reading = variance_reading(hung(), options={"first_tokens": 64})
+    assert reading.startswith(
+        "The variance of the stream at the median token grows by a factor of 64 from x^1 to x^6 (0.500 to "
+        "32.0). Growth rate of log variance: +0.792 a layer"
+    )
+    assert (
+        "The mean over all tokens, as in the papers, grows by a factor of 51; without the first token of "
+        "each sample, it grows by a factor of 64. These first tokens, one in 32.0, make 97% of the mean at "
+        "x^2, so the mean depends on how long the samples are (--seq-len)."
+    ) in reading
+
+
+def test_the_share_of_first_tokens_is_that_of_their_sum():
+    found = variance_findings(hung(), None, {"first_tokens": 64})
+    first = np.array(HUNG) * 32 - np.array(OTHERS) * 31  # the first token of a sample of 32
+    np.testing.assert_allclose(found.first_share, np.maximum(first, 0) / (32 * np.array(HUNG)), atol=1e-12)
+    assert variance_findings(hung()).first_share is None  # nobody said how many there are
+
+
+def test_where_the_first_token_is_one_like_others_nothing_is_said_of_it():
+    frame = robust(rising(12), 0.99, 0.9)
+    reading = variance_reading(frame, options={"first_tokens": 320})
+    assert "make" not in reading and "without the first token of each sample, it grows" in reading
+
+
+def test_the_growth_of_a_layer_is_that_of_the_median_token():
+    growth = growth_by_layer(hung(median=0.25))
+    np.testing.assert_allclose(growth, np.diff(np.log(OTHERS)))
+    np.testing.assert_allclose(growth_by_layer(variance(HUNG)), np.diff(np.log(HUNG)))
 
 
 @pytest.mark.parametrize(

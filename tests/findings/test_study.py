@@ -12,6 +12,7 @@ from depthprobe.findings.findings import read_findings
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.study import read_study
 from depthprobe.render.report.tables import tables_of
+from support.edits import edit_manifest, edit_table
 from support.made_up_runs import (
     age,
     angular_frame,
@@ -54,7 +55,10 @@ def test_the_layer_table_holds_what_each_runs_table_says_of_a_layer(output):
     assert table["layer"].tolist() == list(range(5))
     distances = study.runs["angular"].tables["angular"]
     stream = (
-        study.runs["variance"].tables["variance"].query("point == 'stream'").set_index("layer")["variance"]
+        study.runs["variance"]
+        .tables["variance"]
+        .query("point == 'stream'")
+        .set_index("layer")["variance_median"]
     )
     norms = study.runs["gradnorm"].tables["gradnorm"].query("part == 'all'").set_index("layer")["grad_norm"]
     influence = study.runs["variance"].tables["influence"].set_index("layer")
@@ -198,12 +202,13 @@ def test_a_truncated_table_is_refused_by_name(output):
     path = directory / "angular" / "angular.csv"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RunError, match=r"angular\.csv is cut short"):
-        read_study([directory])
+        read_study([directory / "angular"])
 
 
 def test_a_table_of_a_deeper_model_than_the_manifest_says_is_refused(output):
-    directory = write_run(output, "angular", {"angular": angular_frame(6)}, 4)
-    with pytest.raises(RunError, match="has a layer 5; its model has 4 layers"):
+    directory = write_angular(output, 6)
+    edit_manifest(directory, lambda manifest: manifest["model"].update(layers=4))
+    with pytest.raises(RunError, match="has layer 4, and the model's layers are 0 to 3"):
         findings_in(directory)
 
 
@@ -243,3 +248,41 @@ def test_a_run_that_lost_its_manifest_is_left_out_with_a_word(output):
     study = read_study([directory])
     assert "angular" not in study.runs
     assert study.notes == (f"{directory / 'angular'} holds tables but no manifest.json, so it is left out.",)
+
+
+def test_a_damaged_run_among_those_of_a_model_is_named_and_left_out(output):
+    directory = write_model(output, 4)
+    table = directory / "variance" / "variance.csv"
+    table.write_text(table.read_text().replace("stream", "steam"))
+    (directory / "gradnorm" / "manifest.json").write_text("{")
+    study = read_study([directory])
+    assert list(study.runs) == ["angular"] and len(study.sweeps) == 1
+    notes = [note for note in study.notes if note.startswith("Left out: ")]
+    assert len(notes) == 2
+    assert f"{directory / 'gradnorm' / 'manifest.json'} is not a manifest" in notes[0]
+    assert f"{table} was changed after the run" in notes[1]
+    assert all("remove or rename" in note for note in notes)
+
+
+def test_a_damaged_run_that_was_named_itself_is_an_error(output):
+    directory = write_model(output, 4)
+    (directory / "variance" / "variance.csv").write_text("")
+    with pytest.raises(RunError, match="variance.csv is empty"):
+        read_study([directory / "angular", directory / "variance"])
+
+
+def test_where_every_run_of_a_model_is_damaged_there_is_no_report(output):
+    directory = write_angular(output, 4).parent
+    (directory / "angular" / "angular.csv").write_text("")
+    with pytest.raises(RunError, match="angular.csv is empty"):
+        read_study([directory])
+
+
+def test_what_the_findings_refuse_is_left_out_too(output):
+    directory = write_model(output, 4)
+    edit_table(
+        directory / "variance", "variance", lambda text: re.sub("^1,stream.*\n", "", text, flags=re.MULTILINE)
+    )
+    (note,) = read_study([directory]).notes
+    assert note.startswith(f"Left out: {directory / 'variance'}")
+    assert "cannot be used: the table of variances lacks the stream at boundary 1" in note

@@ -18,6 +18,14 @@ def test_every_sample_is_planned_once_within_the_budget(lengths, tokens, batch_s
     assert longest == sorted(longest, reverse=True)
 
 
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 200), st.none() | st.integers(1, 9))
+def test_samples_of_two_kinds_share_no_batch(lengths, tokens, batch_size):
+    for kind in (lambda length: length > 20, lambda length: length):
+        batches = plan_batches(lengths, tokens, batch_size, kind=kind)
+        assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+        assert all(len({kind(lengths[index]) for index in batch}) == 1 for batch in batches)
+
+
 def test_padding_stands_on_the_right_and_is_masked():
     import numpy as np
 

@@ -61,6 +61,7 @@ def test_nothing_heavy_is_imported_for_it(place, command):
     arguments = [command, "model", "--dataset", "text.jsonl", "--format", "svg"]
     if command == "prune-sweep":
         arguments += ["--limit", "3", "--layers", "1", "--calibration-samples", "2"]
+    environment = dict(os.environ)  # importing lm-eval changes it
     assert CliRunner().invoke(app, arguments).exit_code == 0
     code = (
         "import sys; from depthprobe.__main__ import main\n"
@@ -68,7 +69,7 @@ def test_nothing_heavy_is_imported_for_it(place, command):
         "try:\n    main()\n"
         f"finally:\n    print([name for name in {HEAVY} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert "Already measured" in done.stderr, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -145,6 +146,26 @@ def test_what_changes_while_it_is_measured_is_not_remembered(place, heavy, monke
         patch.setattr(pipeline, "run", changing)
         angular()
     assert not Path(f"reports/model/angular/{FILE}").exists()
+
+
+def test_what_libraries_set_in_the_environment_while_it_is_measured_does_not_count(place, heavy, monkeypatch):
+    import depthprobe.pipeline.run as pipeline
+
+    run = pipeline.run
+
+    def setting(*given):
+        monkeypatch.setenv("TORCH_SET_BY_A_LIBRARY", "/tmp/anywhere")
+        return run(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "run", setting)
+        angular()
+    monkeypatch.delenv("TORCH_SET_BY_A_LIBRARY")
+    angular()
+    assert len(heavy) == 1
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    angular()
+    assert len(heavy) == 2
 
 
 @pytest.fixture

@@ -84,10 +84,11 @@ OF_ALL = [
     (["--dataset", "broken.jsonl"], "broken.jsonl cannot be read"),
     (
         ["--dataset", "bodies.csv"],
-        "no column named text. Columns of text: body, title; name one with --column",
+        "bodies.csv has no column named text, but several of strings. Its columns: body (text), title "
+        "(text). Name one with --column.",
     ),
-    (["--column", "page"], "text.jsonl has no text column 'page'. Columns of text: text"),
-    (["--column", "n"], "no text column 'n' (that one holds int)"),
+    (["--column", "page"], "text.jsonl has no column 'page'. Its columns: text (text), n (numbers)."),
+    (["--column", "n"], "The column 'n' of text.jsonl holds numbers, not text."),
     (["--split", "test"], "--split does not apply to text.jsonl"),
     (["--dataset-config", "en"], "--dataset-config does not apply to text.jsonl"),
     (["--dataset", "builtin", "--split", "dev"], "The built-in text has no split 'dev'"),
@@ -179,7 +180,7 @@ def test_a_text_that_was_named_is_not_explained(touched):
     [
         (["--dtype", "float31"], "Unknown dtype 'float31'"),
         (["--output", "text.jsonl"], "text.jsonl is not a directory"),
-        (["--column", "page"], "has no text column 'page'"),
+        (["--column", "page"], "has no column 'page'"),
         (["--task", "stdlib_mx"], "has no task stdlib_mx"),
         (["--limit", "0"], "--limit must be more than 0, got 0"),
     ],

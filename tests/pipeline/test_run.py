@@ -16,6 +16,7 @@ from depthprobe.pipeline.run import run
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.texts.options import TextOptions
 from support import tiny
+from support.edits import edit_manifest
 from support.sweep_tasks import write_tasks
 from support.watching import Told
 
@@ -73,11 +74,14 @@ def test_the_group_of_processes_is_left_however_a_run_ends(request_of, monkeypat
 
 def as_of_an_earlier_version(directory):
     """Give a run the manifest that version 0.1.0 wrote of it."""
-    manifest = json.loads((directory / MANIFEST_NAME).read_text())
-    manifest["options"] |= manifest.pop("results")
-    del manifest["settings"]["probe_version"]
-    manifest["settings"]["depthprobe"] = "0.1.0"
-    (directory / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+    def older(manifest):
+        manifest["options"] |= manifest.pop("results")
+        del manifest["settings"]["probe_version"], manifest["format"], manifest["sha256"]
+        manifest["settings"]["depthprobe"] = "0.1.0"
+        manifest["files"].pop("items.npz", None)
+
+    edit_manifest(directory, older)
     (directory / ".again.json").unlink(missing_ok=True)
 
 

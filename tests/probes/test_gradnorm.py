@@ -41,7 +41,12 @@ MASK = 4
 def loaded(model):
     tokenizer = SimpleNamespace(mask_token_id=MASK, all_special_ids=[])
     return SimpleNamespace(
-        model=model, device=torch.device("cpu"), weight_bytes=0, pad_token_id=1, tokenizer=tokenizer
+        unfilled=(),
+        model=model,
+        device=torch.device("cpu"),
+        weight_bytes=0,
+        pad_token_id=1,
+        tokenizer=tokenizer,
     )
 
 

@@ -141,6 +141,41 @@ def test_every_row_equals_the_slow_reference(family):
     assert set(found.frame.tokens) == {50} and found.facts["tokens"] == 50
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "bert"])
+def test_median_and_mean_without_the_first_token_equal_a_plain_loop(family):
+    model, samples = build(family), make_samples(LENGTHS)
+    found = variance.measure(loaded(model), describe_anatomy(model), samples, batch_size=3)
+    path = {"bert": "bert.encoder.layer"}.get(family, "model.layers")
+    slow, seen = copy.deepcopy(model).double(), []
+    for block in slow.get_submodule(path):
+        block.register_forward_hook(lambda module, args, output: seen.append(first(output)[0]))
+    variances = []  # [token of all samples] of [layer]; [0] is whether it is the first
+    for sample in samples.tokens:
+        seen.clear()
+        with torch.no_grad():
+            slow(input_ids=torch.from_numpy(sample)[None])
+        for token in range(len(sample)):
+            spread = [statistics.variance(stream[token].tolist()) for stream in seen]
+            variances.append((token == 0, *spread))
+    later = [row for row in variances if not row[0]]
+    assert found.facts["first_tokens"] == len(samples.tokens)
+    stream = found.frame[found.frame.point == "stream"].set_index("layer")
+    for layer in range(1, 5):
+        assert stream.variance[layer] == pytest.approx(
+            statistics.fmean(r[layer] for r in variances), rel=2e-5
+        )
+        without = statistics.fmean(row[layer] for row in later)
+        assert stream.variance_without_first[layer] == pytest.approx(without, rel=2e-5)
+        median = statistics.median(row[layer] for row in variances)
+        assert stream.variance_median[layer] == pytest.approx(median, rel=2e-5)
+
+
+def test_samples_of_a_single_token_leave_nothing_without_the_first():
+    model = build("llama")
+    with pytest.raises(MeasureError, match="Every sample is a single token"):
+        variance.measure(loaded(model), describe_anatomy(model), make_samples([1, 1]))
+
+
 def test_the_rows_stand_in_order_and_the_facts_are_json():
     model = build("llama")
     found = variance.measure(loaded(model), describe_anatomy(model), make_samples(LENGTHS), batch_size=2)
@@ -151,7 +186,12 @@ def test_the_rows_stand_in_order_and_the_facts_are_json():
         *(("feedforward", layer) for layer in range(4)),
     ]
     assert [table.stem for table in found.tables] == ["variance", "influence"]
-    assert json.loads(json.dumps(found.facts)) == {"batches": 3, "tokens": 50, "without_branches": {}}
+    assert json.loads(json.dumps(found.facts)) == {
+        "batches": 3,
+        "tokens": 50,
+        "first_tokens": 5,
+        "without_branches": {},
+    }
 
 
 def test_where_the_norms_are_on_the_stream_there_are_no_branches_and_the_reason_is_given():
@@ -321,6 +361,9 @@ class Told(Processes):
     """One process of several that meets the others' values in a list: ``gather`` is called once by each."""
 
     others: list = field(default_factory=list)
+
+    def first(self, decide):
+        return decide()
 
     def gather(self, value):
         self.others.append(value)

@@ -20,6 +20,7 @@ from depthprobe.findings.study import read_study
 from depthprobe.render.charts.kit import encoding
 from depthprobe.render.charts.kit.page_sizes import drawn_for
 from depthprobe.render.report.write import write_report
+from support.edits import edit_manifest
 from support.gallery_runs import GALLERY, Page, copied
 
 HOSTILE = [
@@ -365,11 +366,11 @@ def test_bad_input_is_one_line(arguments, problem, tmp_path):
 def test_runs_of_two_models_are_not_mixed(tmp_path):
     one = copied(tmp_path / "one", probes=["angular"])
     other = copied(tmp_path / "other", model="owner/other", probes=["variance"])
-    manifest = other / "variance" / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["model"]["fingerprint"] = "0" * 64
-    content["settings"]["fingerprint"] = "0" * 64
-    manifest.write_text(json.dumps(content))
+
+    def of_other_weights(manifest):
+        manifest["model"]["fingerprint"] = manifest["settings"]["fingerprint"] = "0" * 64
+
+    edit_manifest(other / "variance", of_other_weights)
     with pytest.raises(RunError):
         read_study([one, other])
 

@@ -15,7 +15,7 @@ COLUMNS = (
 @pytest.fixture
 def frame():
     # 0.1 + 0.2 and friends need all 17 digits to come back.
-    distances = [0.1 + 0.2, 1 / 3, 5e-324, 2.0, 1e-17, 0.1]
+    distances = [0.1 + 0.2, 1 / 3, 5e-324, 1.0, 1e-17, 0.1]
     pairs = [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (2, 1)]
     rows = [(layer, n, d, d / 7, 64) for (layer, n), d in zip(pairs, distances, strict=True)]
     return pd.DataFrame(rows, columns=[column.name for column in COLUMNS])

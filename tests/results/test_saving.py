@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from depthprobe.errors import MachineError, RunError
 from depthprobe.measurement import Column, Measurement, Table
-from depthprobe.results.runs import read_table
 from depthprobe.results.store import read_run, reserve, save
+from depthprobe.results.tables import read_table
+from support.edits import edit_manifest
 
 GALLERY = Path(__file__).parents[2] / "reports" / "gallery"
 
@@ -62,9 +63,9 @@ def test_text_that_looks_like_a_missing_value_stays_text(tmp_path):
 def test_text_truth_and_whole_numbers_keep_their_types(tmp_path, settings):
     frame = pd.DataFrame({"part": ["NA", 'a,"b"\nc'], "ok": [True, False], "n": [1, 2], "x": [1.0, 2.0]})
     columns = tuple(Column(name, "", name) for name in frame.columns)
-    table = Table("variance", frame, columns)
-    run = save(reserve(tmp_path, "m", "variance", settings), Measurement("variance", (table,)), {})
-    pd.testing.assert_frame_equal(run.tables["variance"], frame, check_exact=True)
+    table = Table("mixed", frame, columns)
+    run = save(reserve(tmp_path, "m", "mixed", settings), Measurement("mixed", (table,)), {})
+    pd.testing.assert_frame_equal(run.tables["mixed"], frame, check_exact=True)
 
 
 def test_the_csv_has_no_index_and_lf(run):
@@ -148,10 +149,7 @@ def test_a_value_changed_by_hand_is_refused_by_name(run):
 
 
 def test_a_manifest_without_a_hash_takes_the_table_as_it_is(run):
-    path = run.directory / "manifest.json"
-    manifest = json.loads(path.read_text())
-    del manifest["files"]["angular"]["sha256"]
-    path.write_text(json.dumps(manifest))
+    edit_manifest(run.directory, lambda manifest: manifest["files"]["angular"].pop("sha256"))
     damage(run.directory / "angular.csv", "0.3333333333333333,", "0.5,")
     assert read_run(run.directory).tables["angular"]["distance"].iloc[1] == 0.5
 
@@ -174,7 +172,11 @@ def damage(path, old, new):
         ("\n0,2,", "\n0,2,0,", "line 3, has 6 values instead of 5"),
         ("0,2,0.3333333333333333,", "0,0.3333333333333333,", "line 3, has '0.3333333333333333' for n, which"),
         ("0.3333333333333333,", "1e999,", "a number in distance that is too large"),
-        ("0.3333333333333333,", '"0.3333333333333333,', "is not a CSV: .*string starting at row 2"),
+        (
+            "0.3333333333333333,",
+            '"0.3333333333333333,',
+            "is not a CSV: .*quote that opens in line 3 is not closed",
+        ),
         ("0.3333333333333333,", "nan,", "line 3, has 'nan' for distance, which is not a finite number"),
         ("0.3333333333333333,", "near,", "line 3, has 'near' for distance, which is not a finite number"),
         ("0.3333333333333333,", ",", "line 3, has '' for distance"),
@@ -189,7 +191,7 @@ def test_a_damaged_table_is_one_clear_line(run, old, new, sentence):
 
 
 @pytest.mark.parametrize(
-    ("kept", "sentence"), [(-3, "is cut short"), (0, "is cut short"), (-30, "is cut short|rows")]
+    ("kept", "sentence"), [(-3, "is cut short"), (0, "is empty"), (-30, "is cut short|rows")]
 )
 def test_a_truncated_table_is_refused(run, kept, sentence):
     path = run.directory / "angular.csv"
@@ -216,17 +218,17 @@ def test_a_table_that_is_gone_or_binary_is_refused(run):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "wrong"),
     [
-        ('"columns"', '"kolumns"'),
-        ('"rows": 6', '"rows": "6"'),
-        ('"type": "number"', '"type": "date"'),
-        ('"angular": [', '"../angular": ['),
+        ('"columns"', '"kolumns"', "columns is missing"),
+        ('"rows": 6', '"rows": "6"', 'files.angular.rows is "6", not a whole number of at least 0'),
+        ('"type": "number"', '"type": "date"', r'columns.angular\[2\].type is "date", not a type of column'),
+        ('"angular": [', '"../angular": [', r"columns names '\.\./angular', which is no table"),
     ],
 )
-def test_a_manifest_of_another_shape_is_refused(run, old, new):
+def test_a_manifest_of_another_shape_is_refused(run, old, new, wrong):
     damage(run.directory / "manifest.json", old, new)
-    with pytest.raises(RunError, match="is not a manifest that this version of depthprobe can read"):
+    with pytest.raises(RunError, match=f"manifest.json cannot be used: {wrong}"):
         read_run(run.directory)
 
 

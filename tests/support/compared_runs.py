@@ -43,6 +43,15 @@ def sweep(layers, seed, docs=200):
     return pd.DataFrame(rows, columns=[*names, "p_value", "p_adjusted", "flips", "docs"]), scores
 
 
+def items_of(scores):
+    """The file of a sweep's [variant, doc] scores."""
+    buffer = io.BytesIO()
+    arrays = {f"{KEY}.docs": np.arange(scores.shape[1]), f"{KEY}.scores": scores}
+    variants = np.array([[-1], *([layer] for layer in range(len(scores) - 1))])
+    np.savez_compressed(buffer, variants=variants, **arrays)
+    return buffer.getvalue()
+
+
 def save_run(root, model, probe, layers=4, seed=0, items=True, text=TEXT, tokens="t", **settings):
     """A saved run of a probe, of the form that its command saves."""
     extra, options = {}, {}
@@ -51,7 +60,7 @@ def save_run(root, model, probe, layers=4, seed=0, items=True, text=TEXT, tokens
     elif probe == "variance":
         least = np.linspace(0.5, 0.1, layers) + seed / 100
         frames = {
-            "variance": profile_frames.rising(layers, seed),
+            "variance": profile_frames.robust(profile_frames.rising(layers, seed)),
             "influence": profile_frames.influence(least),
         }
     elif probe == "gradnorm":
@@ -64,10 +73,7 @@ def save_run(root, model, probe, layers=4, seed=0, items=True, text=TEXT, tokens
             "requests": {"tasks": {"quiz": {"sha256": "same"}}},
         }  # fmt: skip
         if items:
-            buffer = io.BytesIO()
-            arrays = {f"{KEY}.docs": np.arange(200), f"{KEY}.scores": scores}
-            np.savez_compressed(buffer, variants=np.array([[-1], *([i] for i in range(layers))]), **arrays)
-            extra = {"items.npz": buffer.getvalue()}
+            extra = {"items.npz": items_of(scores)}
     tables = tuple(
         Table(stem, frame, tuple(Column(name, "", name) for name in frame)) for stem, frame in frames.items()
     )

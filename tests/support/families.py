@@ -146,7 +146,12 @@ def vector_at(stream, length):
 def loaded(model):
     tokenizer = SimpleNamespace(mask_token_id=4, all_special_ids=[])
     return SimpleNamespace(
-        model=model, device=torch.device("cpu"), weight_bytes=0, pad_token_id=1, tokenizer=tokenizer
+        unfilled=(),
+        model=model,
+        device=torch.device("cpu"),
+        weight_bytes=0,
+        pad_token_id=1,
+        tokenizer=tokenizer,
     )
 
 

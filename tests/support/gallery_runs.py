@@ -1,10 +1,12 @@
 """The gallery's runs under other names, and a reader of the pages that are made from them."""
 
 import hashlib
-import json
 import shutil
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+
+from support.edits import edit_manifest
 
 GALLERY = Path(__file__).parents[2] / "reports" / "gallery" / "builtin--pre-ln"
 PROBES = ("angular", "variance", "gradnorm", "prune-sweep-stdlib_mc")
@@ -15,16 +17,17 @@ def copied(target, model=None, dataset=None, task=None, probes=PROBES):
     """The directory of the gallery's runs, as if they were of this model, on this data, of this task."""
     for probe in probes:
         shutil.copytree(GALLERY / probe, target / probe)
-        path = target / probe / "manifest.json"
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if model is not None:
-            manifest["model"]["id"] = model
-        if dataset is not None:
-            manifest["data"]["dataset"] = dataset
-        if task is not None and probe.startswith("prune-sweep"):
-            _rename_task(target / probe / "prune_sweep.csv", manifest, task)
-        path.write_text(json.dumps(manifest), encoding="utf-8")
+        edit_manifest(target / probe, partial(_rename, target / probe, model, dataset, task))
     return target
+
+
+def _rename(run, model, dataset, task, manifest):
+    if model is not None:
+        manifest["model"]["id"] = model
+    if dataset is not None:
+        manifest["data"]["dataset"] = dataset
+    if task is not None and run.name.startswith("prune-sweep"):
+        _rename_task(run / "prune_sweep.csv", manifest, task)
 
 
 def _rename_task(path, manifest, task):

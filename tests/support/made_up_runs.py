@@ -106,7 +106,7 @@ def write_model(output, layers, tasks=("mmlu",), **options):
     """Runs of all probes; the directory of the model."""
     directory = write_angular(output, layers, **options)
     stream = {
-        "variance": profile_frames.rising(layers),
+        "variance": profile_frames.robust(profile_frames.rising(layers)),
         "influence": profile_frames.influence(0.2 * importance(layers, 3)),
     }
     write_run(output, "variance", stream, layers, **options)

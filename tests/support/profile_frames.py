@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 GRADNORM = ("layer", "part", "grad_norm", "parameters", "grad_rms", "std")
+# As in version 1 of the probe; ``robust`` adds what came later.
 VARIANCE = ("layer", "point", "variance", "rms", "tokens")
+ROBUST = ("layer", "point", "variance", "variance_without_first", "variance_median", "rms", "tokens")
 INFLUENCE = ("layer", "block_influence", "contribution_ratio")
 SHARES = {"attention": 0.5, "feedforward": 0.8, "norm": 0.05, "other": 0.02}
 
@@ -42,6 +44,15 @@ def rising(layers, seed=0, **options):
     """Variances as of a pre-norm model: a small embedding, then about exponential growth."""
     noise = np.random.default_rng(seed).normal(0, 0.1, layers)
     return variance([0.004, *0.3 * np.exp(np.linspace(0, 4.5, layers) + noise)], **options)
+
+
+def robust(frame, without_first=1.0, median=1.0):
+    """Variances with those of tokens other than the first, as shares of the mean: a number, or one a row."""
+    columns = {
+        "variance_without_first": without_first * frame["variance"],
+        "variance_median": median * frame["variance"],
+    }
+    return frame.assign(**columns)[list(ROBUST)]
 
 
 def influence(values):

@@ -94,6 +94,6 @@ def test_a_connection_that_breaks_in_the_middle_of_a_stream_is_told(answer):
         raise HTTPError("reset by peer")
 
     column, first = rows.text_column(rows.Rows(broken(), None, None, None), None, "org/text")
-    assert column == "text" and next(first) == {"text": "a b"}
+    assert column.name == "text" and next(first) == {"text": "a b"}
     with pytest.raises(MachineError, match="org/text"):
         next(first)

@@ -100,3 +100,41 @@ def test_a_preset_has_the_size_that_its_name_says(name, millions):
     recipe = PRESETS[name]
     assert (recipe.batch_samples, recipe.context_tokens, recipe.learning_rate) == (512, 256, 1e-3)
     assert recipe.warmup_steps * 10 == recipe.steps and recipe.precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "message"),
+    [
+        ({"id": "0a1b2c", "n": 1}, None, "no column that is plainly text: 'id' seems to hold"),
+        (
+            {"id": "0a1b2c", "messages": [{"role": "user", "content": "a b"}]},
+            "messages",
+            "holds conversations, and pretrain reads text",
+        ),
+    ],
+)
+def test_ids_and_conversations_are_not_trained_on(tmp_path, row, column, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(20 * (json.dumps(row) + "\n"))
+    with pytest.raises(TextError, match=message):
+        read_training_data(replace(SMALL, dataset=str(path), column=column))
+
+
+def test_the_column_that_is_trained_on_is_said_and_recorded(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"page": text}) + "\n" for text in tiny.sentences(200)))
+    data = read_training_data(replace(SMALL, dataset=str(path)))
+    assert data.facts["text_column"] == "page" and data.notes == (
+        f"The text of {path} is its column 'page'.",
+    )
+
+
+def test_a_text_too_long_to_be_encoded_at_once_is_cut_at_line_ends(monkeypatch):
+    texts = ["\n".join(tiny.sentences(40)), "a short one"]
+    whole = windows(texts, tiny.tokenizer(), 16)
+    monkeypatch.setattr("depthprobe.training.data.LONGEST_AT_ONCE", 500)
+    decoded = [
+        tiny.tokenizer().decode(np.concatenate(w[:, 1:]))
+        for w in (whole, windows(texts, tiny.tokenizer(), 16))
+    ]
+    assert decoded[0][:2000] == decoded[1][:2000]

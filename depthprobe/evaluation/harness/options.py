@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import glob
 import json
 import math
 import re
@@ -13,6 +14,9 @@ from typing import Annotated, Any
 
 from depthprobe.declaring import MOST_SEED, Option, Options
 from depthprobe.errors import OptionError
+from depthprobe.evidence import files_below
+
+_YAML = (".yaml", ".yml")
 
 Seeds = tuple[int | None, int | None, int | None, int | None]
 
@@ -365,7 +369,12 @@ class SweepOptions(TaskOptions):
         """Return what follows the probe's name in the run's directory name: the tasks."""
         return "-".join(Path(task).stem for task in self.tasks)
 
+    def wanted_files(self) -> list[str]:
+        """Return the pattern of lm-eval's sample rows, where they are asked for."""
+        return ["samples_*.jsonl"] if self.log_samples else []
+
     def files(self) -> list[str]:
-        """Return the directories of the user's own task files."""
-        own = [Path(task).parent for task in self.tasks if task.endswith((".yaml", ".yml"))]
-        return list(map(str, [*self.include_path, *own]))
+        """Return the user's own task files, among which names are looked up; what they name is not here."""
+        below = (file for folder in self.include_path for file in files_below(folder))
+        named = (name for task in self.tasks if task.endswith(_YAML) for name in glob.glob(task))
+        return sorted({str(file) for file in below if file.suffix in _YAML} | set(named))

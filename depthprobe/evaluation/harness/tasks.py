@@ -31,17 +31,19 @@ from depthprobe.evaluation.harness.foreign import (
     reason,
     shown,
 )
+from depthprobe.evaluation.harness.fresh_data import no_stale_documents
 from depthprobe.evaluation.harness.isolation import RandomState, quiet
 from depthprobe.evaluation.harness.options import TaskOptions, is_json
 from depthprobe.evaluation.harness.own_files import check_file, refuse_broken, refuse_twice
-from depthprobe.machine.connection import explain_full_disk
+from depthprobe.machine.connection import explain_full_disk, is_offline
 
 # What loading a data set raises: no file, no hub, no such configuration, a damaged or half-read file.
 DATA_EXCEPTIONS = (OSError, ValueError, RuntimeError, lm_eval.api.task.datasets.exceptions.DatasetsError)
 
 LOCAL_COPY = (
     "Point --include-path at a directory with the task's YAML whose dataset_path is a copy on this machine, "
-    "or fill the cache on a machine with a network and set HF_HUB_OFFLINE=1 here."
+    "or fill the cache on a machine with a network"
+    + ("." if is_offline() else " and set HF_HUB_OFFLINE=1 here.")
 )
 
 
@@ -234,7 +236,7 @@ def _members(group: str, listed: Any) -> list[dict[str, Any]]:
 def _load(manager: TaskManager, name: str) -> dict[str, Any]:
     """Return lm-eval's ``{"tasks": ..., "groups": ...}`` of one name, data included."""
     try:
-        with loading_told(), _data_errors_told():
+        with loading_told(), _data_errors_told(), no_stale_documents():
             return manager.load([EMBEDDED[name]() if name in EMBEDDED else name])
     except DepthprobeError:
         raise

@@ -24,6 +24,7 @@ from depthprobe.evaluation.scoring.masks import MakeMask, Masks
 from depthprobe.machine.batches import plan_batches
 from depthprobe.models.anatomy.anatomy import Anatomy
 from depthprobe.models.capture import reading_stream
+from depthprobe.models.frequencies import forget_lengths
 from depthprobe.models.intervene import delete_blocks, discard_blocks, replay_stream, skip_blocks
 from depthprobe.models.prefix_cache import PrefixCache
 
@@ -138,6 +139,7 @@ class Passes:
             variants: For which variants; the whole model is answered first.
             tokens: The most that a batch may hold.
         """
+        forget_lengths(self.model)
         every, prefix, batches = self._batches(group, tokens)
         request = np.concatenate([batch.request for batch in every])
         target = np.concatenate([batch.target for batch in every])
@@ -158,6 +160,7 @@ class Passes:
         ``request`` and ``depth`` (the position in its text of the token before the scored one) are int64
         ``[answer]``, x^L is ``[answer, hidden]``. The arguments are those of :meth:`run`.
         """
+        forget_lengths(self.model)
         every, prefix, batches = self._batches(group, tokens)
         request = np.concatenate([batch.request for batch in every])
         depths = [batch.depths[batch.row, batch.at].cpu().numpy() for batch in every]
@@ -172,9 +175,8 @@ class Passes:
         lengths = [len(row.tokens) for row in group.rows]
         ahead = 0 if group.prefix is None else len(group.prefix.tokens)
         # A token of a prefix copied before each row costs less than one that goes through whole blocks.
-        plan = plan_batches(
-            [length + ahead // 8 for length in lengths], tokens, same_length=self.ways.same_length
-        )
+        kind = (lambda length: length) if self.ways.same_length else (lambda length: None)
+        plan = plan_batches([length + ahead // 8 for length in lengths], tokens, kind=kind)
         batches = [collate([group.rows[index] for index in part], self.device) for part in plan]
         prefix = None if group.prefix is None else collate([group.prefix], self.device)
         return (batches if prefix is None else [prefix, *batches]), prefix, batches

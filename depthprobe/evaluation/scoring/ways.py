@@ -23,6 +23,7 @@ from depthprobe.evaluation.scoring.passes import Ways
 from depthprobe.evaluation.scoring.trial import LENGTH, TRIED, Trial
 from depthprobe.evaluation.scoring.windows import other_distances, short_windows, window_of
 from depthprobe.models.anatomy.anatomy import Anatomy
+from depthprobe.models.frequencies import scalings_of
 
 # Tokens that a window lets through while ways are tried: less than the common beginning of the texts.
 SHORT_WINDOW = 5
@@ -53,7 +54,10 @@ def find_ways(model: Any, anatomy: Anatomy, device: torch.device, context: int |
     else:
         ways = _best(trial, config)
     # Distances shorter than the texts were tried with all else; nothing is known of texts beyond the others.
-    limit = min((limit for limit in limits if limit >= LENGTH), default=None)
+    limits = [limit for limit in limits if limit >= LENGTH]
+    # Rows that share a pass share its rotary frequencies, which beyond such a border are others.
+    limits += [scaling.border for scaling in scalings_of(model)]
+    limit = min(limits, default=None)
     return replace(ways, depth_limit=ways.depth_limit or limit)
 
 

@@ -42,9 +42,15 @@ from depthprobe.models.loading.placement import (
     stored_dtype,
 )
 from depthprobe.models.loading.quantisation import Quantisation, check_quantisation
-from depthprobe.models.loading.sources import ModelSource, fetch_weights, original_folder, resolve_model
+from depthprobe.models.loading.sources import (
+    IN_MEMORY,
+    ModelSource,
+    fetch_weights,
+    original_folder,
+    resolve_model,
+)
 from depthprobe.models.loading.stages import Stage, unseen
-from depthprobe.models.loading.weights import weight_files
+from depthprobe.models.loading.weights import glance_at, weight_files
 from depthprobe.private_names import attention_kernel, input_device
 
 __all__ = [
@@ -65,7 +71,8 @@ class LoadedModel:
 
     ``notes`` are sentences for the user about what loading had to decide; ``quantisation`` says how the
     checkpoint's weights were packed, None if they were not; ``tower`` is the measured tower of an
-    encoder-decoder model, None for all others; ``initial_seed`` that of weights that were never trained.
+    encoder-decoder model, None for all others; ``initial_seed`` that of weights that were never trained;
+    ``glance`` what a glance at the weights showed when they were loaded, see :func:`glance_at`.
     """
 
     model: PreTrainedModel
@@ -77,6 +84,7 @@ class LoadedModel:
     tower: str | None = None
     initial_seed: int | None = None
     unfilled: tuple[str, ...] = ()
+    glance: str | None = None
 
     @property
     def weight_bytes(self) -> int:
@@ -207,6 +215,7 @@ def load_model(
         built.quantisation,
         checkpoint.tower,
         unfilled=built.unfilled,
+        glance=glance_at(network),
     )
 
 
@@ -216,7 +225,7 @@ def already_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
     It is not changed: put it into evaluation mode first. Only drawing or masking tokens needs a tokenizer.
     """
     name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
-    source = ModelSource(name, "in memory", revision=None, fingerprint=None, layout="transformers")
+    source = ModelSource(name, IN_MEMORY, revision=None, fingerprint=None, layout="transformers")
     device = next(model.parameters()).device
     return LoadedModel(model, tokenizer, source, device)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from transformers import PreTrainedModel
 
 from depthprobe.errors import LoadError
@@ -17,21 +19,63 @@ def judge_missing(source: ModelSource, model: PreTrainedModel, missing: list[str
     Raises:
         LoadError: If a block, the embedding, a norm, or the head of a causal model has no weights.
     """
-    is_encoder = is_masked(model)
-    body = f"{model.base_model_prefix}."
-    poolers = [key for key in missing if "pooler" in key]
-    heads = [key for key in missing if key not in poolers and is_encoder and not key.startswith(body)]
-    fatal = [key for key in missing if key not in poolers and key not in heads]
+    heads = of_head(model, missing)
+    fatal = [key for key in missing if not _is_pooler(key) and key not in heads]
     if fatal:
         raise LoadError(
             f"The checkpoint of {source.name} lacks weights that its config.json asks for: {some(fatal)}.",
             "Check that config.json and the weights belong together and that the download is complete.",
         )
     if heads:
-        return (f"{source.name} has no weights for its head, which stays random: its losses mean nothing.",)
+        return (f"{source.name} has no weights for its head: its blocks can be measured, but not its loss.",)
     if model.get_output_embeddings() is None:
         return (f"{source.name} has no language-model head: its blocks can be measured, but not its loss.",)
     return ()
+
+
+def of_head(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
+    """Return those of the missing weights that belong to an encoder's head, beside its blocks."""
+    if not is_masked(model):
+        return []
+    body = f"{model.base_model_prefix}."
+    return [key for key in missing if not key.startswith(body) and not _is_pooler(key)]
+
+
+def lacks_head(model: PreTrainedModel, stored: Iterable[str]) -> bool:
+    """Return whether a checkpoint has no weight at all for an encoder's head, by the names that it stores.
+
+    Args:
+        model: The model, which may be on the meta device.
+        stored: The names of the checkpoint's weights.
+    """
+    heads = {key.partition(".")[0] for key in of_head(model, model.state_dict())}
+    return bool(heads) and heads.isdisjoint(name.partition(".")[0] for name in stored)
+
+
+def refuse_random_head(name: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Raise if the head was drawn at random, because the checkpoint has no weights for it.
+
+    Such a head gives a loss and gradients that look like any others and mean nothing.
+
+    Args:
+        name: What the user calls the model.
+        model: The model.
+        missing: The weights that its checkpoint lacks.
+
+    Raises:
+        LoadError: saying so.
+    """
+    lacking = of_head(model, missing)
+    if lacking:
+        raise LoadError(
+            f"{name} has no weights for its language-model head ({some(lacking, 2)}), so there is no loss to "
+            "take a gradient of.",
+            "Name a checkpoint that has its head.",
+        )
+
+
+def _is_pooler(key: str) -> bool:
+    return "pooler" in key
 
 
 def refuse_unloaded_weights(source: ModelSource, model: PreTrainedModel) -> None:

@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError, LoadError
+from depthprobe.evidence import Look, looks_of
 from depthprobe.models.loading import gguf, hub, original_llama
 from depthprobe.models.loading.options import split_name
 from depthprobe.models.loading.weights import (
     WEIGHT_NAMES,
     check_whole,
     fingerprint_of,
+    named_weights,
     shard_names,
     weight_files,
+    weight_names,
 )
 
 FileLayout = Literal["transformers", "meta", "gguf"]
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.vocab", "*.bpe"]
+# What else in a directory may decide how a text becomes tokens and a prompt.
+ALSO_DECISIVE = ["vocab*", "merges*", "*.codes", "*.spm", "*.tokenizer", "tokenizer.model.*"]
+TEMPLATES = "additional_chat_templates/*.jinja"
+CODE = ["*.py", "*/*.py", "*/*/*.py"]
+# Where a model is that no file holds.
+IN_MEMORY = "in memory"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ["adapter_model.safetensors", "adapter_model.bin"]
 
@@ -36,7 +46,8 @@ class AdapterSource:
     """A PEFT adapter, known before its weights are read.
 
     ``location`` is a hub id or a directory; ``commit`` that of a hub id; ``fingerprint`` the SHA-256 over a
-    directory's files; ``base`` the model that it names as the one it was trained on.
+    directory's files; ``base`` the model that it names as the one it was trained on; ``looks`` how the files
+    looked before they were hashed.
     """
 
     name: str
@@ -44,6 +55,7 @@ class AdapterSource:
     commit: str | None
     fingerprint: str | None
     base: str | None
+    looks: Mapping[str, Look | None] = field(default_factory=dict, repr=False, compare=False)
 
     def describe(self) -> dict[str, str | None]:
         """Return what distinguishes this adapter from others, for a run's manifest."""
@@ -69,7 +81,8 @@ class ModelSource:
     ``location`` is what is loaded, a hub id or a directory; ``revision`` the resolved commit of a hub id;
     ``fingerprint`` the SHA-256 over names and contents of a directory's config and weight files;
     ``gguf_file`` the path of a GGUF file inside it; ``adapter`` what is merged into it; ``notes`` are
-    sentences for the user.
+    sentences for the user; ``looks`` is how the files looked before they were hashed;
+    ``tokenizer`` a hash of the tokenizer that came with a model in memory.
     """
 
     name: str
@@ -80,6 +93,8 @@ class ModelSource:
     notes: tuple[str, ...] = ()
     gguf_file: str | None = None
     adapter: AdapterSource | None = None
+    tokenizer: str | None = None
+    looks: Mapping[str, Look | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def identity(self) -> str:
@@ -140,7 +155,7 @@ def resolve_adapter(name: str) -> AdapterSource:
         MachineError: If the hub cannot be reached and the cache does not help.
     """
     path = Path(name).expanduser()
-    commit = fingerprint = None
+    commit = None
     if path.is_dir() and name:
         config = path / ADAPTER_CONFIG if (path / ADAPTER_CONFIG).is_file() else None
         location = str(path.resolve())
@@ -154,9 +169,11 @@ def resolve_adapter(name: str) -> AdapterSource:
         problem = f"{name} has no {ADAPTER_CONFIG}, so it is not an adapter."
         raise LoadError(problem, "Give --adapter what peft's save_pretrained wrote.")
     base = _base_of(name, config)
-    if commit is None:
-        fingerprint = fingerprint_of([config, *check_adapter_weights(name, path)])
-    return AdapterSource(name if commit is None else location, location, commit, fingerprint, base)
+    if commit is not None:
+        return AdapterSource(location, location, commit, None, base)
+    files = [config, *check_adapter_weights(name, path)]
+    looks = looks_of(files)
+    return AdapterSource(name, location, None, fingerprint_of(files), base, looks)
 
 
 def check_adapter_weights(name: str, folder: Path) -> list[Path]:
@@ -198,22 +215,26 @@ def _resolve_directory(
     if revision is not None:
         raise LoadError(f"{name} is a directory and has no revision {revision!r}.", "Leave out --revision.")
     names = [path.name for path in folder.iterdir()]
-    small = {path for pattern in SMALL_FILES for path in folder.glob(pattern)}
-    has_weights = any(file in names for pair in WEIGHT_NAMES for file in pair)
+    small = {path for pattern in (*SMALL_FILES, *ALSO_DECISIVE, TEMPLATES) for path in folder.glob(pattern)}
+    small = {path for path in small if path.is_file()}
+    has_weights = bool(named_weights(folder)) or any(file in names for pair in WEIGHT_NAMES for file in pair)
     original = next((f for f in (folder, folder / "original") if original_llama.is_original_layout(f)), None)
     ggufs = gguf.model_files(names)
     if gguf_file is not None or (ggufs and not has_weights and original is None):
         file = gguf.choose_file(name, ggufs, gguf_file)
-        mark, note = fingerprint_of([folder / file, *small]), gguf.conversion_note(name)
-        return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file)
+        files, note = [folder / file, *small], gguf.conversion_note(name)
+        looks = looks_of(files)
+        mark = fingerprint_of(files, folder)
+        return ModelSource(name, str(folder), None, mark, "gguf", (note,), gguf_file=file, looks=looks)
     if ADAPTER_CONFIG in names and not has_weights:
         raise _adapter_named_as_model(name, folder / ADAPTER_CONFIG)
     layout: FileLayout = "transformers"
     notes: tuple[str, ...] = ()
     if "config.json" in names:
-        indexes = [folder / index for _, index in WEIGHT_NAMES if index in names]
+        indexes = [folder / index for _, index in weight_names(folder) if (folder / index).is_file()]
         # Configuration and tokenizer files too: how a text is tokenised decides the numbers as well.
-        small |= set(folder.glob("*.py"))
+        code = CODE if _has_code(folder) else CODE[:1]
+        small |= {path for pattern in code for path in folder.glob(pattern)}
         files = [*weight_files(name, folder), *indexes, *(small - set(indexes))]
     else:
         if original is None:
@@ -225,7 +246,14 @@ def _resolve_directory(
             *folder.glob("tokenizer.model"),
         ]
         notes = (f"{name} is in Meta's original layout; converting it in memory.",)
-    return ModelSource(name, str(folder), None, fingerprint_of(files), layout, notes)
+    looks = looks_of(files)
+    return ModelSource(name, str(folder), None, fingerprint_of(files, folder), layout, notes, looks=looks)
+
+
+def _has_code(folder: Path) -> bool:
+    """Whether a configuration in a directory names Python files that come with the model."""
+    configs = (folder / name for name in ("config.json", "tokenizer_config.json"))
+    return any(b'"auto_map"' in config.read_bytes() for config in configs if config.is_file())
 
 
 def _resolve_hub(repo: str, file: str | None, revision: str | None) -> ModelSource:
@@ -332,18 +360,20 @@ def fetch_small_files(source: ModelSource, with_code: bool) -> Path:
         return hub.download(source.location, source.revision, [source.gguf_file])
     # Subfolders hold other formats and training states; only code is wanted from there.
     wanted = [*SMALL_FILES, "*.py"] if with_code else SMALL_FILES
-    return hub.download(
-        source.location, source.revision, wanted, ignore=[f"*/{pattern}" for pattern in SMALL_FILES]
-    )
+    # Of configurations and tokenizers there; the templates that a model names stand in a folder of their own.
+    ignored = [f"*/{pattern}" for pattern in SMALL_FILES if pattern != "*.jinja"]
+    return hub.download(source.location, source.revision, wanted, ignore=ignored)
 
 
 def fetch_weights(source: ModelSource, folder: Path) -> None:
     """Fetch exactly the weight files that will be loaded, into the directory of the small files."""
     if source.revision is None:
         return
-    for single, index in WEIGHT_NAMES:
+    for single, index in weight_names(folder):
+        if index and not (folder / index).is_file() and "/" in index:
+            hub.fetch_file(source.location, index, source.revision)
         if (folder / index).is_file():
             hub.download(source.location, source.revision, shard_names(source.name, folder / index))
             return
-        if hub.fetch_file(source.location, single, source.revision) is not None:
+        if single and hub.fetch_file(source.location, single, source.revision) is not None:
             return

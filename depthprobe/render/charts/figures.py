@@ -13,7 +13,7 @@ from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Field, fields_of, loaded_function
 from depthprobe.errors import OptionError, RunError
 from depthprobe.findings.captions import data_caption, model_title
-from depthprobe.findings.of_runs import findings_of
+from depthprobe.findings.of_runs import findings_of, named
 from depthprobe.measurement import Measurement
 from depthprobe.render.charts import default, default_comparison, training
 from depthprobe.render.charts.comparison import COMPARISONS
@@ -60,7 +60,8 @@ def figure_of(
         words["title"] = model_title(what) if title is None else title
         words["caption"] = _caption(what, probe)
         if probe == TRAINING:
-            return training.draw(what.tables, **words)
+            with named(what):
+                return training.draw(what.tables, **words)
     own = PROBES[probe].chart
     draw = loaded_function(own) if own else default.draw
     return draw(findings_of(what) if findings is None else findings, **taken, **words)

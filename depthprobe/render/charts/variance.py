@@ -6,6 +6,8 @@ ours.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -13,6 +15,8 @@ from depthprobe.findings.variance import BRANCHES, Variances
 from depthprobe.render.charts.kit.lines import Curve, draw_lines, joined, with_zeros
 from depthprobe.render.charts.kit.style import BRANCH_LOOKS, MAIN, Look
 
+MEDIAN = Look("#b3123b", 1.1, marker="x", level=4)
+WITHOUT_FIRST = Look("#5b9bd0", 1.1, (3.0, 1.4), "+", level=4)
 EXPONENTIAL_FIT = Look("#9a9a9a", 0.9, (7.0, 2.5), level=2)
 LINEAR_FIT = Look("#9a9a9a", 0.9, (1.0, 1.6), level=2)
 
@@ -30,23 +34,37 @@ def curves_of(variances: Variances) -> list[Curve]:
     return [Curve("stream $x^l$", x, variances.stream, MAIN), *branches]
 
 
+def robust_curves_of(variances: Variances) -> list[Curve]:
+    """Return the curves of the stream that do not hang on first tokens; older runs have none."""
+    x = np.arange(variances.layers + 1, dtype="float64")
+    named = (
+        ("without first tokens", variances.without_first, WITHOUT_FIRST),
+        ("median token", variances.median, MEDIAN),
+    )
+    return [Curve(key, x, values, look) for key, values, look in named if values is not None]
+
+
 def draw(findings: Variances, *, title: str = "", caption: str = "") -> Figure:
     """Return the figure of the variances.
 
     On the logarithmic axis exponential growth is a straight line. Where there is growth to fit, both fits are
-    drawn. What was measured comes before the caption.
+    drawn, of the median where there is one. What was measured comes before the caption.
     """
     caption = joined(findings.quantity, caption)
-    curves = curves_of(findings)
+    stream, *branches = curves_of(findings)
+    robust = robust_curves_of(findings)
+    stream = replace(stream, key="stream $x^l$, mean") if robust else stream
+    curves = [stream, *robust, *branches]
     logarithmic = any((curve.y > 0).any() for curve in curves)
     if logarithmic:
         zeros = [(BRANCHES[branch], values == 0) for branch, values in findings.branches.items()]
         caption = with_zeros(caption, zeros)
     if findings.growth is not None:
-        outputs = curves[0].x[1:]
+        outputs, of_what = curves[0].x[1:], " of the median" if robust else ""
+        exponential, linear = findings.growth.exponential.values, findings.growth.linear.values
         curves += [
-            Curve("exponential fit", outputs, findings.growth.exponential.values, EXPONENTIAL_FIT),
-            Curve("linear fit", outputs, findings.growth.linear.values, LINEAR_FIT),
+            Curve(f"exponential fit{of_what}", outputs, exponential, EXPONENTIAL_FIT),
+            Curve(f"linear fit{of_what}", outputs, linear, LINEAR_FIT),
         ]
     return draw_lines(
         curves,

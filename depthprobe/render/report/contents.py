@@ -118,6 +118,7 @@ def provenance(run: Run) -> dict[str, str]:
         "tables": ", ".join(
             f"{entry.get('name')} (sha256 {str(entry.get('sha256'))[:12]})"
             for entry in (manifest.get("files") or {}).values()
+            if "rows" in entry
         ),
     }
     return {name: str(value) for name, value in facts.items() if value}

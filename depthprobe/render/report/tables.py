@@ -33,6 +33,8 @@ _HEADS = {
     "docs": "items",
     "grad_norm": "whole block",
     "variance": "variance of x^(l+1)",
+    "variance_without_first": "without first tokens",
+    "variance_median": "median token",
     "rms": "RMS",
     "block_influence": "Block Influence",
     "proxy": "measurement",
@@ -246,9 +248,11 @@ def _gradnorm(study: Study) -> ReportTable:
 
 def _variance(study: Study) -> ReportTable:
     found = study.found[VARIANCE.name]
+    robust = {"variance_without_first": found.without_first, "variance_median": found.median}
     columns = {
         "layer": range(found.layers),
         "variance": found.stream[1:],
+        **{name: values[1:] for name, values in robust.items() if values is not None},
         "rms": found.rms[1:],
         **found.branches,
     }

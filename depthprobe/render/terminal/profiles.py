@@ -59,10 +59,14 @@ def list_variance(found: Variances, model: str = "") -> list[Table | str]:
     shown = shown_layers(found.layers, [found.stream[1:], *list(extra.values())[:1]])
     behind = [0, *(layer + 1 for layer in shown)]
     of_layers = {f"added by\n{_broken(BRANCHES[branch])}": line for branch, line in found.branches.items()}
+    # The three tell more than the root mean square, which older runs show beside the mean.
+    second = {"RMS": found.rms}
+    if found.median is not None and found.without_first is not None:
+        second = {"without\nfirst": found.without_first, "median": found.median}
     columns = [
         (_LAYER, ["embedding", *map(str, shown)]),
-        ("variance", column(found.stream[behind])),
-        ("RMS", column(found.rms[behind])),
+        ("variance" if "RMS" in second else "mean\nvariance", column(found.stream[behind])),
+        *((head, column(values[behind])) for head, values in second.items()),
         *((head, ["", *column(values[shown])]) for head, values in {**of_layers, **extra}.items()),
     ]
     said = f"The stream behind each layer, x^(l+1): {found.quantity}."

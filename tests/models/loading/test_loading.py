@@ -14,6 +14,7 @@ import pytest
 import torch
 from huggingface_hub import errors as hub
 from huggingface_hub.errors import HTTPError, Response
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from depthprobe.errors import DepthprobeError, LoadError, MachineError, OptionError
@@ -22,6 +23,8 @@ from depthprobe.models.loading import placement, sources
 from depthprobe.models.loading.checkpoint import choose_class
 from depthprobe.models.loading.hub_errors import explain_load_error
 from depthprobe.models.loading.loading import context_limit, load_model, resolve_model
+from depthprobe.models.loading.missing import lacks_head
+from depthprobe.models.loading.weights import stored_names
 from support.tiny import build, save, tokenizer
 
 
@@ -160,15 +163,46 @@ def test_an_encoder_is_never_loaded_as_a_causal_model(
     assert choose_class(config).__name__ == expected
 
 
-def test_an_encoder_without_its_head_loads_and_says_that_its_losses_mean_nothing(tmp_path: Path) -> None:
+def test_an_encoder_without_its_head_loads_and_says_that_it_has_no_loss(tmp_path: Path) -> None:
     AutoModel.from_config(build("bert").config).save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     loaded = load_model(str(tmp_path), device="cpu")
     assert type(loaded.model).__name__ == "BertForMaskedLM"
     assert loaded.notes == (
-        f"{tmp_path} has no weights for its head, which stays random: its losses mean nothing.",
+        f"{tmp_path} has no weights for its head: its blocks can be measured, but not its loss.",
         f"{tmp_path} holds weights that BertForMaskedLM has no place for: pooler.dense.",
     )
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "modernbert"])
+def test_of_a_head_that_is_not_stored_the_names_tell_before_the_weights_are_read(
+    tmp_path: Path, model_type: str
+) -> None:
+    whole = build(model_type)
+    AutoModel.from_config(whole.config).save_pretrained(tmp_path / "bare")
+    save(tmp_path / "whole", model_type)
+    assert lacks_head(whole, stored_names(tmp_path / "bare") or ())
+    assert not lacks_head(whole, stored_names(tmp_path / "whole") or ())
+    assert stored_names(tmp_path) is None
+    assert not lacks_head(build("llama"), ())  # a decoder without its head is loaded without one
+
+
+@pytest.mark.parametrize(
+    ("model_type", "key"),
+    [
+        ("bert", "bert.encoder.layer.2.attention.output.dense.weight"),
+        ("bert", "bert.embeddings.word_embeddings.weight"),
+        ("llama", "model.layers.2.mlp.up_proj.weight"),
+        ("llama", "model.norm.weight"),
+    ],
+)
+def test_a_model_with_a_random_block_is_never_measured(tmp_path: Path, model_type: str, key: str) -> None:
+    folder = save(tmp_path, model_type)
+    weights = load_file(folder / "model.safetensors")
+    del weights[key]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    message = told(lambda: load_model(str(folder), device="cpu"))
+    assert "lacks weights that its config.json asks for: " in message and key in message
 
 
 @pytest.mark.parametrize("kind", [AutoModel, AutoModelForSequenceClassification])

@@ -13,7 +13,7 @@ from depthprobe.render.charts import variance as variance_chart
 from depthprobe.render.charts.kit.lines import Band, Curve, draw_lines
 from depthprobe.render.charts.kit.style import BRANCH_LOOKS, MAIN
 from support.legibility import boxes, check_text
-from support.profile_frames import falling, gradnorm, rising, variance
+from support.profile_frames import falling, gradnorm, rising, robust, variance
 from support.readings import gradnorm_findings, variance_findings
 
 # What is measured, as the caption begins.
@@ -203,6 +203,24 @@ def test_both_fits_run_from_the_first_block_to_the_last_behind_the_rest():
         assert drawn[key].get_zorder() < min(
             line.get_zorder() for name, line in drawn.items() if "fit" not in name
         )
+
+
+def test_the_median_and_the_mean_without_first_tokens_stand_beside_the_mean_and_fits_are_of_the_median():
+    frame = robust(variance([0.1, 1.0, 2.0, 8.0]), 0.75, [1.0, 0.5, 0.25, 0.125, *[1.0] * 6])
+    figure = draw_variance(frame)
+    drawn = curves(figure)
+    assert list(drawn) == [
+        *("stream $x^l$, mean", "without first tokens", "median token"),
+        *("added by attention", "added by feed-forward"),
+        *("exponential fit of the median", "linear fit of the median"),
+    ]
+    assert drawn["stream $x^l$, mean"].get_ydata().tolist() == [0.1, 1.0, 2.0, 8.0]
+    assert drawn["without first tokens"].get_ydata().tolist() == pytest.approx([0.075, 0.75, 1.5, 6.0])
+    assert drawn["median token"].get_ydata().tolist() == pytest.approx([0.1, 0.5, 0.5, 1.0])
+    growth = growth_of([0.5, 0.5, 1.0])
+    np.testing.assert_allclose(drawn["exponential fit of the median"].get_ydata(), growth.exponential.values)
+    assert "mean without the first token of each sample, median" in " ".join(written(figure))
+    check_text(figure)
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [1.0, 2.0, 3.0], [1.0, 2.0, 2.0, 2.0], [1.0, 0.0, 2.0, 3.0]])

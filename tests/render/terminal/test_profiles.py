@@ -4,7 +4,7 @@ import pytest
 from depthprobe.errors import RunError
 from depthprobe.render.terminal.profiles import list_gradnorm, list_variance
 from support.legibility import printed
-from support.profile_frames import falling, gradnorm, influence, rising, variance
+from support.profile_frames import falling, gradnorm, influence, rising, robust, variance
 from support.readings import gradnorm_findings, variance_findings
 
 
@@ -81,6 +81,17 @@ def test_the_table_of_variances_as_it_is_printed():
     assert stripped(printed(variance_table(frame, influence=other))) == VARIANCE
     mixed = frame.sample(frac=1, random_state=1), other.iloc[::-1]
     assert stripped(printed(variance_table(mixed[0], influence=mixed[1]))) == VARIANCE
+
+
+def test_median_and_mean_without_first_tokens_stand_beside_the_mean_within_the_width_of_a_terminal():
+    frame = robust(variance([0.01, 0.5, 2.0, 31.0]), 0.5, 0.25)
+    text = printed(variance_table(frame, influence=influence([0.4, 0.1, 0.02])))
+    assert [row[1:4] for row in rows(text)] == [
+        ["0.500", "0.250", "0.125"],
+        ["2.00", "1.00", "0.500"],
+        ["31.0", "15.5", "7.75"],
+    ]
+    assert max(map(len, stripped(text).splitlines())) <= 80
 
 
 def test_norms_over_batches_have_their_deviation_beside_them():

@@ -1,0 +1,16 @@
+"""Which commit of a data set the hub has now."""
+
+from __future__ import annotations
+
+from depthprobe.evidence import ANSWER_WITHIN_S
+from depthprobe.machine.connection import NETWORK_EXCEPTIONS
+
+
+def newest_commit(dataset: str) -> str | None:
+    """Return the newest commit of a data set, asked once; None if the hub cannot be asked."""
+    import huggingface_hub
+
+    try:
+        return huggingface_hub.HfApi().dataset_info(dataset, timeout=ANSWER_WITHIN_S).sha
+    except (*NETWORK_EXCEPTIONS, OSError, ValueError):
+        return None
