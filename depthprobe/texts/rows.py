@@ -168,7 +168,7 @@ def _open_hub(dataset: str, config: str | None, split: str | None, seed: int) ->
     import huggingface_hub
     from datasets.exceptions import DatasetNotFoundError
 
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE and not Path(dataset).exists()
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
     try:
         revision = None
         if not offline:
