@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from depthprobe.declaring import Option, Options
+from depthprobe.declaring import MOST_SEED, Option, Options
 from depthprobe.errors import OptionError
 from depthprobe.evidence import files_below
 
@@ -55,9 +55,9 @@ def parse_seeds(text: str) -> Seeds:
         seeds = seeds * 4
     elif len(seeds) == 3:
         seeds = [*seeds, DEFAULT_SEEDS[3]]
-    if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
+    if len(seeds) != 4 or any(seed is not None and not 0 <= seed <= MOST_SEED for seed in seeds):
         raise OptionError(
-            f"--seed must be a whole number of at least 0, got {text or 'nothing'}.",
+            f"--seed must be a whole number from 0 to {MOST_SEED}, got {text or 'nothing'}.",
             "Give one, or four separated by commas for random, numpy, torch and few-shot sampling.",
         )
     return seeds[0], seeds[1], seeds[2], seeds[3]
