@@ -7,6 +7,7 @@ Python functions, checks, manifests, charts, tables, report and documentation ar
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,12 @@ Role = Literal["numbers", "means", "figure"]
 MOST_LAYERS = 10_000
 
 
+# Nothing that is counted here comes in larger numbers, and libraries end in tracebacks at some of them.
+MOST = 10**9
+# numpy takes no larger one.
+MOST_SEED = 2**32 - 1
+
+
 @dataclass(frozen=True)
 class Option:
     """The description of one field of a dataclass of options, beyond its type and default.
@@ -36,6 +43,7 @@ class Option:
         help: One or two sentences.
         role: What it does.
         at_least: The smallest number allowed.
+        at_most: The largest number allowed; None where :data:`MOST` is, as for every count.
         flags: How it is written on the command line; by default ``--name-of-field``.
         metavar: What stands for the value in the help.
         default: What the help shows instead of a default of None.
@@ -48,6 +56,7 @@ class Option:
     help: str
     role: Role = "numbers"
     at_least: int | None = None
+    at_most: int | None = None
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     default: str | None = None
@@ -81,7 +90,7 @@ class Field:
 
     def check(self, value: Any) -> None:
         """Raise an OptionError unless the field takes the value."""
-        name, limit = self.flags[0], self.option.at_least
+        name, least, most = self.flags[0], self.option.at_least, self.option.at_most
         if value is None and self.default is None:
             return
         if self.choices is not None and value not in self.choices:
@@ -91,8 +100,18 @@ class Field:
             if not number and not (self.type is float and isinstance(value, int)):
                 kind = "a whole number" if self.type is int else "a number"
                 raise OptionError(f"{name} must be {kind}, got {value!r}.")
-            if limit is not None and value < limit:
-                raise OptionError(f"{name} must be at least {limit}, got {value}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise OptionError(f"{name} must be a finite number, got {value}.")
+            if least is not None and value < least:
+                raise OptionError(f"{name} must be at least {least}, got {value}.")
+            most = MOST if most is None and self.type is int else most
+            if most is not None and value > most:
+                raise OptionError(f"{name} must be at most {most}, got {_large(value)}.")
+
+
+def _large(value: float) -> str:
+    """Return a number as a message shows it, however long it is."""
+    return f"{value}" if value < 1e40 else "a number of more than 40 digits"
 
 
 def fields_of(options: type) -> tuple[Field, ...]:

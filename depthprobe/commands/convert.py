@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,8 @@ from depthprobe import interruption
 from depthprobe.commands import options as shared
 from depthprobe.commands.show import Watch, guarded, importing, result_console
 from depthprobe.errors import MachineError, OptionError
-from depthprobe.results.files import aside, flush_directory
+from depthprobe.results.aside import clear_leftovers, folder_aside
+from depthprobe.results.files import flush_directory
 
 EXAMPLE = "depthprobe convert model.gguf converted"
 
@@ -90,20 +91,26 @@ def _written_aside(directory: Path) -> Iterator[Path]:
     """
     target = directory.absolute()
     missing = [path for path in target.parents if not path.exists()]
-    with _told(directory):
-        # An empty directory may be the current one or a mount point: it stays, and takes the files.
-        there = _is_empty(directory)
-        temporary = aside(target / "model" if there else target)
-        temporary.mkdir(parents=True)
-    try:
+    with contextlib.ExitStack() as opened:
+        # Parents of a directory that was not made in the end.
+        opened.callback(_remove_empty, missing)
+        with _told(directory):
+            if directory.is_dir():
+                clear_leftovers(target, "model")
+            # An empty directory may be the current one or a mount point: it stays, and takes the files.
+            there = _is_empty(directory)
+            for path in reversed(missing):
+                path.mkdir(exist_ok=True)
+            temporary = opened.enter_context(folder_aside(target / "model" if there else target))
         yield temporary
         with _told(directory):
             _settle(temporary, directory, there)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for path in missing:  # parents of a directory that was not made in the end
-            with contextlib.suppress(OSError):
-                path.rmdir()
+
+
+def _remove_empty(directories: Sequence[Path]) -> None:
+    for path in directories:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _is_empty(directory: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -13,9 +12,11 @@ from rich.text import Text
 from typer import echo
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from depthprobe.commands.console import Console
 from depthprobe.commands.spelling import as_declared
 from depthprobe.errors import OptionError
 
+NARROWEST = 60
 HELP = ("-h", "--help")
 ARGUMENTS, OPTIONS, COMMANDS = "Arguments", "Options", "Commands"
 # The placeholder of a value in the help, by the name of its type.
@@ -57,6 +58,8 @@ def show(command: TyperCommand | TyperGroup, ctx: Any) -> None:
         ctx: The context in which it is called.
     """
     console = Console(highlight=False)
+    # COLUMNS may be anything; in fewer than this there is nothing to read.
+    console.width = max(console.width, NARROWEST)
     console.print(Padding(Text(" ".join(command.get_usage(ctx).split()), style="bold"), (1, 1)))
     console.print(Padding(Text(command.help or ""), (0, 1, 1, 1)))
     if command.epilog:

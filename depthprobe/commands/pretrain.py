@@ -95,6 +95,11 @@ def command(asked: Asked) -> None:
         )
     if wanted.preset is not None and wanted.preset not in PRESETS:
         raise OptionError(f"--preset must be one of {', '.join(PRESETS)}, got {wanted.preset}.")
+    if "vocab_size" in given and "tokenizer" in given:
+        raise OptionError(
+            "--vocab is the size of a tokenizer that is trained, and --tokenizer names one that is there.",
+            "Leave out one of them.",
+        )
     recipe = recipe_of(Recipe() if wanted.preset is None else PRESETS[wanted.preset], given)
     output = wanted.output or Path("runs") / (f"{norm}-ln" if norm in ("pre", "post", "mix") else norm)
     watch = Watch(**asked.values(shared.TerminalOptions))

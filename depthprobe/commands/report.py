@@ -109,7 +109,7 @@ def command(asked: Asked) -> None:
             report = write_report(study, folder, style, subtitle=not drawing.no_subtitle)
     console = result_console()
     findings = report.findings
-    for sentence in findings.verdict:
+    for sentence in findings.verdict.lines:
         console.print(sentence, markup=False, soft_wrap=not console.is_terminal)
     if len(findings.trust.correlations):
         console.print(trust_table(findings.trust.correlations))

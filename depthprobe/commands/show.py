@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import gc
 import io
@@ -20,8 +19,10 @@ import typer
 
 from depthprobe import interruption
 from depthprobe.commands.progress import Log, Pace, looking
+from depthprobe.commands.streams import say, unprintable
 from depthprobe.errors import DepthprobeError
 from depthprobe.machine import caches
+from depthprobe.machine.launcher import launched
 from depthprobe.redaction import message, printable, redact
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _no_other_bars() -> AbstractContextManager[None]:
 
 def _is_first() -> bool:
     """Whether this is the first process of a run, or the only one."""
-    return int(os.environ.get("WORLD_SIZE", "1")) <= 1 or os.environ.get("RANK", "0") == "0"
+    return launched().rank == 0
 
 
 def result_console() -> Console:
@@ -143,9 +144,10 @@ def result_console() -> Console:
 
 def _console(**options: Any) -> Console:
     """Return a console on which names and texts from foreign files are printed, never obeyed."""
-    from rich.console import Console
     from rich.segment import Segment
     from rich.text import Text
+
+    from depthprobe.commands.console import Console
 
     class Harmless(Console):
         def render_str(self, text: str, **options: Any) -> Text:
@@ -201,13 +203,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(error.exit_status) from None
         except OSError as error:
             # A closed pipe or a full disk behind stdout; our own writing has sentences of its own.
-            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF):
+            status = unprintable(error, "What was measured is saved.")
+            if status is None:
                 raise
-            sys.stdout = None  # nothing more can be written there, not even at exit
-            if error.errno == errno.EPIPE:
-                raise typer.Exit(0) from None
-            _line(f"Error: The results cannot be printed: {error.strerror}. They are saved.")
-            raise typer.Exit(1) from None
+            raise typer.Exit(status) from None
         except KeyboardInterrupt as interrupt:
             if _is_first():
                 _line(interruption.sentence(interrupt))
@@ -275,8 +274,7 @@ def lacking_told() -> Iterator[None]:
 
 
 def _line(text: str) -> None:
-    sys.stderr.write(message(" ".join(redact(text).split())) + "\n")
-    sys.stderr.flush()
+    say(message(" ".join(redact(text).split())))
 
 
 def _hush_libraries(verbose: bool, bars: bool) -> None:

@@ -18,7 +18,12 @@ _OF_THE_MODEL = {
 }  # fmt: skip
 # What the tasks say, ask and run, by name; runs of earlier versions do not record it.
 _OF_THE_TASKS = "task_sha256"
-_NOTED_OF_THE_MODEL = ("dtype", "quantisation", "device", "attention")
+_NOTED_OF_THE_MODEL = {
+    "dtype": "The models were measured in different dtypes",
+    "quantisation": "The models are quantised differently",
+    "device": "The models were measured on different devices",
+    "attention": "The models were measured with different attention kernels",
+}
 # What a manifest calls them -> what a reader does.
 _WORDS = {"sha256": "hash of the text", "seq_len": "tokens in a sample", "python": "Python"}
 # This much of a hash tells two texts apart.
@@ -81,10 +86,10 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
             )
     for probe in probes:
         models = {subject.label: subject.runs[probe].manifest.get("model") or {} for subject in subjects}
-        for key in _NOTED_OF_THE_MODEL:
+        for key, differ in _NOTED_OF_THE_MODEL.items():
             if len({model.get(key) for model in models.values()}) > 1:
-                each = ", ".join(f"{name} {model.get(key)}" for name, model in models.items())
-                notes.append(f"{key} differs: {each}.")
+                each = ", ".join(f"{name}: {model.get(key) or 'none'}" for name, model in models.items())
+                notes.append(f"{differ} ({each}).")
     return list(dict.fromkeys(notes))
 
 

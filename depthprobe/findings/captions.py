@@ -10,6 +10,30 @@ from depthprobe.findings.words import counted, plain
 from depthprobe.results.runs import Run
 
 _DIGITS_OF_A_HASH = 12
+# The embedded text, as manifests name it.
+BUILTIN = "builtin"
+
+
+class Caption(str):
+    """The caption of a figure or a table: all that must be known where it stands alone, as in a paper.
+
+    ``on_page`` is what of it a page says that tells once how everything on it was measured.
+    """
+
+    on_page: str
+
+    def __new__(cls, what: str, measured: str, rescaled: str = "") -> Caption:
+        """Return the caption.
+
+        Args:
+            what: What is shown, as sentences.
+            measured: On what model, tasks and text it was measured, as sentences.
+            rescaled: What was rescaled for a picture, and how; empty for tables.
+        """
+        said = f"Rescaled: {rescaled}." if rescaled else ""
+        caption = super().__new__(cls, " ".join(filter(None, [what, measured, said])))
+        caption.on_page = what if rescaled in ("", "nothing") else f"{what} {said}"
+        return caption
 
 
 def model_words(run: Run) -> str:
@@ -33,7 +57,7 @@ def data_words(run: Run) -> str:
     data: Mapping[str, Any] = run.manifest.get("data") or {}
     if not data.get("dataset"):
         return ""
-    parts = [plain(without_directories(str(data["dataset"])))]
+    parts = [plain(dataset_words(data))]
     parts += [f"split {plain(str(data['split']))}"] if data.get("split") else []
     if data.get("samples"):
         up_to = f" of up to {counted(data['seq_len'], 'token')}" if data.get("seq_len") else ""
@@ -51,8 +75,15 @@ def task_words(run: Run) -> str:
     shots, limit = run.facts.get("num_fewshot"), run.facts.get("limit")
     words = [", ".join(tasks)]
     words += [f"{shots} examples in the prompt"] if shots is not None else []
-    words += [f"limit {limit:g}"] if limit is not None else []
+    words += [limit_words(limit)] if limit is not None else []
     return "; ".join(words)
+
+
+def limit_words(limit: float) -> str:
+    """What ``--limit`` leaves of a task, as lm-eval takes it: a number of items, or below 1 their share."""
+    if limit < 1:
+        return f"the first {100 * limit:.4g}% of each task's items"
+    return f"the first {int(limit):,} items of each task" if limit >= 2 else "the first item of each task"
 
 
 def measured_words(runs: Sequence[Run]) -> str:
@@ -80,10 +111,18 @@ def data_caption(run: Run) -> str:
 
 def measured_on(data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     """Return the same from what a manifest says of the data and the model."""
-    words = [without_directories(str(data["dataset"]))] if data.get("dataset") else []
+    words = [dataset_words(data)] if data.get("dataset") else []
     if data.get("samples") and data.get("seq_len"):
         words.append(f"{data['samples']:,} samples of up to {data['seq_len']:,} tokens")
     return ", ".join([*words, *_precision(model)])
+
+
+def dataset_words(data: Mapping[str, Any]) -> str:
+    """What a data set is called in a sentence; ``builtin`` says nothing to a reader of a paper."""
+    if data["dataset"] != BUILTIN:
+        return without_directories(str(data["dataset"]))
+    version = f" {data['python']}" if data.get("python") else ""
+    return f"Python{version}'s standard library"
 
 
 def _precision(model: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from depthprobe.findings.checks import check_table
 from depthprobe.findings.drops import ALPHA, Drops
 from depthprobe.findings.drops import STEM as PRUNE_SWEEP
 from depthprobe.findings.of_runs import findings_in, named
-from depthprobe.findings.words import layers_named
+from depthprobe.findings.words import layers_named, spoken
 from depthprobe.results.forms import shortened
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.runs import Run
@@ -82,10 +82,24 @@ class Comparison:
         for task, found in self.drops.items():
             first, *others = self.models[PRUNE_SWEEP]
             for other, drops in zip(others, found[1:], strict=True):
-                apart = drops.rows.loc[drops.rows["difference_p_adjusted"] < ALPHA, "layer"].tolist()
-                which = f"detectably in {layers_named(apart)}" if apart else "detectably in no layer"
-                said.append(f"{task}: {other.label} differs from {first.label} {which} (Holm).")
+                said.append(_difference(task, first.label, other.label, drops))
         return said
+
+
+def _difference(task: str, first: str, other: str, drops: Drops) -> str:
+    """Which layers' drops differ between two models, or how large a difference may be hidden."""
+    rows = drops.rows
+    apart = rows.loc[rows["difference_p_adjusted"] < ALPHA, "layer"].tolist()
+    if apart:
+        return (
+            f"{task}: the drops of {other} and {first} differ detectably without {layers_named(apart)} "
+            f"(p < {ALPHA}, adjusted for {len(rows)} layers)."
+        )
+    reach = float(rows[["difference_low", "difference_high"]].abs().to_numpy().max())
+    return (
+        f"{task}: these {drops.items} do not tell the drops of {other} and {first} apart at any layer; the "
+        f"95% intervals of the differences reach as far as {spoken(reach, drops.decimals)}."
+    )
 
 
 def read_comparison(run: Run) -> Comparison:

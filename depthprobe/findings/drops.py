@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from depthprobe.errors import RunError
+from depthprobe.findings import drop_sentences
 from depthprobe.findings.checks import check_table
-from depthprobe.findings.words import spans, spoken
+from depthprobe.findings.evidence import ALPHA, Evidence, evidence_of
+from depthprobe.findings.words import counted, plain, spans
 from depthprobe.metrics.relevance import chance_corrected_relevance
 
 STEM, WHAT = "prune_sweep", "drops"
 CALIBRATION = "calibration"
-# A removal whose Holm-adjusted p is not below this makes no detectable difference.
-ALPHA = 0.05
 
 _NUMBERS = ("baseline", "drop", "ci_low", "ci_high", "p_adjusted")
 _KEYS = ("task", "metric", "filter", "layer")
@@ -37,7 +38,6 @@ _WORDS = {
     "byte_perplexity": "byte perplexity",
     "bits_per_byte": "bits per byte",
 }
-_MOST_WORST = 3
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,19 @@ class Drops:
         return flips if self.higher_is_better and counted else None
 
     @property
+    def relevance(self) -> NDArray[np.float64] | None:
+        """[layer] the share of what the model knows above chance that goes with the layer; None if undefined.
+
+        1 where its removal leaves guessing, 0 where it changes nothing. Undefined where the task has no
+        chance level or the whole model is not above it.
+
+        Source: RETHINK, 2605.14075.
+        """
+        if self.chance is None or not self.higher_is_better:
+            return None
+        return chance_corrected_relevance(self.baseline, self.baseline - self.harm, self.chance)
+
+    @property
     def words(self) -> str:
         """What the metric is called in a sentence, such as ``accuracy``."""
         return _WORDS.get(self.metric, self.metric)
@@ -99,10 +112,44 @@ class Drops:
         least = 3 if abs(self.baseline) < 10 else 2
         return least if width <= 0 else int(np.clip(1 - math.floor(math.log10(width)), least, 6))
 
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the items show of every removal, and what they could have missed."""
+        return evidence_of(
+            self.rows,
+            metric=self.metric,
+            baseline=self.baseline,
+            higher_is_better=self.higher_is_better,
+            chance=self.chance,
+            missed=self.missed,
+        )
+
+    @property
+    def name(self) -> str:
+        """The task as a sentence names it: on one line, without what a terminal would obey."""
+        return plain(self.task)
+
+    @property
+    def noun(self) -> str:
+        """What was compared: ``item`` of a task, ``sample`` of the calibration text."""
+        return "sample" if self.task == CALIBRATION else "item"
+
+    @property
+    def items(self) -> str:
+        """How many items or samples were compared: ``600 items``."""
+        return counted(int(self.rows["docs"].max()), self.noun)
+
     @property
     def reading(self) -> str:
-        """Layers without a detectable drop, what was missed, and the worst layers, in a few sentences."""
-        return " ".join([*_spared(self), *_worst(self), *_chance(self)])
+        """What the items can tell, which drops are small, and the worst layers, in a few sentences."""
+        return drop_sentences.reading(self)
+
+    def by_layer(self, layers: int) -> NDArray[np.float64]:
+        """[layer] the drop without each of a model's layers; NaN where none begins there that was removed."""
+        places = self.rows["layer"].to_numpy()
+        values = np.full(max(layers, int(places.max()) + 1), np.nan)
+        values[places] = self.rows["drop"]
+        return values
 
     def removed(self, layer: int) -> str:
         """The layers that go with a row, as text: ``25``, or ``25-27`` in a sweep of blocks."""
@@ -117,6 +164,7 @@ class SweepFindings:
         tasks: The drops of each task to show, by its headline metric: those that were asked for, then the
             calibration loss; no subjects of a group.
         every: The same of every task in the table.
+        others: By task the drops by the metrics that do not lead, in the table's order.
         block: How many consecutive layers each removal takes out.
         layers: How many layers the model has, if that is known; a sweep may cover a few of them.
         facts: What else the run says: num_fewshot, limit and the like.
@@ -124,6 +172,7 @@ class SweepFindings:
 
     tasks: tuple[Drops, ...]
     every: Mapping[str, Drops]
+    others: Mapping[str, tuple[Drops, ...]]
     block: int
     layers: int | None
     facts: Mapping[str, Any]
@@ -154,9 +203,11 @@ def read(
     if layers is not None and frame["layer"].max() + block > layers:
         last = frame["layer"].max() + block - 1
         raise RunError(f"The table of {WHAT} removes layer {last} of a model of {layers} layers.")
-    every = {task: _drops_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
+    metrics = {task: _metrics_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
+    every = {task: found[0] for task, found in metrics.items()}
+    others = {task: tuple(found[1:]) for task, found in metrics.items()}
     shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
-    return SweepFindings(tuple(every[task] for task in shown), every, block, layers, facts)
+    return SweepFindings(tuple(every[task] for task in shown), every, others, block, layers, facts)
 
 
 def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
@@ -173,14 +224,20 @@ def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
     return shown + [CALIBRATION] * (CALIBRATION in there)
 
 
-def _drops_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> Drops:
-    """The drops of one task by its headline metric, of all rows of the task."""
+def _metrics_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> list[Drops]:
+    """The drops of one task by each of its metrics and filters, the headline metric first."""
     pairs = list(dict.fromkeys(zip(rows["metric"], rows["filter"], strict=True)))
-    metric, name = next(
+    leading = next(
         (pair for pair in pairs if "/".join(pair) == (facts.get("headline") or {}).get(task)),
         # min keeps the first of equals: an unknown task's first metric, a metric's first filter.
         min(pairs, key=lambda pair: _HEADLINES.index(pair[0]) if pair[0] in _HEADLINES else len(_HEADLINES)),
     )
+    pairs.sort(key=lambda pair: pair != leading)
+    return [_drops_of(rows, task, *pair, facts) for pair in pairs]
+
+
+def _drops_of(rows: pd.DataFrame, task: str, metric: str, name: str, facts: Mapping[str, Any]) -> Drops:
+    """The drops of one task by one metric and filter, of all rows of the task."""
     rows = rows[(rows["metric"] == metric) & (rows["filter"] == name)]
     rows = rows.sort_values("layer", kind="stable").reset_index(drop=True)
 
@@ -211,83 +268,3 @@ def p_text(p: float) -> str:
     while (float(f"{p:.{decimals}f}") < ALPHA) != (p < ALPHA):
         decimals += 1
     return f"{p:.{decimals}f}"
-
-
-def relevance(drops: Drops) -> NDArray[np.float64] | None:
-    """[layer] the share of what the model knows above chance that goes with the layer; None if undefined.
-
-    1 where its removal leaves guessing, 0 where it changes nothing. Undefined where the task has no chance
-    level or the whole model is not above it.
-
-    Source: RETHINK, 2605.14075.
-    """
-    if drops.chance is None or not drops.higher_is_better:
-        return None
-    return chance_corrected_relevance(drops.baseline, drops.baseline - drops.harm, drops.chance)
-
-
-def _spared(drops: Drops) -> list[str]:
-    """Which removals make no detectable difference, and how much could still hide there."""
-    layers, spared, change = drops.rows["layer"].to_numpy(), ~drops.detected, drops.change
-    kinds = "layers" if drops.block == 1 else f"blocks of {drops.block} layers"
-    where = "" if drops.block == 1 else "beginning at "
-    head = f"{drops.task} ({drops.words}): "
-    if not spared.any():
-        said = [f"{head}removing any of {len(layers)} {kinds} makes a detectable difference."]
-    else:
-        said = [
-            f"{head}{spared.sum()} of {len(layers)} {kinds} can be removed, one at a time, with no "
-            f"detectable {change} ({where}{spans(layers[spared])}; 0-based, Holm-adjusted p >= {ALPHA})."
-        ]
-        if drops.missed is not None:
-            size = spoken(drops.missed, drops.decimals)
-            said.append(f"A true {change} smaller than {size} could have been missed.")
-            above = drops.baseline - (drops.chance or 0.0)
-            if drops.higher_is_better and 0 < above <= drops.missed:
-                # Else a handful of items would seem to show that no layer matters.
-                what = "what the whole model has above chance" if drops.chance else "the whole model's score"
-                said.append(f"That is all of {what}: too few items to say that a layer can be spared.")
-        else:
-            ends = -drops.rows["ci_low"] if drops.higher_is_better else drops.rows["ci_high"]
-            reach = spoken(max(0.0, float(ends[spared].max())), drops.decimals)
-            some = "an" if change == "increase" else "a"
-            said.append(f"Their 95% intervals reach as far as {some} {change} of {reach}.")
-    better = layers[drops.detected & (drops.harm < 0)]
-    if better.size:
-        which = "the blocks beginning at" if drops.block > 1 else "layer" if better.size == 1 else "layers"
-        said.append(f"Detectably better without {which} {spans(better)}.")
-    return said
-
-
-def _worst(drops: Drops) -> list[str]:
-    """The largest harm, and how much of what the model knows above chance goes with the worst layers."""
-    harm, change = drops.harm, drops.change
-    worst = [int(index) for index in np.argsort(-harm, kind="stable")[:_MOST_WORST] if harm[index] > 0]
-    if not worst:
-        return [f"There is no {change}: no removal made the model worse."]
-    layers = drops.rows["layer"].to_numpy()
-    names = [f"layer{'s' * (drops.block > 1)} {drops.removed(layers[index])}" for index in worst]
-    row = drops.rows.iloc[worst[0]]
-    drop, low, high = (
-        spoken(row[name], drops.decimals, signed=True) for name in ("drop", "ci_low", "ci_high")
-    )
-    noise = "" if drops.detected[worst[0]] else ", not detectable"
-    said = [f"The largest {change} is {names[0]}: {drop} (95% interval {low} to {high}){noise}."]
-    shares = relevance(drops)
-    if shares is not None:
-        each = ", ".join(
-            f"{spoken(shares[index], 2)} ({name})" for index, name in zip(worst, names, strict=True)
-        )
-        said.append(f"Chance-corrected relevance (1: only guessing is left): {each}.")
-    return said
-
-
-def _chance(drops: Drops) -> list[str]:
-    """A warning where the whole model only guesses."""
-    if drops.chance is None or not drops.higher_is_better or drops.baseline > drops.chance:
-        return []
-    whole = spoken(drops.baseline, max(3, drops.decimals))
-    return [
-        f"The whole model ({whole}) is not above chance ({drops.chance:.3g}): drops say little here, and "
-        "chance-corrected relevance is undefined."
-    ]

@@ -13,7 +13,7 @@ from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.scores import score_by_layer
 from depthprobe.findings.study import Study
 from depthprobe.findings.trust import Trust, read_trust
-from depthprobe.findings.verdict import verdict
+from depthprobe.findings.verdict import Verdict, verdict
 
 # So many tasks each get figures, tables and correlations of their own; of more, only the first few.
 MOST_TASKS, FIRST_TASKS = 5, 3
@@ -33,7 +33,7 @@ class Findings:
             (0-based); the scores of the catalogue; and for each task drop_TASK, ci_low_TASK, ci_high_TASK,
             p_adjusted_TASK by its headline metric. NaN where a quantity is not known of a layer.
         trust: How far the scores order the layers as the drops do.
-        verdict: Sentences, most important first, and what the numbers cannot say.
+        verdict: A sentence to quote, a few points, and what each run says at length.
     """
 
     study: Study
@@ -41,7 +41,7 @@ class Findings:
     others: tuple[Drops, ...]
     by_layer: pd.DataFrame
     trust: Trust
-    verdict: tuple[str, ...]
+    verdict: Verdict
 
     @property
     def model(self) -> str:
@@ -63,7 +63,7 @@ def read_findings(study: Study) -> Findings:
     drops, others = _drops(study)
     by_layer = _by_layer(study, drops)
     said = verdict(study, by_layer, drops)
-    return Findings(study, drops, others, by_layer, read_trust(by_layer, drops), tuple(said))
+    return Findings(study, drops, others, by_layer, read_trust(by_layer, drops), said)
 
 
 def _drops(study: Study) -> tuple[tuple[Drops, ...], tuple[Drops, ...]]:

@@ -9,16 +9,19 @@ from typing import Any
 from depthprobe.errors import RunError
 from depthprobe.results.runs import Run
 
-# What makes two runs runs of one model, in a manifest's words and in ours.
-_SEALS = {"commit": "commit", "fingerprint": "fingerprint of the weights"}
+# What makes two runs runs of one model, in a manifest's words, and what is said where two of them differ.
+_SEALS = {
+    "commit": "they are of different commits",
+    "fingerprint": "their weights differ, by hash",
+}
 _FORMS = {
-    "layers": "number of layers",
-    "dtype": "dtype",
-    "quantisation": "quantisation",
-    "adapter": "adapter",
-    "gguf_file": "GGUF file",
-    "tower": "tower",
-    "initial_seed": "seed of fresh weights",
+    "layers": "the models have different numbers of layers",
+    "dtype": "the models were loaded in different dtypes",
+    "quantisation": "the models are quantised differently",
+    "adapter": "they were measured with different adapters",
+    "gguf_file": "they are of different GGUF files",
+    "tower": "they are of different towers",
+    "initial_seed": "their fresh weights were drawn with different seeds",
 }
 
 
@@ -59,10 +62,10 @@ def check_same_model(first: Run, other: Run) -> None:
     seals = {key: words for key, words in _SEALS.items() if here.get(key) and there.get(key)}
     forms = {key: words for key, words in _FORMS.items() if key in here and key in there}
     # One directory of weights can be given by several names.
-    for key, what in {**(seals or {"id": "model"}), **forms}.items():
+    for key, what in {**(seals or {"id": "they are of different models"}), **forms}.items():
         if here.get(key) != there.get(key):
             raise RunError(
-                f"{first.directory} and {other.directory} do not belong in one report: their {what} differs "
+                f"{first.directory} and {other.directory} do not belong in one report: {what} "
                 f"({_shown(here.get(key))} and {_shown(there.get(key))}).",
                 "Give runs of one model in one form.",
             )
@@ -79,7 +82,10 @@ def _shown(value: Any) -> str:
 def what_differs(runs: Sequence[Run]) -> list[str]:
     """Notes on what differs between runs of one report and does not forbid it: text, depthprobe's version."""
     notes = []
-    for what, key, name in (("text", "data", "dataset"), ("depthprobe version", "versions", "depthprobe")):
+    for what, key, name in (
+        ("measured on different texts", "data", "dataset"),
+        ("made by different versions of depthprobe", "versions", "depthprobe"),
+    ):
         by_value: dict[str, list[str]] = {}
         for run in runs:
             value = (run.manifest.get(key) or {}).get(name)
@@ -87,5 +93,5 @@ def what_differs(runs: Sequence[Run]) -> list[str]:
                 by_value.setdefault(str(value), []).append(run.directory.name)
         if len(by_value) > 1:
             each = "; ".join(f"{value}: {', '.join(names)}" for value, names in by_value.items())
-            notes.append(f"The runs differ in their {what} ({each}).")
+            notes.append(f"The runs were {what} ({each}).")
     return notes

@@ -10,7 +10,7 @@ from typing import Any
 
 from depthprobe.catalogue import PROBES, PRUNE_SWEEP
 from depthprobe.errors import DepthprobeError, RunError
-from depthprobe.findings.captions import measured_words, model_title
+from depthprobe.findings.captions import Caption, measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.same_model import check_same_model, what_differs, without_adapted, without_fresh
@@ -57,16 +57,20 @@ class Study:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
 
-    def caption(self, what: str, run: Run | None = None, *, rescaled: str = "") -> str:
-        """Return the caption of a figure or table, a sentence for each thing that a reader must know.
+    def caption(self, what: str, run: Run | None = None, *, rescaled: str = "") -> Caption:
+        """Return the caption of a figure or table.
 
         Args:
             what: What is shown, as sentences.
             run: The run it shows; None for all of them.
             rescaled: What was rescaled for a picture, and how; empty for tables.
         """
-        measured = self._measured[None if run is None else run.directory]
-        return " ".join(filter(None, [what, measured, f"Rescaled: {rescaled}." if rescaled else ""]))
+        return Caption(what, self._measured[None if run is None else run.directory], rescaled)
+
+    @property
+    def measured(self) -> str:
+        """How all runs were measured: models, tasks and texts in sentences."""
+        return self._measured[None]
 
     @cached_property
     def _measured(self) -> dict[Path | None, str]:

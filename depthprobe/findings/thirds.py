@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Of fewer layers a third without its end layer has fewer than three: resampling these says nothing.
+# Of fewer layers a third has fewer than four, and without its end layer fewer than three: their mean is that
+# of single layers, and resampling them says nothing. Nothing compares the thirds of such a model.
 FEWEST_LAYERS = 12
 RESAMPLES = 4000
 _SEED = 0
@@ -54,29 +55,30 @@ class ComparedThirds(Thirds):
 
 
 def thirds(values: ArrayLike, *, ends: bool = True) -> Thirds | None:
-    """The means of a quantity's shallow and deep third; None where one of them has no layer with a value.
+    """The means of a quantity's shallow and deep third; None for a model of few layers, or one with gaps.
 
     A third is a third of all layers, rounded down, at each end. Without ``ends`` the first and the last layer
     are left out of their thirds: they do work of their own in nearly every model (out of the embedding,
     towards the head), and a difference that rests on them alone is not a trend with depth.
 
     Args:
-        values: ``[layer]``; NaN where a layer has no value, which then does not count.
+        values: ``[layer]``, one for every layer of the model; NaN where a layer has no value.
         ends: Whether the first and the last layer count.
     """
     values = np.asarray(values, dtype=np.float64)
     layers = len(values)
     size, first = layers // 3, 0 if ends else 1
     shallow, deep = range(first, size), range(layers - size, layers - first)
-    if any(np.isnan(values[third]).all() for third in (shallow, deep)):  # also of none
+    # A mean over the part of a third that happens to be known is not the third's.
+    if layers < FEWEST_LAYERS or not all(np.isfinite(values[third]).all() for third in (shallow, deep)):
         return None
-    return Thirds(shallow, deep, *(float(np.nanmean(values[third])) for third in (shallow, deep)))
+    return Thirds(shallow, deep, *(float(values[third].mean()) for third in (shallow, deep)))
 
 
 def compared_thirds(values: NDArray[np.float64], *, ends: bool = True) -> ComparedThirds | None:
-    """:func:`thirds` with an interval of their difference; None for a model of few layers, or with gaps."""
+    """:func:`thirds` with an interval of their difference; None where there are no thirds."""
     found = thirds(values, ends=ends)
-    if found is None or len(values) < FEWEST_LAYERS or not np.isfinite(values).all():
+    if found is None:
         return None
     shallow, deep = values[found.shallow_layers], values[found.deep_layers]
     generator = np.random.default_rng(_SEED)

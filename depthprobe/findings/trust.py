@@ -6,6 +6,7 @@ little to remove. That is what rank correlations measure, and all that is claime
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from depthprobe.findings.drop_sentences import why_too_few
 from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.words import capital, counted, layers_named, spoken
@@ -123,7 +125,8 @@ def read_trust(by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Trust:
             of_task.append(_picks(proxy, drops.task, layers, values, harm))
         rows += sorted(correlated, key=lambda row: -row[COLUMNS.index("spearman")])
         picks += of_task
-        sentences += [*_picks_named(drops, of_task), *_not_compared(drops.task, reasons)]
+        noise = [_mostly_noise(drops)] if of_task and drops.evidence.short else []
+        sentences += [*noise, *_picks_named(drops, of_task), *_not_compared(drops.name, reasons)]
     return Trust(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(picks), tuple(sentences))
 
 
@@ -228,11 +231,17 @@ def _picks(proxy: str, task: str, layers: NDArray[np.int64], values: Floats, har
         proxy,
         task,
         layers=tuple(sorted(layers[picked].tolist())),
-        cost=float(harm[picked].mean()),
+        cost=_mean(harm[picked]),
         best=tuple(sorted(layers[best].tolist())),
-        best_cost=float(harm[best].mean()),
-        mean_cost=float(harm.mean()),
+        best_cost=_mean(harm[best]),
+        mean_cost=_mean(harm),
     )
+
+
+def _mean(harm: Floats) -> float:
+    """The mean; harms that cancel out give 0, not what rounding leaves of them."""
+    mean = math.fsum(harm) / len(harm)
+    return 0.0 if abs(mean) <= 1e-12 * np.abs(harm).max() else mean
 
 
 def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
@@ -246,10 +255,18 @@ def _picks_named(drops: Drops, picks: Sequence[Picks]) -> list[str]:
     )
     loss = "loss" if drops.task == CALIBRATION else f"{drops.words} lost"
     return [
-        f"{drops.task}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
+        f"{drops.name}: of the {len(first.layers)} layers to remove first, one at a time, the cheapest "
         f"by measurement are {layers_named(first.best)} ({harm(first.best_cost)} each, in {loss}), and "
         f"layers drawn at random would cost {harm(first.mean_cost)}. {capital(costs)}."
     ]
+
+
+def _mostly_noise(drops: Drops) -> str:
+    """What a correlation with drops is worth that the items hardly show."""
+    return (
+        f"{drops.name}: {why_too_few(drops)}, so rank correlations with these drops, and the choice of the "
+        "cheapest layers, are mostly noise."
+    )
 
 
 def _not_compared(task: str, reasons: dict[str, list[str]]) -> list[str]:

@@ -86,6 +86,11 @@ class Variances:
         return len(self.stream) - 1
 
     @property
+    def steady(self) -> Growth | None:
+        """The growth whose fits a text may tell and a figure draw; None where there is no steady growth."""
+        return None if self.growth is None or self.growth.verdict == UNSTEADY else self.growth
+
+    @property
     def quantity(self) -> str:
         """What a variance is taken over, as a caption states it."""
         if self.median is not None:
@@ -94,6 +99,17 @@ class Variances:
                 f"{self.tokens:,} tokens, mean without the first token of each sample, median"
             )
         return f"variance over the hidden dimension, mean over {self.tokens:,} tokens, before the final norm"
+
+    @property
+    def summary(self) -> str:
+        """How the stream's variance grows, in one sentence."""
+        change = _growth(self)[0]
+        if self.steady is None or self.steady.verdict not in (EXPONENTIAL, LINEAR):
+            return change
+        other = "linear" if self.steady.verdict == EXPONENTIAL else "exponential"
+        poor = min(self.steady.exponential.error, self.steady.linear.error) > _POOR
+        fits = ", though neither fits well" if poor else ""
+        return f"{change.rstrip('.')}, {self.steady.verdict} than to {other} growth{fits}."
 
     @property
     def sentences(self) -> list[str]:

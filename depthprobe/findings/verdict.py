@@ -1,109 +1,214 @@
-"""What a model's runs say together, in careful sentences made from the numbers, and what they cannot say."""
+"""What a model's runs say together: a sentence to quote, a few short points, and the readings behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from depthprobe.catalogue import ANGULAR, PRUNE_SWEEP, VARIANCE
+from depthprobe.catalogue import ANGULAR, GRADNORM, PRUNE_SWEEP, VARIANCE
+from depthprobe.findings.depth_pattern import pattern_point, pattern_sentences
+from depthprobe.findings.drop_sentences import margin, why_too_few, would_do
 from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.layer_rows import LayerRows
 from depthprobe.findings.study import Study
-from depthprobe.findings.thirds import FEWEST_LAYERS, ComparedThirds, compared_thirds
-from depthprobe.findings.words import layers_named, significant
+from depthprobe.findings.words import counted, layers_named, listed, spans, spoken
+
+MOST_POINTS = 5
+# Of more tasks only their number is told.
+_MOST_TASKS = 3
 
 
-def verdict(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> list[str]:
-    """Return sentences on a model, most important first; none for what was not measured.
+@dataclass(frozen=True)
+class Verdict:
+    """What a model's runs say together.
 
-    How many layers can go one at a time without a detectable drop; where the model is quiet; whether the deep
-    third does less than the shallow one; how the stream grows; what all this leaves open.
+    Args:
+        sentence: One that can be quoted. Where the tasks' items cannot tell, it begins with that.
+        points: At most five short ones, most important first, the last on what the numbers leave open.
+        readings: What each run says by itself, at length.
     """
-    swept = [drops for sweep in study.swept for drops in sweep.tasks]
-    # One calibration loss is enough: sweeps of other tasks have the same.
-    loss = next((drops for drops in swept if drops.task == CALIBRATION), None)
-    said = [drops.reading for drops in swept if drops.task != CALIBRATION or drops is loss]
+
+    sentence: str
+    points: tuple[str, ...]
+    readings: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """The sentence and the points, one below the other."""
+        return [self.sentence, *(f"- {point}" for point in self.points)]
+
+
+def verdict(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> Verdict:
+    """Return what a model's runs say.
+
+    Args:
+        study: The runs.
+        by_layer: As ``Findings`` has it.
+        measured: The drops of single layers, the calibration loss last.
+    """
+    # Where only blocks were removed, their drops are all there is.
+    drops = list(measured) or [each for sweep in study.swept for each in sweep.tasks]
+    tasks = [each for each in drops if each.task != CALIBRATION]
+    loss = next((each for each in drops if each.task == CALIBRATION), None)
     found = study.found
-    said += found[ANGULAR.name].sentences if ANGULAR.name in found else []
-    said += _pattern(study.layers, by_layer, measured)
-    said += found[VARIANCE.name].sentences if VARIANCE.name in found else []
-    for other in found.values():
-        said += other.sentences if isinstance(other, LayerRows) else []
-    return said + _limits(study)
+    quiet = found[ANGULAR.name].sentences[:1] if ANGULAR.name in found else []
+    grown = [found[VARIANCE.name].summary] if VARIANCE.name in found else []
+    others = [one for says in found.values() if isinstance(says, LayerRows) for one in says.sentences]
+    others += found[GRADNORM.name].sentences if GRADNORM.name in found else []
+
+    points = _largest(tasks or ([loss] if loss else []), loss if tasks else None)
+    points += quiet + pattern_point(study.layers, by_layer, measured) + grown
+    if tasks:
+        sentence = _on_tasks(tasks)
+    elif loss is not None:
+        sentence = _on_one(loss)
+    else:
+        # Whatever was measured instead; it is not said twice.
+        sentence = next(iter([*quiet, *grown, *others]), "Nothing was measured of single layers.")
+        points = [point for point in [*points, *others] if point != sentence]
+    kept = [*points, *others][: MOST_POINTS - 1] if drops else points[: MOST_POINTS - 1]
+    return Verdict(sentence, (*kept, *_open(study)), tuple(_readings(study, by_layer, measured)))
 
 
-def _pattern(layers: int, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> list[str]:
-    """Whether the curse of depth shows: deep layers turn the stream less, and cost less to remove."""
-    if layers < FEWEST_LAYERS:
-        return [f"With {layers} layers, deep and shallow thirds are too small to be compared."]
-    compared = {}
-    if "angular_distance" in by_layer:
-        values = by_layer["angular_distance"].to_numpy(dtype="float64")
-        compared["angular distance"] = ("angular distance across one layer", values)
-    for drops in measured:
-        name = f"measured harm on {'calibration loss' if drops.task == CALIBRATION else drops.task}"
-        words = f"harm of removing one layer ({drops.task}, {drops.words})"
-        # A sweep of some layers has no thirds.
-        compared[name] = (words, drops.harm if len(drops.rows) == layers else np.full(layers, np.nan))
-    said, signs = [], {}
-    for name, (words, values) in compared.items():
-        both = [compared_thirds(values, ends=ends) for ends in (True, False)]
-        found = [one for one in both if one is not None]
-        if found:
-            told = "; without the first and the last layer, ".join(map(_third_against_third, found))
-            said.append(f"Mean {words}: {told}.")
-            # One that only shows with the end layers, or without them, is not clear.
-            signs[name] = found[0].sign if len({one.sign for one in found}) == 1 else 0
-    return [f"The curse-of-depth pattern {_shown(signs)}.", *said] if said else []
+def _readings(study: Study, by_layer: pd.DataFrame, measured: Sequence[Drops]) -> list[str]:
+    """What each run says at length: the drops of each task, the profiles, the thirds of the layers."""
+    blocks = [drops for sweep in study.swept if sweep.block > 1 for drops in sweep.tasks]
+    said = [drops.reading for drops in (*measured, *blocks)]
+    for says in study.found.values():
+        said += says.sentences
+    return said + pattern_sentences(study.layers, by_layer, measured)
 
 
-def _shown(signs: dict[str, int]) -> str:
-    """How far the pattern shows, by the sign of every measure: -1 where the deep third does less."""
-    by_sign = {side: [measure for measure, sign in signs.items() if sign == side] for side in (-1, 0, 1)}
-    less, unclear, more = (", ".join(by_sign[side]) for side in (-1, 0, 1))
-    if less and not unclear and not more:
-        return (
-            f"holds here by all that was compared ({less}): the deep third does less, with and without the "
-            "end layers"
-        )
-    rest = f"; it is not clear by {unclear}" if unclear else ""
-    if less:
-        return f"holds by {less}{f'; it is reversed by {more}' if more else ''}{rest}"
-    if more:
-        return f"does not hold here: the deep third does more by {more}{rest}"
-    return "is not decided by these runs"
-
-
-def _third_against_third(found: ComparedThirds) -> str:
-    deep, shallow = (
-        f"{significant(value)} over {layers_named(layers)}"
-        for value, layers in ((found.deep, found.deep_layers), (found.shallow, found.shallow_layers))
+def _on_tasks(tasks: Sequence[Drops]) -> str:
+    """The sentence to quote of measured drops: what the items cannot tell before what they show."""
+    if len(tasks) == 1:
+        return _on_one(tasks[0])
+    short = [drops for drops in tasks if drops.evidence.short and not drops.evidence.below.any()]
+    telling = [drops for drops in tasks if drops not in short]
+    if not telling:
+        worst = max(short, key=lambda drops: drops.evidence.missed)
+        what = f"any of the {_removals(short[0])} matters"
+        why = f"on {worst.name} {why_too_few(worst)}{would_do(worst)}"
+        return f"The items of {_tasks_named(short)} cannot tell whether {what}: {why}."
+    if len(telling) == 1:
+        return f"The items of {_tasks_named(short)} are too few to tell; {_uncapital(_on_one(telling[0]))}"
+    few = f"The items of {_tasks_named(short)} are too few to tell; on" if short else "On"
+    below, worse = (
+        sorted(set.intersection(*(set(_layers(drops, name)) for drops in telling)))
+        for name in ("below", "worse")
     )
-    low, high = significant(found.low), significant(found.high)
-    few = found.shallow_layers.start > 0 and len(found.deep_layers) < 5
-    rough = ", rough with so few layers" if few else ""
+    margins = list(dict.fromkeys(margin(drops) for drops in telling))
+    cost = f"cost less than {margins[0] if len(margins) == 1 else 'a small margin'} on each"
+    first, each = telling[0], " on each of them"
+    shown = f"{_is_small(first, below, cost)}, and {_is_worse(first, worse)}{each}"
+    return f"{few} {_tasks_named(telling)}, {shown}."
+
+
+def _on_one(drops: Drops) -> str:
+    """The sentence to quote of one task, or of the calibration loss."""
+    found = drops.evidence
+    small, worse = _layers(drops, "below"), _layers(drops, "worse")
+    where = drops.name
+    clauses = [
+        _is_small(drops, small, f"cost less than {margin(drops)} in {drops.words}"),
+        _is_worse(drops, worse),
+    ]
+    known = [small, worse]
+    if drops.task == CALIBRATION:
+        where, known = "calibration text", [worse, small]
+        raised = f"removing {_any_of(drops, worse)} raises" if worse else "no removal raises"
+        clauses = [
+            f"{raised} the loss detectably",
+            _is_small(drops, small, f"raise {'it' if worse else 'the loss'} by less than {margin(drops)}"),
+        ]
+    if not found.short:
+        return f"On {where}, {', and '.join(clauses)}."
+    what = f"any of the {_removals(drops)} matters"
+    if not found.open.all():
+        layers = _layers(drops, "open")
+        what = f"{len(layers)} of {_removals(drops)} ({spans(layers)}) matter{'s' * (len(layers) == 1)}"
+    told = [clause for clause, layers in zip(clauses, known, strict=True) if layers]
+    rest = f"; {', and '.join(told)}" if told else ""
+    why = f"{why_too_few(drops)}{would_do(drops)}"
+    items = drops.items if found.docs > 1 else f"single {drops.noun}"
+    return f"The {items} of {where} cannot tell whether {what}: {why}{rest}."
+
+
+def _is_small(drops: Drops, layers: Sequence[int], cost: str) -> str:
+    removing = f"removing {_any_of(drops, layers)}" if layers else "no removal"
+    return f"{removing} is shown to {cost} (joint 95% intervals)"
+
+
+def _is_worse(drops: Drops, layers: Sequence[int]) -> str:
+    removing = f"removing {_any_of(drops, layers)}" if layers else "no removal"
+    return f"{removing} makes the model detectably worse"
+
+
+def _layers(drops: Drops, name: str) -> list[int]:
+    """The first layers of the removals of which something is shown."""
+    return drops.rows["layer"].to_numpy()[getattr(drops.evidence, name)].tolist()
+
+
+def _removals(drops: Drops) -> str:
+    total = len(drops.rows)
     return (
-        f"{deep} against {shallow}, difference {significant(found.difference)} "
-        f"(95% interval over layers {low} to {high}{rough})"
+        counted(total, "layer") if drops.block == 1 else f"{counted(total, 'block')} of {drops.block} layers"
     )
 
 
-def _limits(study: Study) -> list[str]:
-    """What the numbers at hand cannot say."""
+def _any_of(drops: Drops, layers: Sequence[int]) -> str:
+    """Removals of which one thing is true: ``layer 5 (1 of 12)``, ``any one of layers 5, 7-9 (4 of 12)``."""
+    total = len(drops.rows)
+    if len(layers) == total > 1:
+        return f"any one of the {_removals(drops)}"
+    which = layers_named(layers)
+    if drops.block > 1:
+        which = f"the block{'s' * (len(layers) > 1)} of {drops.block} layers beginning at {spans(layers)}"
+    return f"{'any one of ' * (len(layers) > 1)}{which} ({len(layers):,} of {total:,})"
+
+
+def _tasks_named(tasks: Sequence[Drops]) -> str:
+    names = [drops.name for drops in tasks]
+    return listed(names) if len(names) <= _MOST_TASKS else f"{len(names)} tasks ({', '.join(names)})"
+
+
+def _uncapital(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _largest(found: Sequence[Drops], loss: Drops | None) -> list[str]:
+    """The removal that costs most, by task, and what the calibration loss says beside them."""
     said = []
+    for drops in found[:_MOST_TASKS]:
+        index = int(np.argmax(drops.harm))
+        if drops.harm[index] <= 0:
+            said.append(f"none on {drops.name}")
+            continue
+        row = drops.rows.iloc[index]
+        drop, low, high = (
+            spoken(row[name], drops.decimals, signed=True) for name in ("drop", "ci_low", "ci_high")
+        )
+        noise = "" if drops.evidence.worse[index] else ", not detectable"
+        which = layers_named(range(int(row["layer"]), int(row["layer"]) + drops.block))
+        said.append(f"{which}, {drop} on {drops.name} (95% interval {low} to {high}{noise})")
+    beside = [] if loss is None else [_on_one(loss)]
+    return [" ".join([f"Largest harm: {'; '.join(said)}.", *beside])] if said else []
+
+
+def _open(study: Study) -> list[str]:
+    """What the numbers at hand leave open."""
     if study.sweeps:
-        what = "one layer" if all(sweep.block == 1 for sweep in study.swept) else "one block"
-        said += [
-            f"Each drop is of {what} removed from the whole model, without fine-tuning: drops do not add up, "
-            "and what several removals cost together must be measured.",
-            "A layer without a detectable drop on these tasks may matter for others, for longer texts or for "
-            "generation.",
+        one = "layers" if all(sweep.block == 1 for sweep in study.swept) else "blocks"
+        return [
+            f"Left open: drops are of single {one}, without fine-tuning, and do not add up; what is small on "
+            "these tasks may matter on others, in longer texts or in generation."
         ]
     if ANGULAR.name in study.runs or VARIANCE.name in study.runs:
-        said.append(
-            "Distances, influences and variances say how much a layer changes the stream, not whether the "
-            f"change is of use{'' if study.sweeps else f'; that is what {PRUNE_SWEEP.name} measures'}."
-        )
-    return said
+        return [
+            "Left open: how much a layer changes the stream does not say whether the change is of use; "
+            f"{PRUNE_SWEEP.name} measures that."
+        ]
+    return []

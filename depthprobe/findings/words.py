@@ -90,6 +90,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def about(count: int) -> str:
+    """A number of things that is an estimate, with two digits: ``1,300`` for 1,318."""
+    return f"{round(count, 2 - len(str(count))) if count > 99 else count:,}"
+
+
 def printed(line: str) -> str:
     """A line with a replacement character for each that cannot be printed."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)

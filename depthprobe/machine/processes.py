@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed
+
+from depthprobe.machine.launcher import Launched, launched
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,23 +20,17 @@ PATIENCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class Processes:
-    """This process among those of one run: ``rank`` of ``count``, ``local`` on its machine."""
-
-    rank: int = 0
-    count: int = 1
-    local: int = 0
+class Processes(Launched):
+    """This process among those of one run, which can tell each other something."""
 
     @classmethod
     def here(cls) -> Processes:
         """Return this process as the launcher set it, joined over gloo; a single one without a launcher."""
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        if count <= 1 or "RANK" not in os.environ:
-            return cls()
-        if not torch.distributed.is_initialized():
+        here = launched()
+        if here.count > 1 and not torch.distributed.is_initialized():
             # The model runs in each process separately: only names, signals and sums are exchanged.
             torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-        return cls(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
+        return cls(here.rank, here.count, here.local)
 
     @property
     def which(self) -> str:

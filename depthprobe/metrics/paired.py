@@ -96,7 +96,7 @@ def paired_difference(
         difference = (gains - losses) / docs
         stderr = math.sqrt(gains + losses - docs * difference**2) / docs
         p_value = min(1.0, 2 * float(special.bdtr(min(gains, losses), gains + losses, 0.5)))
-        low, high = _tango_interval(gains, losses, docs, confidence)
+        low, high = tango_interval(gains, losses, docs, confidence)
         return PairedDifference(difference, low, high, p_value, changed, docs, stderr, "mcnemar")
 
     change = after - before
@@ -184,7 +184,7 @@ def strata(
     return codes, raw / raw.sum()
 
 
-def _tango_interval(gains: int, losses: int, docs: int, confidence: float) -> tuple[float, float]:
+def tango_interval(gains: int, losses: int, docs: int, confidence: float) -> tuple[float, float]:
     """The score interval of (gains - losses) / docs: the differences that a score test does not reject."""
     squared = float(special.ndtri((1 - confidence) / 2)) ** 2
     if gains == losses == 0:

@@ -35,6 +35,7 @@ from depthprobe.evidence import (
     still_look_so,
 )
 from depthprobe.machine.here import exists_here
+from depthprobe.machine.launcher import launched
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file
@@ -79,7 +80,7 @@ def mark_of(
         drawing: Options of the figure other than its formats, as JSON values.
         environment: The variables that may decide it; None for those of now.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched().count > 1:
         return None
     options = [request.asked.settings(), list(request.asked.wanted_files())]
     asked = asdict(request) | {"options": options}

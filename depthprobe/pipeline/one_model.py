@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depthprobe.errors import DepthprobeError, MachineError, OptionError
 from depthprobe.interruption import several_told
+from depthprobe.machine.launcher import launched
 from depthprobe.pipeline.checks import check_request
 from depthprobe.pipeline.request import Request
 from depthprobe.pipeline.run import looked_up, run
@@ -39,7 +39,7 @@ def measure_all(requests: Sequence[Request], watch: Watcher | None = None) -> Me
         DepthprobeError: if the model cannot be found, or nothing could be measured.
     """
     watch = watch or Silent()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched().count > 1:
         raise OptionError(
             "report measures in one process, but several were started.",
             f"Run {', '.join(each.probe for each in requests)} with torchrun first, then report without it.",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
+from depthprobe.errors import DepthprobeError
 from depthprobe.machine.processes import Processes
+from depthprobe.results.aside import remove_folder
 from depthprobe.results.journal import Journal, pieces_in, read_settings
 from depthprobe.results.manifest import canonical
 from depthprobe.results.naming import told_differences
-from depthprobe.results.places import Place
+from depthprobe.results.places import Place, clear
 
 # A journal holds one more piece beside the work itself: what was asked.
 ASKED = "work"
@@ -35,7 +37,26 @@ def kept(unfinished: Path, total: int | None = None) -> str:
 def drop_empty(unfinished: Path) -> None:
     """Remove a directory of unfinished work if it holds no finished piece."""
     if not pieces_in(unfinished) - {ASKED}:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove_folder(unfinished)
+
+
+def drop_leftovers(finished: Place, usual_name: str) -> None:
+    """Remove what a process killed just after it had saved a run left beside it.
+
+    Args:
+        finished: The run's place.
+        usual_name: The name that the run would have taken first.
+    """
+    parent = finished.directory.parent
+    for name in {finished.directory.name, usual_name}:
+        for unfinished in (parent / f".{name}.unfinished", *parent.glob(f".{name}-*.unfinished")):
+            with contextlib.suppress(DepthprobeError, OSError):
+                settings = read_settings(unfinished) or {}
+                same = canonical({key: settings.get(key) for key in finished.settings})
+                if same == canonical(finished.settings):
+                    Journal.open(unfinished, settings).close()  # raises where another process works on it
+                    remove_folder(unfinished)
+    clear(parent)
 
 
 def open_in_turn(unfinished: Path, settings: dict[str, Any], processes: Processes) -> Journal:

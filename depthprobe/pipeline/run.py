@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,10 +22,11 @@ from depthprobe.models.anatomy.anatomy import Anatomy
 from depthprobe.models.loading.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
 from depthprobe.pipeline.checks import check_request, declared_layers, text_told
 from depthprobe.pipeline.request import Request, before_measuring
-from depthprobe.pipeline.resuming import ASKED, drop_empty, kept, open_in_turn, unfinished_of
+from depthprobe.pipeline.resuming import ASKED, drop_empty, drop_leftovers, kept, open_in_turn, unfinished_of
 from depthprobe.pipeline.session import Session
 from depthprobe.pipeline.watch import Silent, Watcher
 from depthprobe.probes.preparation import Measuring, Preparation, prepare
+from depthprobe.results.aside import remove_folder
 from depthprobe.results.journal import Journal
 from depthprobe.results.places import Place, may_be_finished
 from depthprobe.results.runs import Run
@@ -134,6 +134,8 @@ class _Way:
             # Among several measurements nobody has given this one a name.
             hint = " (--name measures again)" if self.alone else ""
             self.watch.say(f"Already measured: {place.finished.directory}{hint}.")
+            if processes.rank == 0:
+                drop_leftovers(place, request.name or request.usual_name)
             return None if processes.rank else place.finished
         self.say([place.note])
         try:
@@ -321,7 +323,7 @@ class _Way:
                 self.say(measurement.facts.get("notes", ()))
             run = save(place, measurement, self.manifest(ready, measurement), measurement.files)
         if self.request.kind.resumes:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            remove_folder(unfinished)
         if run.directory != place.directory:
             self.watch.say(f"{place.directory} was taken meanwhile; this run is in {run.directory}.")
         self.processes.wait()

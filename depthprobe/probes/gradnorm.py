@@ -117,16 +117,20 @@ def measure(
     mine, together = (batches, processes) if one else (processes.mine(batches), ALONE)
     found = _Found(_rows(holdings), len(mine), journal, f"{processes.rank}-of-{processes.count}")
     missing = set[int]().union(*processes.gather(found.missing()))
-    plan = processes.first(
-        lambda: plan_gradients(
-            holdings,
-            model.model.config,
-            anatomy.hidden,
-            model.model.dtype,
-            model.device,
-            memory,
-            done=set(range(len(holdings))) - missing,
-        )
+    # The whole work, which the record describes, and what of it is left when a run continues.
+    whole, plan = processes.first(
+        lambda: [
+            plan_gradients(
+                holdings,
+                model.model.config,
+                anatomy.hidden,
+                model.model.dtype,
+                model.device,
+                memory,
+                done=done,
+            )
+            for done in (set(), set(range(len(holdings))) - missing)
+        ]
     )
     shortest = min(examples, key=lambda example: len(example.input_ids))
     reading = how_together(
@@ -156,8 +160,8 @@ def measure(
         "predicted_tokens": int(predicted.sum()),
         "per_batch": per_batch,
         "gradient_batches": len(batches),
-        "passes": len(plan.groups),
-        "checkpointed": plan.checkpoint,
+        "passes": len(whole.groups),
+        "checkpointed": whole.checkpoint,
         "notes": notes,
     }
     return GRADNORM.measurement({"gradnorm": _frame(rows, holdings, squares)}, facts)

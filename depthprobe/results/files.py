@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
+import re
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from depthprobe.errors import MachineError, RunError
+from depthprobe.results.aside import file_aside
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -55,21 +57,32 @@ def read_file(path: Path) -> bytes:
         raise machine_error("read", path, error) from error
 
 
-def aside(path: Path) -> Path:
-    """Return a sibling name for writing ``path`` aside: hidden, and used by no other process.
+def failed_writing(error: BaseException) -> OSError | None:
+    """Return the failed write behind what a library raised: a full disk, or one that may not be written.
 
-    The process number is for people who find a leftover; the random part is for containers, where every
-    process has the same number.
+    Libraries in Rust put the system's number into the text of an error of their own; torch writes no reason.
     """
-    return path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(3)}")
+    if isinstance(error, OSError):
+        return error if error.errno in FULL | _FORBIDDEN | {errno.EIO} else None
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found is not None:
+        number = int(found[1])
+        return OSError(number, os.strerror(number)) if number in FULL | _FORBIDDEN | {errno.EIO} else None
+    torch_failed = "inline_container.cc" in str(error) or "PytorchStreamWriter failed" in str(error)
+    return OSError(errno.EIO, "the disk is full or fails") if torch_failed else None
+
+
+def flush(file: BinaryIO) -> None:
+    """Flush what was written to a file to the medium."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_through(path: Path, content: bytes) -> None:
     """Write bytes to a new file, and flush them to the medium."""
     with path.open("xb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
 
 
 def flush_directory(directory: Path) -> None:
@@ -90,14 +103,14 @@ def replace_file(path: Path, content: bytes) -> None:
         RunError: if the file's directory is a file.
         MachineError: if the disk is full or read-only, or the directory may not be written.
     """
-    temporary = aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_through(temporary, content)
+        with file_aside(path) as (temporary, file):
+            file.write(content)
+            flush(file)
+            if os.name == "nt":
+                file.close()  # open files cannot be renamed there
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         flush_directory(path.parent)
     except (NotADirectoryError, FileExistsError) as error:
         raise RunError(f"Cannot write {path}: {path.parent} is not a directory.") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from depthprobe.errors import RunError
-from depthprobe.results.files import aside, machine_error
+from depthprobe.results.aside import folder_aside, moved_aside
+from depthprobe.results.files import machine_error
 
 
 def check_replaceable(folder: Path, ours: Collection[str], files: Collection[str] = ()) -> None:
@@ -52,25 +52,22 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
         RunError: if its parent is a file.
         MachineError: if the disk is full or may not be written.
     """
-    fresh, old = aside(folder), aside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with folder_aside(folder) as fresh:
             for name, content in contents.items():
                 path = fresh / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            if folder.exists():
-                folder.rename(old)
-            try:
+            if not folder.exists():
                 fresh.rename(folder)
-            except BaseException:
-                if old.exists():
+                return
+            with moved_aside(folder) as old:
+                try:
+                    fresh.rename(folder)
+                except BaseException:
                     old.rename(folder)
-                raise
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+                    raise
     except (NotADirectoryError, FileExistsError) as error:
         raise RunError(f"Cannot write {folder}: {folder.parent} is not a directory.") from error
     except OSError as error:

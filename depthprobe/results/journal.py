@@ -16,13 +16,10 @@ counts as not done; records after a damaged one are found again by their mark.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
-import platform
-import weakref
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,17 +30,12 @@ import numpy as np
 
 from depthprobe.errors import MachineError, RunError
 from depthprobe.results.files import FULL, flush_directory, machine_error, replace_file
+from depthprobe.results.locks import NO_LOCKS, Lock
 from depthprobe.results.log_file import CHECKSUM_BYTES, HEAD, MARK, record_at, records
 from depthprobe.results.manifest import canonical
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; users have to take care there
-    fcntl = None  # type: ignore[assignment]
-
 _FORMAT = 1
-_BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_ELSEWHERE = "Wait until that has ended, or give this run another --name or --output."
 _AGAIN = "Everything finished so far is kept: start the same command again to continue."
 
 
@@ -55,7 +47,7 @@ class Journal:
     turns tuples into lists).
     """
 
-    def __init__(self, directory: Path, log: Path, lock: int) -> None:
+    def __init__(self, directory: Path, log: Path, lock: Lock) -> None:
         self.directory = directory
         self._log = log
         self._lock = lock
@@ -82,15 +74,14 @@ class Journal:
         suffix = f"-{writer}" if writer else ""
         try:
             place.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(place / f"lock{suffix}", Path(directory))
+            lock = Lock.take(
+                place / f"lock{suffix}", f"{directory} is being written", _ELSEWHERE, remove=False
+            )
         except (FileExistsError, NotADirectoryError) as error:
             raise RunError(f"Cannot write {place}: it is not a directory.") from error
         except OSError as error:
             raise _machine_error("write in", place, error) from error
         journal = cls(place, place / f"pieces{suffix}.log", lock)
-        if hasattr(os, "register_at_fork"):
-            # A child forked by some library must not keep the lock alive after this process has died.
-            os.register_at_fork(after_in_child=_forgetting(journal))
         try:
             journal._begin(settings)
         except BaseException as error:
@@ -196,9 +187,8 @@ class Journal:
         """Release the files and the lock; what was written stays."""
         if self._file is not None:
             self._file.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-        self._file, self._lock = None, -1
+        self._file = None
+        self._lock.release()
 
     def __enter__(self) -> Journal:
         return self
@@ -240,40 +230,6 @@ def read_settings(directory: Path) -> dict[str, Any] | None:
         f"{path} is damaged, or was written by another version of depthprobe.",
         f"Remove {path.parent} to start again, or choose another --name.",
     )
-
-
-def _take_lock(path: Path, directory: Path) -> int:
-    """Return a handle that holds the lock file's lock; the file names the holder."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
-    except OSError as error:
-        holder = ""
-        with contextlib.suppress(OSError):
-            holder = os.read(handle, 300).decode("utf-8", "replace").strip()
-        os.close(handle)
-        if error.errno in _BUSY:
-            raise RunError(
-                f"{directory} is being written by {holder or 'another process'}.",
-                "Wait until that has ended, or give this run another --name or --output.",
-            ) from None
-        raise
-    return handle
-
-
-def _forgetting(journal: Journal) -> Any:
-    """Return what a forked child does first: close its copy of the lock; it keeps no journal alive."""
-    reference = weakref.ref(journal)
-
-    def forget() -> None:
-        mine = reference()
-        if mine is not None:
-            mine.close()
-
-    return forget
 
 
 def _pack(values: Mapping[str, Any]) -> bytes:
@@ -332,6 +288,6 @@ def _machine_error(doing: str, path: Path, error: OSError) -> MachineError:
     hint = _AGAIN
     if error.errno in FULL:
         hint = f"Free some space there. {_AGAIN}"
-    elif error.errno in _NO_LOCKS:
+    elif error.errno in NO_LOCKS:
         hint = "Choose a file system that has locks with --output."
     return machine_error(doing, path, error, hint)

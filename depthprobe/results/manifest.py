@@ -238,6 +238,10 @@ def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of an earlier run as today's runs have them.
 
     Earlier ones named the package's version, although only the probe's own version decides its numbers; runs
-    without one are of its version 1.
+    without one are of its version 1. They recorded a number of documents as 25.0.
     """
-    return {key: value for key, value in ({"probe_version": 1} | settings).items() if key != "depthprobe"}
+    current = {key: value for key, value in ({"probe_version": 1} | settings).items() if key != "depthprobe"}
+    tasks = current.get("tasks")
+    if isinstance(tasks, dict) and isinstance(tasks.get("limit"), float) and tasks["limit"].is_integer():
+        current["tasks"] = tasks | {"limit": int(tasks["limit"])}
+    return current

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import time
-from collections.abc import Callable, Iterator
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from depthprobe.errors import DepthprobeError, RunError
-from depthprobe.results.files import aside, machine_error, write_through
+from depthprobe.results.aside import clear_leftovers, file_aside
+from depthprobe.results.files import flush, machine_error
+from depthprobe.results.locks import NO_LOCKS, Lock, remove_if_free
 from depthprobe.results.manifest import (
     MANIFEST_NAME,
     canonical,
@@ -22,9 +24,7 @@ from depthprobe.results.manifest import (
 from depthprobe.results.naming import checked_name, distinct_names, run_directory_name, told_differences
 from depthprobe.results.runs import Run, read_run
 
-# Saving takes seconds, so what was written aside a day ago is a leftover. Its age decides, not its process
-# number, which means nothing on a disk that several machines share.
-_STALE_S = 24 * 3600
+_LOCK = re.compile(r"\..+-[0-9a-f]{8}\.lock")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Place:
         note: One sentence if another run made this one take another name, else empty.
         settings: What decides the numbers, as JSON values and without secrets.
         created: Directories made for this place, outermost first.
+        lock: Held against equal measurements at the same time; None where the file system has no locks, and
+            in copies for other processes.
     """
 
     directory: Path
@@ -44,9 +46,15 @@ class Place:
     note: str
     settings: dict[str, Any] = field(default_factory=dict)
     created: tuple[Path, ...] = ()
+    lock: Lock | None = field(default=None, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "lock": None}
 
     def abandon(self) -> None:
-        """Remove the directories made for this place that are still empty."""
+        """Let equal measurements begin; remove the directories made for this place that are still empty."""
+        if self.lock is not None:
+            self.lock.release()
         for directory in reversed(self.created):
             with contextlib.suppress(OSError):
                 directory.rmdir()
@@ -94,25 +102,25 @@ def _make(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _remove_stale(model_directory: Path) -> None:
-    for path in model_directory.glob(".*.partial-*"):
-        with contextlib.suppress(OSError):
-            if path.is_dir() and time.time() - path.stat().st_mtime > _STALE_S:
-                shutil.rmtree(path, ignore_errors=True)
+def clear(directory: Path) -> None:
+    """Remove what dead processes left among a model's runs: what they wrote aside, and their locks."""
+    clear_leftovers(directory)
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if _LOCK.fullmatch(path.name):
+                remove_if_free(path)
 
 
 def _try_writing(directory: Path) -> tuple[Path, ...]:
     """Make a directory, write and remove a file in it; return the directories that were made."""
     created: list[Path] = []
-    trial = aside(directory / "trial")
     try:
         created.extend(_make(directory))
-        write_through(trial, b"A file to test whether this place can be written.\n")
-        trial.unlink()
-        _remove_stale(directory)
+        with file_aside(directory / "trial") as (_, trial):
+            trial.write(b"A file to test whether this place can be written.\n")
+            flush(trial)
+        clear(directory)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            trial.unlink(missing_ok=True)
         Place(directory, None, "", created=tuple(created)).abandon()
         if isinstance(error, NotADirectoryError | FileExistsError):
             blocking = next((path for path in (directory, *directory.parents) if path.exists()), directory)
@@ -186,23 +194,67 @@ def reserve(
     except OSError as error:
         raise machine_error("write in", parent, error) from error
     candidates = _candidates(parent, probe, name)
-    directory = candidates[0]
+    finished, lacking = _finished(candidates, probe, settings, lacks)
+    if finished is not None:
+        return finished
+    created = _try_writing(parent)
+    try:
+        lock = _lock(candidates[0], settings)
+        # An equal measurement may have ended between the look and the lock.
+        finished, lacking = _finished(_candidates(parent, probe, name), probe, settings, lacks)
+        if finished is not None:
+            if lock is not None:
+                lock.release()
+            return finished
+        directory, note = _free(candidates[0], probe, settings, name, lacking)
+    except BaseException:
+        Place(parent, None, "", created=created).abandon()
+        raise
+    return Place(directory, None, note, settings, created, lock)
+
+
+def _finished(
+    candidates: Sequence[Path], probe: str, settings: dict[str, Any], lacks: Callable[[Run], str]
+) -> tuple[Place | None, str]:
+    """Return the place of the finished run with equal settings, or None and what the first such run lacks."""
     lacking = ""
     for candidate in candidates:
-        finished = _equal_run(candidate, probe, settings)
-        missing = "" if finished is None else lacks(finished)
-        if finished is not None and not missing:
-            return Place(candidate, finished, "", settings)
+        found = _equal_run(candidate, probe, settings)
+        missing = "" if found is None else lacks(found)
+        if found is not None and not missing:
+            return Place(candidate, found, "", settings), ""
         lacking = lacking or missing
-    note = ""
-    if directory.exists() or directory.is_symlink():
-        other = _settings_at(directory, probe)
-        taken = f"{directory} {_occupant(settings, other, lacking)}"
-        if name is not None:
-            raise RunError(f"{taken}.", "Choose another --name; nothing is overwritten.")
-        directory = free_directory(parent, probe, settings, other)
-        note = f"{taken}, so this one goes to {directory}."
-    return Place(directory, None, note, settings, _try_writing(parent))
+    return None, lacking
+
+
+def _free(
+    directory: Path, probe: str, settings: dict[str, Any], name: str | None, lacking: str
+) -> tuple[Path, str]:
+    """Return the directory that a run takes, and why it is not the wanted one, if so."""
+    if not directory.exists() and not directory.is_symlink():
+        return directory, ""
+    other = _settings_at(directory, probe)
+    taken = f"{directory} {_occupant(settings, other, lacking)}"
+    if name is not None:
+        raise RunError(f"{taken}.", "Choose another --name; nothing is overwritten.")
+    free = free_directory(directory.parent, probe, settings, other)
+    return free, f"{taken}, so this one goes to {free}."
+
+
+def _lock(directory: Path, settings: dict[str, Any]) -> Lock | None:
+    """Return the lock against equal measurements; None where the file system has no locks.
+
+    Measurements with other settings go on side by side, whatever they are called.
+    """
+    digest = hashlib.sha256(canonical(settings).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    path = directory.with_name(f".{directory.name}-{digest}.lock")
+    hint = "Wait until that has ended, or give this run another --name or --output."
+    try:
+        return Lock.take(path, f"{directory} is being measured", hint)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise machine_error("write in", directory.parent, error) from error
 
 
 def _occupant(settings: dict[str, Any], other: dict[str, Any] | None, lacking: str) -> str:

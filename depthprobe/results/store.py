@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from depthprobe.errors import RunError
 from depthprobe.measurement import Measurement
-from depthprobe.results.files import aside, flush_directory, machine_error, write_through
+from depthprobe.results.aside import folder_aside
+from depthprobe.results.files import flush_directory, machine_error, write_through
 from depthprobe.results.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from depthprobe.results.naming import run_directory_name
 from depthprobe.results.places import Place, free_directory, reserve
@@ -52,27 +52,24 @@ def save(
         MachineError: if the disk is full or may not be written. Nothing is left behind then.
     """
     parent = place.directory.parent
-    temporary = aside(place.directory)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        contents, declared = stored(measurement.tables)
-        for name, content in contents.items():
-            write_through(temporary / name, content)
-        for name, content in (extra or {}).items():
-            write_through(temporary / name, content)
-            declared["files"][name] = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
-        known = {"probe": measurement.probe, "settings": place.settings, **declared}
-        write_manifest(temporary / MANIFEST_NAME, {**manifest, **known})
-        flush_directory(temporary)
-        directory = _give_name(temporary, place)
+        with folder_aside(place.directory) as temporary:
+            contents, declared = stored(measurement.tables)
+            for name, content in contents.items():
+                write_through(temporary / name, content)
+            for name, content in (extra or {}).items():
+                write_through(temporary / name, content)
+                declared["files"][name] = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+            known = {"probe": measurement.probe, "settings": place.settings, **declared}
+            write_manifest(temporary / MANIFEST_NAME, {**manifest, **known})
+            flush_directory(temporary)
+            directory = _give_name(temporary, place)
         flush_directory(parent)
         return read_run(directory)
     except OSError as error:
         raise machine_error("write in", parent, error) from error
     finally:
-        # Also after Ctrl-C; after success nothing has this name any more.
-        shutil.rmtree(temporary, ignore_errors=True)
         place.abandon()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from depthprobe.builtin import corpus
-from depthprobe.declaring import Option, fields_of
+from depthprobe.declaring import MOST_SEED, Option, fields_of
 from depthprobe.errors import OptionError, TextError
 from depthprobe.machine.local_data import content_hash, local_files
 
@@ -91,7 +91,12 @@ class TextOptions:
         Option("Most tokens in a sample.", at_least=SHORTEST_SAMPLE, default="256, or the model's limit"),
     ] = None
     seed: Annotated[
-        int, Option("Decides which samples are drawn if there are more than asked for.", at_least=0)
+        int,
+        Option(
+            "Decides which samples are drawn if there are more than asked for.",
+            at_least=0,
+            at_most=MOST_SEED,
+        ),
     ] = 0
     named: bool = field(default=True, repr=False, compare=False)
 

@@ -57,10 +57,17 @@ class DivergenceStop(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Judge the losses so far; a checkpoint's state holds those before it."""
+        if "loss" in (logs or {}):
+            self.judge(state)
+        if self.reason:
+            control.should_training_stop = True
+
+    def judge(self, state: TrainerState) -> None:
+        """Set ``reason`` if the logged losses give one."""
         losses = [
             (int(entry["step"]), float(entry["loss"])) for entry in state.log_history if "loss" in entry
         ]
-        if not losses or "loss" not in (logs or {}):
+        if not losses:
             return
         (first_step, first), (step, last) = losses[0], losses[-1]
         late = losses[1:][-self.patience :]
@@ -71,5 +78,3 @@ class DivergenceStop(TrainerCallback):
                 f"The loss has been above its start ({first:.3f} at step {first_step}) since step "
                 f"{late[0][0]}: {last:.3f} at step {step}."
             )
-        if self.reason:
-            control.should_training_stop = True

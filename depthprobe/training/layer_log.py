@@ -31,7 +31,7 @@ from depthprobe.models.anatomy.anatomy import Anatomy, describe_anatomy
 from depthprobe.models.loading.loading import LoadedModel, already_loaded
 from depthprobe.private_names import unwrapped_forward
 from depthprobe.probes import gradnorm, variance
-from depthprobe.results.growing import known_run, write_run
+from depthprobe.results.growing import known_model, known_rows, known_run, write_run
 from depthprobe.texts.samples import Samples
 from depthprobe.training.divergence import broken_weight
 
@@ -121,12 +121,11 @@ class LayerLog(TrainerCallback):
         self.measures = state.is_world_process_zero and not split
         if split and state.is_world_process_zero:
             _say("Not logged: the model's parameters are split among processes.")
-        before = known_run(self.directory) if self.measures and state.global_step else None
-        if before is not None and {PROBE, "loss"} <= before.tables.keys():
-            rows = before.tables[PROBE].itertuples(index=False, name=None)
-            self.layers = [row for row in rows if row[0] <= state.global_step]
-            lines = before.tables["loss"].itertuples(index=False, name=None)
-            self.losses = [row for row in lines if row[0] <= state.global_step]
+        if self.measures and state.global_step:
+            # Up to the checkpoint all tables are complete, also if a kill tore them apart later.
+            before = known_rows(self.directory, {PROBE: LAYER_COLUMNS, "loss": LOSS_COLUMNS})
+            self.layers = [row for row in before[PROBE] if row[0] <= state.global_step]
+            self.losses = [row for row in before["loss"] if row[0] <= state.global_step]
         for entry in state.log_history:
             # Logged after the last measurement, so not yet in the file when the training was killed.
             self._take_loss(int(entry["step"]), entry.get("loss"))
@@ -236,7 +235,9 @@ class LayerLog(TrainerCallback):
         layers = pd.DataFrame(sorted(self.layers), columns=names)
         order = sorted(self.losses, key=lambda row: row[:2])
         losses = pd.DataFrame(order, columns=[column.name for column in LOSS_COLUMNS])
-        manifest = {"model": self.described, **self._settings(), "versions": versions()}
+        # Nothing is measured where a kill left only the last loss to write.
+        described = self.described or known_model(self.directory)
+        manifest = {"model": described, **self._settings(), "versions": versions()}
         tables = (Table(PROBE, layers, LAYER_COLUMNS), Table("loss", losses, LOSS_COLUMNS))
         write_run(self.directory, PROBE, tables, manifest)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,24 +17,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from depthprobe.errors import LoadError, MeasureError, OptionError, RunError
+from depthprobe.errors import MeasureError, OptionError, first_line
 from depthprobe.machine.provenance import versions
-from depthprobe.models.loading.weights import weight_files
 from depthprobe.models.own.building import build_model, fold_lns
 from depthprobe.private_names import use_one_gpu
-from depthprobe.results.files import replace_file
+from depthprobe.results.aside import clear_leftovers, remove_folder
+from depthprobe.results.files import failed_writing, machine_error, replace_file
+from depthprobe.results.locks import NO_LOCKS, Lock
+from depthprobe.training.checkpoints import STATE, clear_broken, last_checkpoint, step_of
 from depthprobe.training.data import TrainingData, read_training_data
 from depthprobe.training.divergence import DivergenceStop, broken_weight
 from depthprobe.training.layer_log import LayerLog
 from depthprobe.training.recipe import Recipe
+from depthprobe.training.refusals import (
+    DATA_HASH,
+    RECIPE,
+    read_json,
+    refuse_other_run,
+    refuse_other_text,
+    refuse_too_large,
+    refuse_unknown_reporter,
+)
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-RECIPE, RECORD, CHECKPOINTS, LOG = "recipe.json", "training.json", "checkpoints", "training"
+RECORD, CHECKPOINTS, LOG = "training.json", "checkpoints", "training"
+LOCK = ".pretrain.lock"
 
 # Most sequences that a process takes at once; gradients are accumulated over its share of a step.
 MICRO_BATCH = {"cpu": 16}
@@ -42,7 +53,6 @@ MICRO_BATCH_ELSEWHERE = 64
 
 LOGGED_WINDOWS = 32
 STEPS_A_LOSS = 50
-_DATA_HASH = "data_sha256"
 
 
 @torch.inference_mode()
@@ -61,29 +71,6 @@ def mean_loss(model: torch.nn.Module, samples: np.ndarray, batch_samples: int = 
     return total / count
 
 
-def _whole_weights(folder: Path) -> bool:
-    """Whether a checkpoint's weights are all there."""
-    try:
-        return bool(weight_files(folder.name, folder))
-    except LoadError:
-        return False
-
-
-def last_checkpoint(directory: Path) -> str | None:
-    """Return the newest whole checkpoint below ``directory``; the Trainer writes its state file last.
-
-    Without the states of optimiser and schedule, these would silently start from the beginning.
-    """
-    whole = [
-        path.parent
-        for path in directory.glob("checkpoint-*/trainer_state.json")
-        if all((path.parent / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
-        and _whole_weights(path.parent)
-    ]
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return None if newest is None else str(newest)
-
-
 def kept(output: Path) -> str:
     """Return the sentence that says what an interrupted training leaves, judged by what is on disk."""
     if (output / RECORD).is_file():
@@ -91,7 +78,7 @@ def kept(output: Path) -> str:
     begun = last_checkpoint(output / CHECKPOINTS)
     if begun is None:
         return "Interrupted before the first checkpoint: the same command starts the training again."
-    step = Path(begun).name.rpartition("-")[2]
+    step = step_of(begun)
     return f"Interrupted: the checkpoint of step {step} is on disk in {output}; the same command continues."
 
 
@@ -126,47 +113,88 @@ def pretrain(
         The record that ``training.json`` holds; losses in nats a token.
 
     Raises:
-        RunError: if ``output`` holds a run of another recipe.
+        RunError: if ``output`` holds a run of another recipe, or another process trains there.
         MeasureError: if the training diverged; checkpoints and log stay.
         OptionError: if a step cannot be shared equally by the processes, or ``report_to`` is not available.
-        TextError, LoadError, MachineError: as :func:`read_training_data`.
+        TextError, LoadError: as :func:`read_training_data`.
+        MachineError: if the hub cannot be reached, or the disk is full or may not be written; what is whole
+            stays, and the same call continues.
     """
     args = _arguments(recipe, output, device, checkpoint_steps, micro_batch, report_to)
     first = args.process_index == 0
     say = say if first else lambda line: None
-    _refuse_unknown_reporter(report_to)
-    _refuse_other_run(recipe, output)
-    finished = _read_json(output / RECORD)
-    # For a finished run only a file is read again: it can change and keep its name.
-    if not finished or Path(recipe.dataset).is_file():
-        data = read_training_data(recipe)
-        _refuse_other_text(data, finished or _read_json(output / RECIPE), recipe, output)
-    if finished:
-        say(f"Already trained: {output}.")
-        return finished
-    # Not earlier: a missing text must not tie a directory to its recipe.
-    claimed = {**asdict(recipe), _DATA_HASH: data.facts[_DATA_HASH]}
-    replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
-    for note in data.notes:
-        say(note)
-    size = len(data.tokenizer)
-    train_tokens = data.facts.get("train_tokens")
-    shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"
-    say(f"{shown}, held out {data.facts['heldout_tokens']:,} tokens, vocabulary {size:,}")
-    if data.baseline is not None:
-        say(f"bigram baseline: {data.baseline:.3f} nats a token held out")
-    transformers.set_seed(recipe.seed)
-    sizes = recipe.model_config(size, data.tokenizer.bos_token_id, data.tokenizer.eos_token_id)
-    model = build_model(sizes, recipe.norm, recipe.initialisation)
-    say(f"model: {sum(parameter.numel() for parameter in model.parameters()):,} parameters")
-    trained = _train(model, args, data, output, log_steps, say)
-    if not first:
-        return {}
-    record = _finish(trained, recipe, data, output)
+    refuse_unknown_reporter(report_to)
+    refuse_too_large(recipe, args.device)
+    with _alone(output) if first else nullcontext():
+        refuse_other_run(recipe, output)
+        finished = read_json(output / RECORD)
+        # For a finished run only a file is read again: it can change and keep its name.
+        if not finished or Path(recipe.dataset).is_file():
+            data = read_training_data(recipe)
+            refuse_other_text(data, finished or read_json(output / RECIPE), recipe, output)
+        if finished:
+            say(f"Already trained: {output}.")
+            if first:
+                remove_folder(output / CHECKPOINTS)  # killed before it had done so
+            return finished
+        # Not earlier: a missing text must not tie a directory to its recipe.
+        claimed = {**asdict(recipe), DATA_HASH: data.facts[DATA_HASH]}
+        if first:
+            replace_file(output / RECIPE, (json.dumps(claimed, indent=2) + "\n").encode("utf-8"))
+        for note in data.notes:
+            say(note)
+        size = len(data.tokenizer)
+        train_tokens = data.facts.get("train_tokens")
+        shown = "train on a stream" if train_tokens is None else f"train {train_tokens:,} tokens"
+        say(f"{shown}, held out {data.facts['heldout_tokens']:,} tokens, vocabulary {size:,}")
+        if data.baseline is not None:
+            say(f"bigram baseline: {data.baseline:.3f} nats a token held out")
+        transformers.set_seed(recipe.seed)
+        sizes = recipe.model_config(size, data.tokenizer.bos_token_id, data.tokenizer.eos_token_id)
+        model = build_model(sizes, recipe.norm, recipe.initialisation)
+        say(f"model: {sum(parameter.numel() for parameter in model.parameters()):,} parameters")
+        with _disk_told(output):
+            trained = _train(model, args, data, output, log_steps, say)
+            if not first:
+                return {}
+            record = _finish(trained, recipe, data, output)
     reached, baseline = record["heldout_loss_nats"], data.baseline
     than = f"; bigram baseline {baseline:.3f} (perplexity {math.exp(baseline):.1f})" if baseline else ""
     say(f"held-out loss {reached:.3f} nats a token (perplexity {math.exp(reached):.1f}){than}")
     return record
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Let no other process train in a directory while the body runs, where the file system has locks."""
+    hint = "Wait until that has ended, or choose another --output."
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = Lock.take(output / LOCK, f"{output} is being trained in", hint)
+    except OSError as error:
+        # A finished run may be on a disk that can only be read.
+        if error.errno not in NO_LOCKS and not (output / RECORD).is_file():
+            raise machine_error("write in", output, error) from error
+        yield
+        return
+    try:
+        clear_leftovers(output)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _disk_told(output: Path) -> Iterator[None]:
+    """Turn what the libraries that write checkpoints and models raise on a full disk into our error."""
+    try:
+        yield
+    except Exception as error:  # foreign code: tokenizers raises bare exceptions, torch bare RuntimeErrors
+        failed = failed_writing(error)
+        if failed is None:
+            raise
+        hint = "Free some space there: the same command continues from the last whole checkpoint."
+        raise machine_error("write in", output, failed, hint) from error
 
 
 def _arguments(
@@ -199,7 +227,13 @@ def _arguments(
         "report_to": report_to,
         "disable_tqdm": True,
     }
-    world = TrainingArguments(output_dir=fixed["output_dir"], use_cpu=device == "cpu").world_size
+    try:
+        world = TrainingArguments(output_dir=fixed["output_dir"], use_cpu=device == "cpu").world_size
+    except ValueError as error:  # what the Trainer reads from the environment contradicts itself
+        raise OptionError(
+            f"The environment tells of several processes, but not well: {first_line(error, kind=False)}.",
+            "Start them with torchrun or accelerate launch, or unset WORLD_SIZE, RANK and LOCAL_RANK.",
+        ) from error
     share, rest = divmod(recipe.batch_samples, world)
     largest = micro_batch or MICRO_BATCH.get(device, MICRO_BATCH_ELSEWHERE)
     if rest or not share:
@@ -225,46 +259,6 @@ def _steps_a_loss(steps: int, checkpoint_steps: int) -> int:
     """
     most = max(min(STEPS_A_LOSS, steps // 4, checkpoint_steps), 1)
     return max(count for count in range(1, most + 1) if checkpoint_steps % count == 0)
-
-
-def _refuse_unknown_reporter(report_to: str) -> None:
-    """Raise if the Trainer cannot report there: by itself it would say so only after reading all data."""
-    if report_to == "none":
-        return
-    try:
-        for callback in get_reporting_integration_callbacks([report_to]):
-            callback()
-    except (RuntimeError, ImportError, ValueError) as error:
-        raise OptionError(f"--report-to {report_to} is not available: {error}") from error
-
-
-def _refuse_other_run(recipe: Recipe, output: Path) -> None:
-    """Raise if a directory holds another run, or a model that was not trained here."""
-    known = _read_json(output / RECIPE)
-    if known:
-        wanted = asdict(recipe)
-        other = [name for name in wanted if known.get(name) != wanted[name]]
-        if other:
-            shown = ", ".join(f"{name} {known.get(name)} instead of {wanted[name]}" for name in other)
-            raise RunError(f"{output} holds a run with {shown}.", "Choose another --output.")
-    elif (output / "config.json").is_file():
-        raise RunError(
-            f"{output} holds a model that was not trained by this command.", "Choose another --output."
-        )
-
-
-def _refuse_other_text(data: TrainingData, known: dict[str, Any], recipe: Recipe, output: Path) -> None:
-    """Raise if a directory holds a run on another text: a file can change and keep its name."""
-    if known.get(_DATA_HASH, data.facts[_DATA_HASH]) != data.facts[_DATA_HASH]:
-        raise RunError(
-            f"{output} holds a run on another text: {recipe.dataset} has changed since it began.",
-            "Choose another --output.",
-        )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a run says; empty if there is none."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 class _Report(TrainerCallback):
@@ -296,24 +290,29 @@ def _train(
     trainer.remove_callback(transformers.PrinterCallback)
     stop = DivergenceStop()
     texts = data.heldout[:: max(1, len(data.heldout) // LOGGED_WINDOWS)][:LOGGED_WINDOWS]
-    for callback in (
-        _Report(say),
-        stop,
-        LayerLog(
-            trainer,
-            every=log_steps,
-            output=output / LOG,
-            name=output.resolve().name,
-            texts=list(texts),
-            samples=LOGGED_WINDOWS,
-            seq_len=data.heldout.shape[1],
-        ),
-    ):
+    log = LayerLog(
+        trainer,
+        every=log_steps,
+        output=output / LOG,
+        name=output.resolve().name,
+        texts=list(texts),
+        samples=LOGGED_WINDOWS,
+        seq_len=data.heldout.shape[1],
+    )
+    for callback in (_Report(say), stop, log):
         trainer.add_callback(callback)
     begun = last_checkpoint(output / CHECKPOINTS)
-    if begun:
-        say(f"Continuing from step {Path(begun).name.rpartition('-')[2]}.")
-    trainer.train(resume_from_checkpoint=begun)
+    if args.process_index == 0:
+        clear_broken(output / CHECKPOINTS)
+    if begun and step_of(begun) >= args.max_steps:
+        # The Trainer would take one step more.
+        say(f"All {args.max_steps} steps are done: saving the model.")
+        model = _taken(begun, trainer, log, stop)
+    else:
+        if begun:
+            say(f"Continuing from step {step_of(begun)}.")
+        trainer.train(resume_from_checkpoint=begun)
+        model = trainer.accelerator.unwrap_model(trainer.model)
     broken = broken_weight(model)
     reason = stop.reason or (f"{broken} holds NaN or infinite values." if broken else None)
     if reason:
@@ -324,7 +323,21 @@ def _train(
             f"{shown} log up to here are kept in {output}; try a lower --lr or a longer --warmup in another "
             "--output.",
         )
-    return trainer.accelerator.unwrap_model(trainer.model).eval()
+    return model.eval()
+
+
+def _taken(checkpoint: str, trainer: Trainer, log: LayerLog, stop: DivergenceStop) -> LlamaForCausalLM:
+    """Return the model of a checkpoint behind which no step is left; write the last loss to the log."""
+    model = type(trainer.accelerator.unwrap_model(trainer.model)).from_pretrained(
+        checkpoint, dtype=torch.float32
+    )
+    state = TrainerState.load_from_json(str(Path(checkpoint) / STATE))
+    state.is_world_process_zero = trainer.is_world_process_zero()
+    trainer.state = state
+    stop.judge(state)
+    log.on_train_begin(trainer.args, state, TrainerControl())
+    log.on_train_end(trainer.args, state, TrainerControl())
+    return model.to(trainer.args.device)
 
 
 def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output: Path) -> dict[str, Any]:
@@ -349,7 +362,7 @@ def _finish(model: LlamaForCausalLM, recipe: Recipe, data: TrainingData, output:
     }
     # The record says that everything is done, so it is written last.
     replace_file(output / RECORD, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode("utf-8"))
-    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    remove_folder(output / CHECKPOINTS)
     return record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from depthprobe.declaring import Option
+from depthprobe.declaring import MOST_SEED, Option
 from depthprobe.models.own.placements import NORMS
 from depthprobe.texts.options import BUILTIN
 
@@ -100,7 +100,12 @@ class Recipe:
     context_tokens: Annotated[
         int,
         Option(
-            "Tokens in a sequence.", flags=("--seq-len",), at_least=2, default="256", panel="Training text"
+            "Tokens in a sequence.",
+            flags=("--seq-len",),
+            at_least=2,
+            at_most=2**20,
+            default="256",
+            panel="Training text",
         ),
     ] = 256
     steps: Annotated[int, Option("Optimiser steps.", at_least=1, default="2000", panel="Training")] = 2000
@@ -140,8 +145,20 @@ class Recipe:
         ),
     ] = "bfloat16"
     seed: Annotated[
-        int, Option("Seed of the initial weights and of the data's order.", at_least=0, panel="Training")
+        int,
+        Option(
+            "Seed of the initial weights and of the data's order.",
+            at_least=0,
+            at_most=MOST_SEED,
+            panel="Training",
+        ),
     ] = 0
+
+    def parameters(self) -> int:
+        """Return how many parameters the model has; without its vocabulary if a tokenizer brings that."""
+        block = 4 * self.hidden**2 + 3 * self.hidden * self.feedforward + 2 * self.hidden
+        tables = 0 if self.tokenizer else self.vocab_size * self.hidden * (1 if self.tie_embeddings else 2)
+        return self.layers * block + tables + self.hidden
 
     def model_config(self, vocab_size: int, bos: int | None = 0, eos: int | None = 1) -> LlamaConfig:
         """Return the sizes of a LLaMA (RMSNorm, SwiGLU, rotary positions) for a tokenizer's size and ids."""

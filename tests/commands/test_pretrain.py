@@ -83,7 +83,7 @@ def test_a_text_that_changed_does_not_go_into_the_same_directory(tmp_path, text)
 
 
 def test_a_damaged_checkpoint_is_not_continued_from(tmp_path):
-    from depthprobe.training.pretraining import last_checkpoint
+    from depthprobe.training.checkpoints import last_checkpoint
 
     for step in (2, 4, 6):
         folder = tmp_path / f"checkpoint-{step}"
@@ -116,6 +116,7 @@ def test_a_diverged_training_is_one_sentence_and_keeps_its_log(tmp_path, text, m
         (("--preset", "7b"), "--preset must be one of 9m, 35m, 60m, 130m, 250m, got 7b."),
         (("--hidden", 40, "--heads", 3), "--hidden 40 cannot be divided into 3 heads"),
         (("--steps", 10, "--warmup", 11), "--warmup must be at most the 10 steps of the training, got 11."),
+        (("--vocab", 300, "--tokenizer", "gpt2"), "--vocab is the size of a tokenizer that is trained, and"),
         (("--dataset", "nowhere.txt"), "There is no file nowhere.txt."),
         (("--report-to", "nowhere"), "--report-to nowhere is not available"),
     ],

@@ -57,6 +57,8 @@ def test_of_several_measurements_the_finished_ones_are_named(tmp_path):
 
 
 def test_of_several_processes_the_first_one_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 from depthprobe.errors import RunError
+from depthprobe.findings.captions import dataset_words, limit_words
 from depthprobe.findings.findings import read_findings
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.study import read_study
+from depthprobe.render.report.contents import report_of
+from depthprobe.render.report.markdown import markdown
+from depthprobe.render.report.snippets import snippets_of
 from depthprobe.render.report.tables import tables_of
 from support.edits import edit_manifest, edit_table
 from support.made_up_runs import (
@@ -157,18 +161,20 @@ def test_runs_with_an_adapter_are_left_out_of_the_base_models_report(output):
         "directory of this run.",
     )
     assert read_study([home / "angular-lora"]).adapter == "/disk/my-lora"
-    with pytest.raises(RunError, match="do not belong in one report: their adapter differs"):
+    with pytest.raises(
+        RunError, match="do not belong in one report: they were measured with different adapters"
+    ):
         read_study([home / "angular", home / "angular-lora"])
 
 
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
-        ({"commit": "f" * 40}, f"their commit differs ({'0' * 40} and {'f' * 40})"),
-        ({"dtype": "bfloat16"}, "their dtype differs (float32 and bfloat16)"),
-        ({"adapter": {"id": "who/lora"}}, "their adapter differs (none and who/lora)"),
-        ({"layers": 5}, "their number of layers differs (4 and 5)"),
-        ({"quantisation": "bitsandbytes 4 bit"}, "their quantisation differs (none and bitsandbytes 4 bit)"),
+        ({"commit": "f" * 40}, f"they are of different commits ({'0' * 40} and {'f' * 40})"),
+        ({"dtype": "bfloat16"}, "the models were loaded in different dtypes (float32 and bfloat16)"),
+        ({"adapter": {"id": "who/lora"}}, "they were measured with different adapters (none and who/lora)"),
+        ({"layers": 5}, "the models have different numbers of layers (4 and 5)"),
+        ({"quantisation": "bitsandbytes 4 bit"}, "the models are quantised differently (none and bits"),
     ],
 )
 def test_runs_that_are_not_of_one_model_in_one_form_are_refused(output, facts, told):
@@ -183,7 +189,7 @@ def test_different_models_are_refused_and_one_model_under_two_names_is_not(outpu
     unsealed = {"commit": None}
     here = write_angular(output, 4, model="a/x", facts=unsealed)
     there = write_sweep(output, 4, model="b/y", facts=unsealed)
-    with pytest.raises(RunError, match=r"their model differs \(a/x and b/y\)"):
+    with pytest.raises(RunError, match=r"they are of different models \(a/x and b/y\)"):
         read_study([here, there])
     sealed = {"commit": None, "fingerprint": "ab" * 32}
     here = write_angular(output, 4, model="c/x", facts=sealed)
@@ -195,8 +201,8 @@ def test_what_differs_without_harm_is_a_note(output):
     write_angular(output, 4)
     write_sweep(output, 4, versions={"depthprobe": "0.2.0"}, data={"dataset": "builtin"})
     assert read_study([output / "owner--name"]).notes == (
-        "The runs differ in their text (allenai/c4: angular; builtin: prune-sweep-mmlu).",
-        "The runs differ in their depthprobe version (0.1.0: angular; 0.2.0: prune-sweep-mmlu).",
+        "The runs were measured on different texts (allenai/c4: angular; builtin: prune-sweep-mmlu).",
+        "The runs were made by different versions of depthprobe (0.1.0: angular; 0.2.0: prune-sweep-mmlu).",
     )
 
 
@@ -302,3 +308,53 @@ def test_what_the_findings_refuse_is_left_out_too(output):
     (note,) = read_study([directory]).notes
     assert note.startswith(f"Left out: {directory / 'variance'}")
     assert "cannot be used: the table of variances lacks the stream at boundary 1" in note
+
+
+def test_a_caption_that_stands_alone_names_model_and_text_and_one_on_a_page_does_not(output):
+    study = read_study([write_angular(output, 12)])
+    caption = study.caption("Distances.", study.all_runs[0], rescaled="nothing")
+    assert caption.startswith("Distances. Model: owner/name, ") and caption.endswith("Rescaled: nothing.")
+    assert caption.on_page == "Distances."
+    assert study.caption("A.", rescaled="the colours").on_page == "A. Rescaled: the colours."
+
+
+def test_a_page_says_once_how_everything_on_it_was_measured(output):
+    report = report_of(findings_in(write_model(output, 12)))
+    text = markdown(report)
+    assert text.count("samples of up to 256 tokens") == 1 + len(report.findings.study.all_runs)
+    assert all("samples of up to 256 tokens" in each.caption for each in (*report.figures, *report.tables))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"dataset": "builtin", "python": "3.11.7"}, "Python 3.11.7's standard library"),
+        ({"dataset": "builtin"}, "Python's standard library"),
+        ({"dataset": "allenai/c4"}, "allenai/c4"),
+        ({"dataset": "/home/me/texts/mine.txt"}, "mine.txt"),
+    ],
+)
+def test_a_reader_of_a_paper_learns_what_the_text_is(data, words):
+    assert dataset_words(data) == words
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (25, "the first 25 items of each task"),
+        (25.0, "the first 25 items of each task"),
+        (2_000_000, "the first 2,000,000 items of each task"),
+        (1, "the first item of each task"),
+        (0.125, "the first 12.5% of each task's items"),
+    ],
+)
+def test_a_limit_is_told_in_words_and_a_count_as_a_whole_number(limit, words):
+    assert limit_words(limit) == words
+
+
+def test_a_list_of_cheapest_layers_says_where_its_order_is_noise(output):
+    few = sweep_rows("mmlu", [-0.06, 0.0, 0.06], half=0.4, baseline=0.44, docs=16)
+    said = snippets_of(findings_in(write_sweep(output, 3, frame=few)))[0].note
+    assert "The order is mostly noise: a drop of 0.4" in said
+    many = write_sweep(output / "b", 3, frame=sweep_rows("mmlu", [-0.2, 0.0, 0.0]))
+    assert "noise" not in snippets_of(findings_in(many))[0].note

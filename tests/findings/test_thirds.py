@@ -51,14 +51,29 @@ def test_few_layers_or_gaps_have_no_interval():
     assert compared_thirds(np.array([0.0] * 11 + [np.nan])) is None
 
 
-def test_thirds_are_the_means_of_the_layers_with_a_value_at_both_ends():
-    found = thirds([1, 2, 5, 5, 5, 3, 7])
-    assert (found.shallow, found.deep, found.difference) == (1.5, 5.0, 3.5)
-    assert (found.shallow_layers, found.deep_layers) == (range(2), range(5, 7))
-    with_a_gap = thirds([1, 2, 5, 5, 5, 3, float("nan")])
-    assert (with_a_gap.shallow, with_a_gap.deep) == (1.5, 3.0)
-    assert thirds([1, 2]) is None and thirds([1, 2, float("nan")]) is None
-    assert thirds([1, 2, 3, 4], ends=False) is None
+def test_thirds_are_the_means_over_both_ends():
+    found = thirds([1, 2, 3, 4, *[9] * 4, 5, 6, 7, 8])
+    assert (found.shallow, found.deep, found.difference) == (2.5, 6.5, 4.0)
+    assert (found.shallow_layers, found.deep_layers) == (range(4), range(8, 12))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_has_thirds_without_an_interval_has_them_with_one_and_the_reverse(ends):
+    for layers in range(30):
+        for gap in (None, 0, 1, layers // 2, layers - 2, layers - 1):
+            values = np.arange(float(layers))
+            if layers > 1 and gap is not None:
+                values[gap] = np.nan
+            assert (thirds(values, ends=ends) is None) == (compared_thirds(values, ends=ends) is None)
+    assert thirds(np.arange(FEWEST_LAYERS - 1.0)) is None and thirds(np.arange(float(FEWEST_LAYERS)))
+
+
+def test_a_third_with_a_gap_is_not_that_of_the_layers_that_are_known():
+    values = np.arange(12.0)
+    values[2] = np.nan
+    assert thirds(values) is None
+    values[2], values[5] = 2, np.nan
+    assert thirds(values).deep == 9.5
 
 
 def test_a_trend_has_a_sign_and_noise_has_none():

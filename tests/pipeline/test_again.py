@@ -190,6 +190,8 @@ def test_a_mark_tells_tasks_libraries_and_machines_apart(sweep, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     marks.append(mark_of(sweep))
     assert None not in marks and len(set(marks)) == 5
+    for name, value in {"RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1234"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert mark_of(sweep) is None
 

@@ -103,6 +103,11 @@ OF_SWEEPS = [
         "--gen-kwargs must be NAME=VALUE, separated by commas, or JSON; got temperature.",
     ),
     (["--gen-kwargs", "{1"], "--gen-kwargs is not valid JSON ("),
+    (
+        ["--limit", "2.5"],
+        "--limit must be a whole number of documents, or a share of them below 1, got 2.5. Give 2, or a "
+        "share such as 0.1.",
+    ),
     (["--limit", "0"], "--limit must be more than 0, got 0"),
     (["--samples", "{"], "--documents must be JSON or a JSON file, got {"),
     (["--num-fewshot", "-1"], "--num-fewshot must be at least 0, got -1"),

@@ -63,7 +63,7 @@ def test_a_report_has_its_figure_its_table_its_sentence_and_its_place_among_the_
     folder = tmp_path / "report"
     findings = write_report(read_study([directory]), folder).findings
     assert findings.by_layer["spare_rank"].tolist() == SPARE_RANK.tolist()
-    assert any(sentence.startswith("Spare rank: highest") for sentence in findings.verdict)
+    assert any(sentence.startswith("Spare rank: highest") for sentence in findings.verdict.readings)
 
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]

@@ -96,20 +96,20 @@ def test_the_caption_of_gradient_norms_states_the_loss_the_tokens_and_the_data(s
     assert caption(figure_of(saved("gradnorm"))) == (
         "owner/[red]name gradient of the mean next-token loss (nats) over all 8,128 predicted tokens "
         "taken as one "
-        "batch; builtin, 32 samples of up to 256 tokens, bfloat16"
+        "batch; Python's standard library, 32 samples of up to 256 tokens, bfloat16"
     )
     run = saved("gradnorm", {"objective": "masked token", "per_batch": 8, "gradient_batches": 4})
     assert caption(figure_of(run, title="")) == (
         "gradient of the mean masked-token loss (nats), mean and standard deviation over 4 batches "
         "of 8 samples; "
-        "builtin, 32 samples of up to 256 tokens, bfloat16"
+        "Python's standard library, 32 samples of up to 256 tokens, bfloat16"
     )
 
 
 def test_the_caption_of_variances_states_what_is_averaged_and_the_data(saved):
     assert caption(figure_of(saved("variance"))) == (
         "owner/[red]name variance over the hidden dimension, mean over 32,640 tokens, before the final norm; "
-        "builtin, 32 samples of up to 256 tokens, bfloat16"
+        "Python's standard library, 32 samples of up to 256 tokens, bfloat16"
     )
 
 
@@ -168,7 +168,7 @@ def test_a_measurement_is_captioned_by_what_it_knows():
 
 def test_a_notebook_still_draws_maps_and_drops(make_run, make_frame):
     run = make_run(layers=3)
-    assert caption(draw(run, normalize="row")).startswith("owner/name builtin")
+    assert caption(draw(run, normalize="row")).startswith("owner/name Python's standard")
     table = Table("angular", make_frame(3), tuple(Column(name, "", name) for name in make_frame(3).columns))
     assert (
         draw(Measurement("angular", (table,)), title="t", normalize="row")

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from depthprobe.errors import MachineError, RunError
 from depthprobe.results import journal as module
-from depthprobe.results import log_file
+from depthprobe.results import locks, log_file
 from depthprobe.results.journal import Journal, read_settings
 
 SETTINGS = {"model": "m", "tasks": ["mmlu"], "options": {"limit": 5, "seed": 1}}
@@ -373,7 +373,7 @@ def test_a_place_that_is_a_file_or_may_not_be_written_is_one_sentence(tmp_path, 
     def no_locks(handle, how):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
     with pytest.raises(MachineError, match="no locks available. Choose a file system that has locks"):
         Journal.open(tmp_path, SETTINGS)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.results.manifest import canonical, plain, read_manifest, write_manifest
+from depthprobe.results.manifest import canonical, current_settings, plain, read_manifest, write_manifest
 
 
 def test_a_manifest_comes_back_as_it_was_written(tmp_path):
@@ -70,3 +70,10 @@ def test_settings_compare_by_value_and_type_but_not_by_order():
 def test_settings_read_back_compare_equal_to_those_given():
     settings = plain({"a": (1, 2), "b": 0.1 + 0.2})
     assert canonical(json.loads(json.dumps(settings))) == canonical(settings)
+
+
+def test_a_run_that_recorded_a_number_of_documents_with_a_point_is_known_again():
+    of_old = {"probe_version": 1, "tasks": {"limit": 25.0, "tasks": ["t"]}}
+    assert canonical(current_settings(of_old)) == canonical(of_old | {"tasks": {"limit": 25, "tasks": ["t"]}})
+    share = {"probe_version": 1, "tasks": {"limit": 0.5}}
+    assert current_settings(share) == share

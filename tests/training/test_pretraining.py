@@ -1,5 +1,8 @@
 import json
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -9,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from depthprobe.builtin import corpus
+from depthprobe.errors import OptionError
 from depthprobe.training import pretraining
 from depthprobe.training.bigram import bigram_loss
 from depthprobe.training.recipe import Recipe
-from support import tiny
+from support import crashing, tiny
 
 SMALL = replace(
     Recipe(),
@@ -87,6 +91,49 @@ def test_a_killed_run_continues_to_the_same_weights(small_corpus, tmp_path):
     pretraining.pretrain(SMALL, tmp_path / "killed", checkpoint_steps=2)
     whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
+
+
+def test_a_run_killed_after_its_last_step_takes_none_more(small_corpus, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    pretraining.pretrain(SMALL, tmp_path / "whole" / "model", checkpoint_steps=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretraining, "_finish", killed)
+        pretraining.pretrain(SMALL, tmp_path / "killed" / "model", checkpoint_steps=2)
+    said = []
+    pretraining.pretrain(SMALL, tmp_path / "killed" / "model", checkpoint_steps=2, say=said.append)
+    assert "All 6 steps are done: saving the model." in said
+    assert not any(line.startswith(("step ", "Continuing")) for line in said)
+    whole, killed = (crashing.files_in(tmp_path / name, {}) for name in ("whole", "killed"))
+    assert whole == killed
+
+
+@pytest.mark.parametrize("variables", [{"LOCAL_RANK": "q"}])
+def test_an_environment_that_only_half_tells_of_processes_is_one_sentence(tmp_path, variables):
+    code = (
+        "from pathlib import Path\n"
+        "from depthprobe.errors import OptionError\n"
+        "from depthprobe.training import pretraining\n"
+        "from depthprobe.training.recipe import Recipe\n"
+        f"try: pretraining.pretrain(Recipe(), Path({str(tmp_path)!r}))\n"
+        "except OptionError as error: print(error)"
+    )
+    # The Trainer's view of the processes cannot be undone in this one.
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("The environment tells of several processes, but not well: "), done.stderr
+    assert done.stdout.strip().endswith("or unset WORLD_SIZE, RANK and LOCAL_RANK.")
+
+
+def test_a_model_that_cannot_fit_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(OptionError, match="--hidden 1000000000, .* has .* parameters: training takes"):
+        pretraining.pretrain(replace(SMALL, hidden=10**9), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("norm", ["post", "deepnorm", "mix", "lns", "sandwich"])

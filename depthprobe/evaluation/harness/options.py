@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from depthprobe.declaring import Option, Options
+from depthprobe.declaring import MOST_SEED, Option, Options
 from depthprobe.errors import OptionError
 from depthprobe.evidence import files_below
 
@@ -55,9 +55,9 @@ def parse_seeds(text: str) -> Seeds:
         seeds = seeds * 4
     elif len(seeds) == 3:
         seeds = [*seeds, DEFAULT_SEEDS[3]]
-    if len(seeds) != 4 or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
+    if len(seeds) != 4 or any(seed is not None and not 0 <= seed <= MOST_SEED for seed in seeds):
         raise OptionError(
-            f"--seed must be a whole number of at least 0, got {text or 'nothing'}.",
+            f"--seed must be a whole number from 0 to {MOST_SEED}, got {text or 'nothing'}.",
             "Give one, or four separated by commas for random, numpy, torch and few-shot sampling.",
         )
     return seeds[0], seeds[1], seeds[2], seeds[3]
@@ -164,7 +164,7 @@ class TaskOptions(Options):
         Option("Worked examples in each prompt.", at_least=0, default="the task's own", panel=_TASKS),
     ] = None
     limit: Annotated[
-        float | None, Option("Documents of each task, or below 1 their share.", panel=_TASKS)
+        float | None, Option("Documents of each task, a whole number; or below 1 their share.", panel=_TASKS)
     ] = None
     documents: Annotated[
         Mapping[str, Sequence[int]] | None,
@@ -236,11 +236,8 @@ class TaskOptions(Options):
             object.__setattr__(self, "apply_chat_template", self.chat_template)
         if not self.tasks:
             raise OptionError("No task is named.", "Name one with --task, for example --task hellaswag.")
-        if self.limit is not None and not (math.isfinite(self.limit) and self.limit > 0):
-            raise OptionError(
-                f"--limit must be more than 0, got {self.limit:g}.",
-                "Give a number of documents, or a share of them such as 0.1.",
-            )
+        if self.limit is not None:
+            object.__setattr__(self, "limit", _checked_limit(self.limit))
         if self.limit is not None and self.documents is not None:
             raise OptionError("--limit and --documents cannot be combined.", "Leave one of them out.")
         if self.documents is not None:
@@ -289,6 +286,21 @@ class TaskOptions(Options):
     def text_seed(self) -> int | None:
         """Return the seed of the calibration text: that of Python's random."""
         return self.seeds[0] or 0
+
+
+def _checked_limit(limit: float) -> float:
+    """The limit as lm-eval means it: a whole number of documents, or below 1 their share."""
+    if not (math.isfinite(limit) and limit > 0):
+        raise OptionError(
+            f"--limit must be more than 0, got {limit:g}.",
+            "Give a number of documents, or a share of them such as 0.1.",
+        )
+    if limit >= 1 and limit != int(limit):
+        raise OptionError(
+            f"--limit must be a whole number of documents, or a share of them below 1, got {limit:.12g}.",
+            f"Give {int(limit)}, or a share such as 0.1.",
+        )
+    return int(limit) if limit >= 1 else limit
 
 
 def is_json(gen_kwargs: str) -> bool:

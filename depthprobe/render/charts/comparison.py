@@ -191,7 +191,7 @@ def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
             margins=margins,
             title=title,
             caption=with_more(data_caption(sides), len(every) - len(tasks), "task"),
-            keys=drops.keys(),
+            keys=drops.keys(panel for panels in rows for panel in panels),
             sign_in=SPOT_SIGN,
         )
         for group, panels in enumerate(rows):

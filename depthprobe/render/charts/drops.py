@@ -10,7 +10,7 @@ intervals and the mark for noise are ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from depthprobe.findings.captions import limit_words
 from depthprobe.findings.drops import Drops, SweepFindings
 from depthprobe.findings.words import capital, spoken
 from depthprobe.render.charts.kit.lines import joined, with_more
@@ -56,6 +57,7 @@ from depthprobe.render.charts.kit.ticks import MINUS
 _T = TypeVar("_T")
 
 KEYS = ("detectable (Holm p < 0.05)", "not detectable", "95% interval")
+UNSEEN_KEY = "about 0"
 MOST_PANELS = 8
 
 # In inches: bars that stay narrow where layers are few, the height of panels by their number, and gaps.
@@ -63,6 +65,9 @@ WIDEST_BAR_IN = 0.30
 _HEIGHTS_IN = {1: 1.55, 2: 1.3, 3: 1.2}
 _LOWEST_IN = 1.05
 _PANEL_GAP = 0.14
+_UNSEEN = {"linestyle": "none", "marker": "D", "markeredgewidth": 0.7}
+# A bar lower than this share of its axis is a line in the zero line.
+_LEAST_SHARE = 0.004
 # Room beside the first and the last bar, in layers.
 BESIDE_BARS = 0.75
 
@@ -91,6 +96,12 @@ class Panel:
         return drop if self.scale.low <= drop < 0 else None
 
     @property
+    def unseen(self) -> NDArray[np.bool_]:
+        """[row] whether a bar is too low to be seen: its drop is 0, or nearly so."""
+        share = np.abs(self.drops.rows["drop"].to_numpy(dtype="float64")) / (self.scale.high - self.scale.low)
+        return share < _LEAST_SHARE
+
+    @property
     def task(self) -> str:
         """The task, and the filter of its answers if it has one."""
         return self.drops.task if self.drops.filter == "none" else f"{self.drops.task} ({self.drops.filter})"
@@ -102,7 +113,7 @@ class Panel:
         unit = " nats/token" if drops.metric == "loss" else ""
         words = [f"whole model {spoken(drops.baseline, 3 if abs(drops.baseline) < 100 else 1)}{unit}"]
         words += [] if drops.chance is None else [f"chance {drops.chance:.3g}"]
-        words.append(f"{int(drops.rows['docs'].max()):,} items")
+        words.append(f"{drops.items}{' (too few)' if drops.evidence.short else ''}")
         far = []
         for row in drops.rows.iloc[self.cut].itertuples():
             drop, low, high = (
@@ -173,7 +184,7 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
     """
     shots, limit = findings.facts.get("num_fewshot"), findings.facts.get("limit")
     shots_words = "" if shots is None else f"{shots}-shot"
-    caption = joined(shots_words, "" if limit is None else f"limit {limit:g}", caption)
+    caption = joined(shots_words, "" if limit is None else limit_words(limit), caption)
     tasks = first_and_last(findings.tasks, MOST_PANELS)
     caption = with_more(caption, len(findings.tasks) - len(tasks), "task")
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)
@@ -186,7 +197,7 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
     width = page_width((last + 1) * LAYER_IN + left + right)
     inside = width - left - right
     with style():
-        page = Page(width, left, title=title, caption=caption, keys=keys(), sign_in=SPOT_SIGN)
+        page = Page(width, left, title=title, caption=caption, keys=keys(panels), sign_in=SPOT_SIGN)
         texts = [(PanelText(panel.task, panel.note), height) for panel in panels]
         tops, end = page.stack(texts, left, page.room, _PANEL_GAP)
         page.open(end + BOTTOM)
@@ -212,6 +223,13 @@ def draw_panel(axes: Axes, panel: Panel, layer_in: float, layers: int | None = N
     if layers is not None:
         x, bar = x / layers, bar / layers
     thin = float(np.clip(layer_in * 72 * 0.12, 0.4, 0.8))
+    # A bar without a height is no mark at all.
+    size_pt = float(np.clip(layer_in * 72 * 0.3, 1.4, 3.2))
+    for found in (True, False):
+        where = x[panel.unseen & (drops.detected == found)]
+        if len(where):
+            fill, edge = (BAR, BAR_EDGE) if found else ("white", FAINT)
+            axes.plot(where, 0 * where, **_UNSEEN, ms=size_pt, mfc=fill, mec=edge, zorder=5)
     axes.bar(
         x,
         drop,
@@ -265,10 +283,13 @@ def _break(axes: Axes, layer: float, bar: float, end: float) -> None:
         axes.plot(ends, heights + shift * abs(end), color=INK, linewidth=0.6, zorder=6)
 
 
-def keys() -> dict[str, Artist]:
-    """Return the words and signs of the key."""
-    return {
+def keys(panels: Iterable[Panel]) -> dict[str, Artist]:
+    """Return the words and signs of the key; that of a bar without a height where there is one."""
+    found: dict[str, Artist] = {
         KEYS[0]: Patch(facecolor=BAR, edgecolor=BAR_EDGE, linewidth=0.6),
         KEYS[1]: Patch(facecolor="white", edgecolor=FAINT, linewidth=0.6),
         KEYS[2]: Line2D([], [], color=INK, linewidth=0.8, linestyle="none", marker="|", markersize=5),
     }
+    if any(panel.unseen.any() for panel in panels):
+        found[UNSEEN_KEY] = Line2D([], [], **_UNSEEN, markersize=3.2, mfc="white", mec=FAINT)
+    return found

@@ -132,8 +132,9 @@ def _keys(tracks: Sequence[_Track], quiet: QuietStretch | None) -> dict[str, Art
         which = layers_named(range(quiet.first, quiet.last + 1))
         found[f"quiet stretch ({which})"] = Patch(facecolor=QUIET, linewidth=0)
         found[MEDIAN_KEY] = Line2D([], [], **_MEDIAN)
-    if any(isinstance(track.shown, drops.Panel) for track in tracks):
-        found |= drops.keys()
+    panels = [track.shown for track in tracks if isinstance(track.shown, drops.Panel)]
+    if panels:
+        found |= drops.keys(panels)
     return found
 
 

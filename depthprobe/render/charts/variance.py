@@ -47,7 +47,7 @@ def robust_curves_of(variances: Variances) -> list[Curve]:
 def draw(findings: Variances, *, title: str = "", caption: str = "") -> Figure:
     """Return the figure of the variances.
 
-    On the logarithmic axis exponential growth is a straight line. Where there is growth to fit, both fits are
+    On the logarithmic axis exponential growth is a straight line. Where there is steady growth, both fits are
     drawn, of the median where there is one. What was measured comes before the caption.
     """
     caption = joined(findings.quantity, caption)
@@ -59,9 +59,9 @@ def draw(findings: Variances, *, title: str = "", caption: str = "") -> Figure:
     if logarithmic:
         zeros = [(BRANCHES[branch], values == 0) for branch, values in findings.branches.items()]
         caption = with_zeros(caption, zeros)
-    if findings.growth is not None:
+    if findings.steady is not None:
         outputs, of_what = curves[0].x[1:], " of the median" if robust else ""
-        exponential, linear = findings.growth.exponential.values, findings.growth.linear.values
+        exponential, linear = findings.steady.exponential.values, findings.steady.linear.values
         curves += [
             Curve(f"exponential fit{of_what}", outputs, exponential, EXPONENTIAL_FIT),
             Curve(f"linear fit{of_what}", outputs, linear, LINEAR_FIT),

@@ -25,6 +25,7 @@ class Section:
     Args:
         anchor: Its id on the page.
         heading: A few words.
+        lead: A sentence that can be quoted.
         sentences: Its text, one bullet for each.
         tables, figures, snippets: What follows.
         runs: What is known of every run: its name, then what was measured and how.
@@ -32,6 +33,7 @@ class Section:
 
     anchor: str
     heading: str
+    lead: str = ""
     sentences: Sequence[str] = ()
     tables: Sequence[ReportTable] = ()
     figures: Sequence[ReportFigure] = ()
@@ -41,7 +43,7 @@ class Section:
     @property
     def empty(self) -> bool:
         """Whether there is nothing in it."""
-        return not any((self.sentences, self.tables, self.figures, self.snippets, self.runs))
+        return not any((self.lead, self.sentences, self.tables, self.figures, self.snippets, self.runs))
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Report:
 
     Args:
         findings: What its runs say.
-        subtitle: The model in a sentence: commit, layers, precision.
+        subtitle: The model, tasks and texts of everything on the page.
         sections: In the order of the page; none of them empty.
         snippets: All lists to copy, including those that no section shows.
     """
@@ -75,26 +77,32 @@ def report_of(findings: Findings) -> Report:
     """Return the report of what a model's runs say; its figures are not drawn yet."""
     study, trust, snippets = findings.study, findings.trust, snippets_of(findings)
     sections = [
-        Section("verdict", "Verdict", findings.verdict, figures=overview_figures(findings)),
+        Section(
+            "verdict",
+            "Verdict",
+            findings.verdict.sentence,
+            findings.verdict.points,
+            figures=overview_figures(findings),
+        ),
+        Section("readings", "What each run says", sentences=findings.verdict.readings),
         Section("figures", "Figures", figures=run_figures(findings)),
         Section(
             "trust",
             "How far the cheap measurements can be trusted",
-            trust.sentences,
-            trust_tables(findings),
-            trust_figures(findings),
+            sentences=trust.sentences,
+            tables=trust_tables(findings),
+            figures=trust_figures(findings),
         ),
         Section("lists", "Lists to copy", snippets=[snippet for snippet in snippets if snippet.shown]),
         Section("tables", "Tables", tables=tables_of(findings)),
         Section(
             "runs",
             "How it was measured",
-            study.notes,
+            sentences=study.notes,
             runs=[(run.directory.name, provenance(run)) for run in study.all_runs],
         ),
     ]
-    subtitle = f"{model_words(study.all_runs[0])}."
-    return Report(findings, subtitle, [section for section in sections if not section.empty], snippets)
+    return Report(findings, study.measured, [section for section in sections if not section.empty], snippets)
 
 
 def provenance(run: Run) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
-from depthprobe.findings.captions import task_words
+from depthprobe.findings.captions import Caption, task_words
 from depthprobe.findings.drops import ALPHA, SweepFindings
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.layer_rows import LayerRows
@@ -36,7 +36,7 @@ class ReportFigure:
 
     name: str
     heading: str
-    caption: str
+    caption: Caption
     draw: Callable[[], Figure]
 
 
@@ -92,8 +92,10 @@ def run_figures(findings: Findings) -> list[ReportFigure]:
         run, says = study.runs[VARIANCE.name], study.found[VARIANCE.name]
         what = (
             f"The residual stream at every boundary x^0 to x^{study.layers}: {says.quantity}; and of what "
-            "each branch adds to it. Fits are least squares of log variance over x^1 and later."
+            "each branch adds to it."
         )
+        if says.steady is not None:
+            what += " Fits are least squares of log variance over x^1 and later."
         figures.append(figure("variance", "Variance of the stream", what, run, says))
     for probe, says in study.found.items():
         if isinstance(says, LayerRows):

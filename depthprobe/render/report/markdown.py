@@ -23,6 +23,7 @@ def _section(section: Section) -> list[str]:
     """A section, piece by piece."""
     return [
         f"## {section.heading}",
+        *([in_markdown(section.lead)] if section.lead else []),
         *([_list(section.sentences)] if section.sentences else []),
         *map(_table, section.tables),
         *map(_figure, section.figures),
@@ -37,7 +38,9 @@ def _list(sentences: Sequence[str]) -> str:
 
 def _figure(figure: ReportFigure) -> str:
     heading = in_markdown(figure.heading)
-    return f"### {heading}\n\n![{heading}](figures/{figure.name}.png)\n\n{in_markdown(figure.caption)}"
+    return (
+        f"### {heading}\n\n![{heading}](figures/{figure.name}.png)\n\n{in_markdown(figure.caption.on_page)}"
+    )
 
 
 def _table(table: ReportTable) -> str:
@@ -52,9 +55,9 @@ def _table(table: ReportTable) -> str:
         # In Markdown nothing folds, so that the table is left to its own file.
         return (
             f"### {in_markdown(table.heading)}\n\n[{table.name}.csv](tables/{table.name}.csv) holds them. "
-            f"{in_markdown(table.caption)}"
+            f"{in_markdown(table.caption.on_page)}"
         )
-    return f"### {in_markdown(table.heading)}\n\n{lines}\n\n{in_markdown(table.caption)}"
+    return f"### {in_markdown(table.heading)}\n\n{lines}\n\n{in_markdown(table.caption.on_page)}"
 
 
 def _snippet(snippet: Snippet) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from depthprobe.catalogue import ANGULAR
 from depthprobe.findings.captions import is_encoder
+from depthprobe.findings.drop_sentences import why_too_few
 from depthprobe.findings.drops import Drops
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.removals import (
@@ -110,6 +111,7 @@ def _mergekit_measured(findings: Findings) -> list[Snippet]:
                 f"The {count} layers with the smallest measured {drops.change} on {task}, each removed "
                 "alone: what they cost together was not measured."
             )
+        how += _noise(drops)
         heading = f"mergekit, without {layers_named(removal.layers)} ({task})"
         text, shown = _configuration(findings, removal), drops is measured[0]
         found.append(Snippet(f"{name}.yaml", heading, f"{how} {_MERGEKIT}", text, shown=shown))
@@ -133,7 +135,13 @@ def _cheapest(drops: Drops, name: str) -> Snippet:
         f"Single layers by measured {drops.change} of {drops.words} on {task}, cheapest first. Each was "
         "removed alone: what several cost together was not measured."
     )
+    note += _noise(drops)
     return Snippet(f"{name}.txt", f"Cheapest single layers: {task}", note, _text([ordered]))
+
+
+def _noise(drops: Drops) -> str:
+    """What an order by drops is worth that the items hardly show; empty where they are enough."""
+    return f" The order is mostly noise: {why_too_few(drops)}." if drops.evidence.short else ""
 
 
 def _text(lines: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from depthprobe.catalogue import ANGULAR, GRADNORM, VARIANCE
+from depthprobe.findings.captions import Caption
 from depthprobe.findings.drops import ALPHA, Drops, p_text
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.gradnorm import PARTS
@@ -69,7 +70,7 @@ class ReportTable:
 
     name: str
     heading: str
-    caption: str
+    caption: Caption
     frame: pd.DataFrame
     heads: Mapping[str, str] = field(default_factory=dict)
     folded: bool = False
@@ -106,7 +107,7 @@ class ReportTable:
             return self
         said = ", ".join(f"{heads[place]} {texts[0][place]}" for place in same)
         frame = self.frame.drop(columns=[columns[place] for place in same])
-        return replace(self, frame=frame, caption=f"{self.caption} In every row: {said}.")
+        return replace(self, frame=frame, caption=Caption(self.caption, f"In every row: {said}."))
 
     @property
     def csv(self) -> bytes:
@@ -212,9 +213,8 @@ def _drops(study: Study, drops: Drops, name: str) -> ReportTable:
     )
     pairs = zip(study.sweeps, study.swept, strict=True)
     shown = study.caption(what, next(run for run, says in pairs if drops.task in says.every))
-    return ReportTable(
-        name, f"Measured {drops.change}: {task}", shown, frame, _HEADS | {"drop": drops.change}
-    )
+    heads = _HEADS | {"drop": drops.change, "docs": f"{drops.noun}s"}
+    return ReportTable(name, f"Measured {drops.change}: {task}", shown, frame, heads)
 
 
 def _other_tasks(findings: Findings) -> ReportTable:

@@ -18,7 +18,7 @@ from depthprobe.findings.drops import STEM as PRUNE_SWEEP
 from depthprobe.findings.gradnorm import STEM as GRADNORM
 from depthprobe.findings.gradnorm import WHOLE
 from depthprobe.findings.layer_rows import LayerRows
-from depthprobe.findings.thirds import thirds
+from depthprobe.findings.thirds import FEWEST_LAYERS, thirds
 from depthprobe.findings.variance import STEM as VARIANCE
 from depthprobe.findings.variance import STREAM
 from depthprobe.findings.words import aligned, significant, spans, spoken
@@ -26,6 +26,7 @@ from depthprobe.render.terminal.columns import empty_table, left_out, shown_laye
 
 # With more models a row of values and differences is wider than a terminal.
 _MOST_WITH_DIFFERENCES = 4
+_NOTHING = "-"  # as findings.words.aligned has it
 _NAME_WIDTH, _NARROW_NAME, _HEAD_WIDTH = 26, 16, 14
 # A head, and the cells of all models.
 _Cells = tuple[str, list[str]]
@@ -52,11 +53,16 @@ def summary_tables(comparison: Comparison) -> list[Table]:
         if stem != PRUNE_SWEEP:
             profiles += _SUMMARIES.get(stem, _layer_rows)(models)
     found = {"Side by side": profiles, "Side by side: measured drop without a layer": _drops(comparison)}
-    return [_summary(title, comparison, columns) for title, columns in found.items() if columns]
+    # A column of dashes says nothing.
+    told = {
+        title: [(head, cells) for head, cells in columns if set(cells) != {_NOTHING}]
+        for title, columns in found.items()
+    }
+    return [_summary(title, comparison, columns) for title, columns in told.items() if columns]
 
 
 def _summary(title: str, comparison: Comparison, columns: Sequence[_Cells]) -> Table:
-    table = empty_table(title, "shallow, deep: mean over the first and the last third of the layers")
+    table = empty_table(title, _thirds_note(comparison, columns))
     # All has to fit into 80 columns.
     width = _NAME_WIDTH if len(columns) < 6 else _NARROW_NAME
     table.add_column("model", style="bold", no_wrap=True)
@@ -68,15 +74,27 @@ def _summary(title: str, comparison: Comparison, columns: Sequence[_Cells]) -> T
     return table
 
 
+def _thirds_note(comparison: Comparison, columns: Sequence[_Cells]) -> str:
+    """What the means of thirds are of, and of which models there are none."""
+    few = [label for label, layers in comparison.depths.items() if layers < FEWEST_LAYERS]
+    said = []
+    if any(head.endswith("\nshallow") for head, _ in columns):
+        said.append("shallow, deep: mean over the first and the last third of the layers")
+    if few:
+        which = ", ".join(few) if len(few) < len(comparison.depths) else "these models"
+        said.append(f"too few layers to compare thirds ({FEWEST_LAYERS} are needed): {which}")
+    return "; ".join(said)
+
+
 def _angular(models: Sequence[Compared]) -> list[_Cells]:
     stretches = [one.found.quiet for one in models]
-    quiet = ["-" if found is None else spans(range(found.first, found.last + 1)) for found in stretches]
+    quiet = [_NOTHING if found is None else spans(range(found.first, found.last + 1)) for found in stretches]
     return [*_thirds("turn", [one.found.turns for one in models]), ("quiet\nstretch", quiet)]
 
 
 def _variance(models: Sequence[Compared]) -> list[_Cells]:
     streams = [one.found.stream for one in models]
-    growths = [significant(stream[-1] / stream[1]) if stream[1] > 0 else "-" for stream in streams]
+    growths = [significant(stream[-1] / stream[1]) if stream[1] > 0 else _NOTHING for stream in streams]
     return [("variance\nx^L/x^1", growths)]
 
 
@@ -99,7 +117,9 @@ def _drops(comparison: Comparison) -> list[_Cells]:
     columns: list[_Cells] = []
     for task, found in comparison.drops.items():
         name = "loss" if task == CALIBRATION else _short(task)
-        values = [each.rows["drop"].to_numpy(dtype="float64") for each in found]
+        values = [
+            each.by_layer(layers) for each, layers in zip(found, comparison.depths.values(), strict=True)
+        ]
         columns += _thirds(name, values, lambda means: [_signed_or_dash(mean) for mean in means])
     return columns[:6]  # three tasks; more are in the tables below
 
@@ -124,7 +144,7 @@ def _thirds(
 
 
 def _signed_or_dash(value: float | None) -> str:
-    return "-" if value is None else spoken(value, 3, signed=True)
+    return _NOTHING if value is None else spoken(value, 3, signed=True)
 
 
 def _short(name: str) -> str:

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from depthprobe.errors import LoadError, MeasureError, OptionError, TextError
 from depthprobe.evaluation.harness import tasks as tasks_module
+from depthprobe.evaluation.harness.options import SweepOptions
 from depthprobe.evaluation.harness.work import (
     TaskOptions,
     build_work,
@@ -347,6 +348,15 @@ def test_what_is_asked_is_described_and_hashed(folder, model):
 
 def message(error):
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(25.0, "25"), (25, "25"), (1.0, "1"), (0.25, "0.25"), (None, "None")]
+)
+def test_a_number_of_documents_is_a_whole_number_wherever_it_is_written(given, kept):
+    options = SweepOptions(limit=given)
+    assert str(options.limit) == str(options.recorded()["limit"]) == kept
+    assert str(options.settings()["tasks"]["limit"]) == kept
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,19 @@ def test_what_is_not_rescaled_is_refused(tmp_path):
         draw_run(run, normalize="row", output=tmp_path)
 
 
+def test_models_of_few_layers_have_no_thirds_and_the_table_says_so(compared):
+    six = (("org/small", 6), ("org/smaller", 4))
+    profiles = [printed(table) for table in summary_tables(read_comparison(compared(*six)))]
+    assert len(profiles) == 1 and "shallow" not in profiles[0]  # of drops there are only thirds
+    assert "too few layers to compare thirds (12 are needed): these models" in " ".join(profiles[0].split())
+    mixed = [
+        printed(table) for table in summary_tables(read_comparison(compared(*six[:1], ("org/deep", 12))))
+    ]
+    (small,) = (line.split() for line in mixed[1].splitlines() if line.strip().startswith("org/small"))
+    assert small[1:] == ["6", "-", "-"]
+    assert "(12 are needed): org/small" in " ".join(mixed[1].split())
+
+
 def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):
     run = compared(*TWO)
     profiles, drops = (printed(table) for table in summary_tables(read_comparison(run)))
@@ -112,9 +125,11 @@ def test_the_tables_have_a_row_a_model_and_a_row_a_layer(compared):
     row = next(line for line in tables[-1].splitlines() if line.split()[:1] == ["7"])
     assert f"{first['drop'][7]:+.3f}".replace("+0.000", "0.000") in row
     assert f"{other.difference_low[7]:+.3f}" in row and f"{other.difference_high[7]:+.3f}" in row
-    assert "quiz" in " ".join(read_comparison(run).sentences) and "differs from a/one" in " ".join(
-        read_comparison(run).sentences
-    )
+    (said,) = read_comparison(run).sentences
+    reach = np.abs(other[["difference_low", "difference_high"]].to_numpy()).max()
+    # Told apart nowhere, it says how large a difference may be hidden.
+    assert said.startswith("quiz: these 200 items do not tell the drops of ")
+    assert said.endswith(f"the 95% intervals of the differences reach as far as {reach:.3f}.")
 
 
 def test_models_of_other_depth_have_no_rows_by_layer(compared):

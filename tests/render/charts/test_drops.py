@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from depthprobe.errors import OptionError, RunError
-from depthprobe.findings.drops import relevance
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.words import spans, spoken
 from depthprobe.measurement import Column, Measurement, Table
@@ -33,10 +33,6 @@ def drops_of(frame, task, options=None):
 
 def headline_tasks(frame, options=None):
     return sweep_findings(frame, options).names
-
-
-def drop_reading(frame, task, options=None):
-    return drops_of(frame, task, options).reading
 
 
 def drop_table(frame, task, options=None, model=""):
@@ -95,7 +91,7 @@ def written(figure):
 
 def rows(text):
     lines = [line.replace("|", " ").split() for line in text.splitlines()]
-    return [line for line in lines if len(line) == 8 and line[3] == "to"]
+    return [line for line in lines if len(line) in (8, 9, 10) and line[-5] == "to"]
 
 
 # The figure.
@@ -111,6 +107,19 @@ def test_there_is_one_bar_a_layer_as_high_as_its_drop_with_its_interval():
     low, high = axes.get_ylim()
     assert low < frame["ci_low"].min() and high > frame["ci_high"].max()
     assert [line.get_ydata() for line in axes.lines] == [[0, 0]]
+
+
+def test_a_drop_of_0_has_a_mark_on_the_zero_line_and_a_key():
+    frame = sweep("mmlu", [-0.3, 0.0, 1e-5, 0.02], p=[0.001, 1.0, 0.001, 1.0])
+    figure = draw_drops(frame)
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert [(list(mark.get_xdata()), list(mark.get_ydata())) for mark in marks] == [([2], [0]), ([1], [0])]
+    # Filled where it is detectable, as the bars are.
+    assert [to_rgb(mark.get_markerfacecolor()) == (1, 1, 1) for mark in marks] == [False, True]
+    assert drops_chart.UNSEEN_KEY in [text.get_text() for text in figure.findobj(Text)]
+    check_text(figure)
+    plain = draw_drops(sweep("mmlu", [-0.3, 0.02]))
+    assert drops_chart.UNSEEN_KEY not in [text.get_text() for text in plain.findobj(Text)]
 
 
 def test_bars_without_a_detectable_difference_are_hollow():
@@ -156,7 +165,7 @@ def test_each_panel_states_its_task_baseline_chance_and_items():
     texts = written(draw_drops(ordinary(12), title="model", caption="data", options=ORDINARY))
     assert texts == [
         *("model", "data", "mmlu", "whole model 0.600, chance 0.25, 14,042 items"),
-        *("calibration", "whole model 2.300 nats/token, 14,042 items"),
+        *("calibration", "whole model 2.300 nats/token, 14,042 samples"),
     ]
 
 
@@ -330,7 +339,7 @@ def test_whether_more_is_better_is_as_the_manifest_says_and_else_as_usual():
 @given(st.floats(0.01, 1), st.floats(0, 0.99), st.lists(st.floats(-1, 1), min_size=1, max_size=9))
 def test_relevance_is_what_goes_of_the_accuracy_above_chance(base, chance, drops):
     frame = sweep("t", drops, base=base)
-    found = relevance(drops_of(frame, "t", {"chance": {"t/acc/none": chance}}))
+    found = drops_of(frame, "t", {"chance": {"t/acc/none": chance}}).relevance
     if base <= chance:
         assert found is None
         return
@@ -339,9 +348,9 @@ def test_relevance_is_what_goes_of_the_accuracy_above_chance(base, chance, drops
 
 
 def test_relevance_is_undefined_without_a_chance_level_and_for_losses():
-    assert relevance(drops_of(sweep("t", [-0.1]), "t")) is None
+    assert drops_of(sweep("t", [-0.1]), "t").relevance is None
     loss = sweep("t", [0.1], metric="loss", base=2.0)
-    assert relevance(drops_of(loss, "t", {"chance": {"t/loss/none": 1.0}})) is None
+    assert drops_of(loss, "t", {"chance": {"t/loss/none": 1.0}}).relevance is None
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -374,9 +383,9 @@ def test_the_table_has_every_layer_with_drop_interval_p_flips_and_whether_it_is_
     frame = sweep("mmlu", [-0.3, 0.05, -0.004], p=[0.0001, 0.04996, 0.4], flips=[4000, 700, 12])
     text = printed(drop_table(frame.iloc[::-1], "mmlu", ORDINARY))
     assert rows(text) == [
-        ["0", "-0.300", "-0.310", "to", "-0.290", "<0.001", "4,000", "worse"],
-        ["1", "+0.050", "+0.040", "to", "+0.060", "0.04996", "700", "better"],
-        ["2", "-0.004", "-0.014", "to", "+0.006", "0.400", "12", "no"],
+        ["0", "0.600", "0.300", "-0.300", "-0.310", "to", "-0.290", "<0.001", "4,000", "worse"],
+        ["1", "0.600", "0.650", "+0.050", "+0.040", "to", "+0.060", "0.04996", "700", "better"],
+        ["2", "0.600", "0.596", "-0.004", "-0.014", "to", "+0.006", "0.400", "12", "no"],
     ]
     assert "mmlu: accuracy without a layer (whole model 0.600, chance 0.25)" in text
     assert "lower is worse; detectable: p < 0.05 (Holm over 3); 14,042 items" in text
@@ -415,64 +424,13 @@ def test_the_table_shows_all_rows_in_80_columns_of_plain_text(layers):
     assert "\x1b" not in text and "…" not in text and "?" not in text
 
 
-# The reading.
-
-
-def test_the_reading_of_an_ordinary_task():
-    frame = sweep("mmlu", [-0.34, -0.1, 0.0, -0.01, 0.002, -0.2], p=[0, 0, 1, 0.05, 1, 0])
-    assert drop_reading(frame, "mmlu", ORDINARY) == (
-        "mmlu (accuracy): 3 of 6 layers can be removed, one at a time, with no detectable drop (2-4; "
-        "0-based, Holm-adjusted p >= 0.05). A true drop smaller than 0.012 could have been missed. "
-        "The largest drop is layer 0: -0.340 (95% interval -0.350 to -0.330). Chance-corrected relevance "
-        "(1: only guessing is left): 0.97 (layer 0), 0.57 (layer 5), 0.29 (layer 1)."
+def test_what_other_metrics_a_task_has_is_said_below_its_table():
+    frame = pd.concat([sweep("arc", [-0.1, 0.1]), sweep("arc", [0.02, -0.25], metric="acc_norm", base=0.5)])
+    others = tables.listing(sweep_findings(frame, {"tasks": ["arc"]}))[2]
+    assert others == (
+        "arc, by other metrics in prune_sweep.csv: acc_norm (whole model 0.500, largest drop -0.250, layer "
+        "1)."
     )
-
-
-@pytest.mark.parametrize(
-    ("frame", "options", "sentence"),
-    [
-        (
-            sweep("calibration", [0.5, 0.1], metric="loss"),
-            {},
-            "calibration (loss): removing any of 2 layers makes a detectable difference. "
-            "The largest increase is layer 0: +0.500 (95% interval +0.490 to +0.510).",
-        ),
-        (
-            sweep("t", [-0.02, 0.05], p=[0.3, 0.01], half=0.03),
-            {},
-            "t (accuracy): 1 of 2 layers can be removed, one at a time, with no detectable drop (0; "
-            "0-based, Holm-adjusted p >= 0.05). Their 95% intervals reach as far as a drop of 0.050. "
-            "Detectably better without layer 1. The largest drop is layer 0: -0.020 "
-            "(95% interval -0.050 to +0.010), not detectable.",
-        ),
-        (
-            sweep("t", [0.0, 0.0], p=1.0, flips=0),
-            {"detectable": {"t/acc/none": 0.02}},
-            "t (accuracy): 2 of 2 layers can be removed, one at a time, with no detectable drop (0-1; "
-            "0-based, Holm-adjusted p >= 0.05). A true drop smaller than 0.020 could have been missed. "
-            "There is no drop: no removal made the model worse.",
-        ),
-        (
-            sweep("t", [0.0, 0.0], p=1.0, base=0.5, flips=0),
-            {"detectable": {"t/acc/none": 0.3}, "chance": {"t/acc/none": 0.25}},
-            "t (accuracy): 2 of 2 layers can be removed, one at a time, with no detectable drop (0-1; "
-            "0-based, Holm-adjusted p >= 0.05). A true drop smaller than 0.300 could have been missed. "
-            "That is all of what the whole model has above chance: too few items to say that a layer can be "
-            "spared. There is no drop: no removal made the model worse.",
-        ),
-        (
-            sweep("t", [-0.05, 0.01], p=[0.01, 1], base=0.24),
-            {"chance": {"t/acc/none": 0.25}, "block": 4},
-            "t (accuracy): 1 of 2 blocks of 4 layers can be removed, one at a time, with no detectable drop "
-            "(beginning at 1; 0-based, Holm-adjusted p >= 0.05). Their 95% intervals reach as far as a drop "
-            "of 0.000. The largest drop is layers 0-3: -0.050 (95% interval -0.060 to -0.040). The whole "
-            "model (0.240) is not above chance (0.25): drops say little here, and chance-corrected "
-            "relevance is undefined.",
-        ),
-    ],
-)
-def test_the_reading_of_uncommon_tasks(frame, options, sentence):
-    assert drop_reading(frame, frame["task"][0], options) == sentence
 
 
 # Saved runs, and what is none.

@@ -81,8 +81,8 @@ def test_the_title_is_the_models_id_unless_given(make_run):
     run = make_run(model="owner/na$me$")
     figures = [figure_of(run, title=title) for title in ("owner/na$me$", "")]
     assert [[text.get_text() for text in figure.texts] for figure in figures] == [
-        ["owner/na$me$", "builtin, 64 samples of up to 256 tokens"],
-        ["builtin, 64 samples of up to 256 tokens"],
+        ["owner/na$me$", "Python's standard library, 64 samples of up to 256 tokens"],
+        ["Python's standard library, 64 samples of up to 256 tokens"],
     ]
 
 

@@ -183,14 +183,22 @@ def test_layers_without_anything_that_could_have_a_gradient_are_left_empty():
 def test_the_stream_stands_at_its_boundaries_and_branches_between_them():
     frame = variance([0.1, 1.0, 2.0, 8.0])
     drawn = curves(draw_variance(frame))
-    assert list(drawn) == [
-        *("stream $x^l$", "added by attention", "added by feed-forward"),
-        *("exponential fit", "linear fit"),
-    ]
+    assert list(drawn) == ["stream $x^l$", "added by attention", "added by feed-forward"]
     assert drawn["stream $x^l$"].get_xdata().tolist() == [0, 1, 2, 3]
     assert drawn["stream $x^l$"].get_ydata().tolist() == [0.1, 1.0, 2.0, 8.0]
     assert drawn["added by attention"].get_xdata().tolist() == [0.5, 1.5, 2.5]
     assert drawn["added by attention"].get_ydata().tolist() == pytest.approx([0.01, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [[0.1, 1.0, 2.0, 8.0], [0.1, 1.0, 2.0, 1.0, 3.0, 1.1, 1.2], [0.1, 1.0, 2.0], [0.1, *range(1, 9)]],
+)
+def test_fits_are_drawn_exactly_where_the_text_has_a_growth_to_tell(stream):
+    found = variance_findings(variance(stream))
+    told = "steady growth" not in found.sentences[0] and "too few" not in found.sentences[0]
+    drawn = curves(draw_variance(variance(stream)))
+    assert {"exponential fit", "linear fit"} <= drawn.keys() if told else "linear fit" not in drawn
 
 
 def test_both_fits_run_from_the_first_block_to_the_last_behind_the_rest():
