@@ -30,8 +30,9 @@ class CompareOptions:
     compared: Annotated[
         tuple[str, ...],
         Option(
-            "Two or more: models as for the other commands, runs such as reports/builtin--pre-ln/angular, or "
-            "directories with a model's runs such as reports/builtin--pre-ln.",
+            "Two or more: models as for the other commands, also MODEL+ADAPTER; runs such as "
+            "reports/builtin--pre-ln/angular; or directories with a model's runs such as "
+            "reports/builtin--pre-ln.",
             positional=True,
             metavar="A B ...",
         ),
@@ -51,7 +52,9 @@ EXAMPLE = "depthprobe compare builtin:pre-ln builtin:lns"
 GROUPS = (
     OptionGroup(CompareOptions),
     OptionGroup(SweepOptions),
-    OptionGroup(LoadOptions, MODEL, only=("dtype", "device", "trust_remote_code", "device_map")),
+    OptionGroup(
+        LoadOptions, MODEL, only=("dtype", "device", "trust_remote_code", "device_map", "attn_implementation")
+    ),
     shared.OF_TEXT,
     *shared.counts_of(PROBES.values()),
     OptionGroup(shared.BatchOptions, TEXT),

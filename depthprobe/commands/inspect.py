@@ -16,7 +16,7 @@ from depthprobe.commands.show import Watch, importing, result_console
 from depthprobe.declaring import Option, Probe
 from depthprobe.errors import AnatomyError, DepthprobeError, LoadError, OptionError
 from depthprobe.evaluation.harness.options import SweepOptions, TaskOptions
-from depthprobe.models.loading.options import LoadOptions
+from depthprobe.models.loading.options import LoadOptions, split_adapter
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,8 +58,10 @@ def command(asked: Asked) -> None:
         from depthprobe.models.sizing.blueprint import open_without_weights
         from depthprobe.models.sizing.footprint import declared_dtype
 
-    load = replace(asked.options(LoadOptions), adapter=None)
-    if "adapter" in asked.values(LoadOptions):
+    load = asked.options(LoadOptions)
+    chosen, adapter = split_adapter(chosen, load.adapter)
+    load = replace(load, adapter=None)
+    if adapter is not None:
         watch.say("--adapter is ignored: an adapter changes no sizes.")
     loaded: LoadedModel | None = None
     with watch.stage("Reading configuration and tokenizer", None, ""):

@@ -28,8 +28,8 @@ class ModelOptions:
     model: Annotated[
         str | None,
         Option(
-            "Hugging Face id, local directory or builtin:NAME. Without it: --model, then DEPTHPROBE_MODEL, "
-            "then model in ./depthprobe.toml, then the embedded model builtin:pre-ln.",
+            "Hugging Face id, local directory or builtin:NAME, also as MODEL+ADAPTER. Without it: --model, "
+            "then DEPTHPROBE_MODEL, then model in ./depthprobe.toml, then the embedded model builtin:pre-ln.",
             positional=True,
             metavar="MODEL",
         ),

@@ -102,9 +102,11 @@ def command(asked: Asked) -> None:
         home = study.all_runs[0].directory.parent
         if output is not None:
             home = output / run_directory_name(str(study.model_facts.get("id") or study.model))
-        untouched = f"Interrupted: the runs are unchanged, and so is {home / FOLDER}."
+        # Beside the report on the model without it.
+        folder = home / "-".join([FOLDER, *([run_directory_name(study.adapter)] if study.adapter else [])])
+        untouched = f"Interrupted: the runs are unchanged, and so is {folder}."
         with interruption.told(untouched), lacking_told():
-            report = write_report(study, home / FOLDER, style, subtitle=not drawing.no_subtitle)
+            report = write_report(study, folder, style, subtitle=not drawing.no_subtitle)
     console = result_console()
     findings = report.findings
     for sentence in findings.verdict.lines:
@@ -114,6 +116,6 @@ def command(asked: Asked) -> None:
     for note in study.notes:
         watch.say(note)
     for name in (PAGE, TEXT, FIGURES, TABLES, *([LISTS] if report.snippets else [])):
-        console.print(str(home / FOLDER / name), soft_wrap=True, markup=False)
+        console.print(str(folder / name), soft_wrap=True, markup=False)
     if failure is not None:
         raise failure  # the report is written, but part of it is missing

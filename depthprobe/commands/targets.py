@@ -10,6 +10,7 @@ from depthprobe.commands.arguments import Asked
 from depthprobe.commands.options import BatchOptions, counts_of
 from depthprobe.errors import DepthprobeError, OptionError, RunError
 from depthprobe.evaluation.harness.options import SweepOptions
+from depthprobe.machine.here import exists_here
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.texts.options import TextOptions
 
@@ -31,17 +32,17 @@ def runs_named(targets: Sequence[str]) -> list[Path] | None:
         return paths
     strange = next(path for path in paths if not _holds_runs(path))
     if len(paths) > 1:
-        what = "holds no run" if strange.exists() else "does not exist"
+        what = "holds no run" if exists_here(str(strange)) else "does not exist"
         raise RunError(
             f"{strange} {what}.", "Name one model, or directories of finished runs such as reports/MODEL."
         )
     # What looks like a path into the reports is not a model of the hub.
-    if not strange.exists() and strange.parent != Path() and _holds_models(strange.parent):
+    if not exists_here(str(strange)) and strange.parent != Path() and _holds_models(strange.parent):
         raise RunError(
             f"{strange} does not exist, but {strange.parent} holds runs.",
             "Check the name, or name a model.",
         )
-    if strange.is_dir() and not _is_model(strange):
+    if exists_here(str(strange)) and strange.is_dir() and not _is_model(strange):
         raise RunError(
             f"{strange} holds neither a run nor a model.",
             "Name a model, or a directory of finished runs such as reports/MODEL.",
@@ -64,7 +65,9 @@ def refuse_measuring(asked: Asked) -> None:
 
 def _holds_models(path: Path) -> bool:
     """Whether a directory, or a model's directory in it, holds runs."""
-    return any(next(path.glob(f"{deep}[!.]*/{_MANIFEST}"), None) for deep in ("", "[!.]*/"))
+    return exists_here(str(path)) and any(
+        next(path.glob(f"{deep}[!.]*/{_MANIFEST}"), None) for deep in ("", "[!.]*/")
+    )
 
 
 def _is_model(path: Path) -> bool:
@@ -72,6 +75,8 @@ def _is_model(path: Path) -> bool:
 
 
 def _holds_runs(path: Path) -> bool:
+    if not exists_here(str(path)):
+        return False
     if (path / _MANIFEST).is_file():
         return True
     manifests = list(path.glob(f"[!.]*/{_MANIFEST}"))

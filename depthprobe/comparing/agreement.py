@@ -14,7 +14,7 @@ from depthprobe.results.naming import flat
 # Settings that say which model was measured and how it was loaded: these may differ.
 _OF_THE_MODEL = {
     "model", "commit", "fingerprint", "dtype", "device", "adapter", "tower", "remote_code", "initial_seed",
-    "libraries", "environment", "tokenizer",
+    "libraries", "environment", "tokenizer", "attention",
 }  # fmt: skip
 # What the tasks say, ask and run, by name; runs of earlier versions do not record it.
 _OF_THE_TASKS = "task_sha256"
@@ -22,6 +22,7 @@ _NOTED_OF_THE_MODEL = {
     "dtype": "The models were measured in different dtypes",
     "quantisation": "The models are quantised differently",
     "device": "The models were measured on different devices",
+    "attention": "The models were measured with different attention kernels",
 }
 # What a manifest calls them -> what a reader does.
 _WORDS = {"sha256": "hash of the text", "seq_len": "tokens in a sample", "python": "Python"}
@@ -43,6 +44,7 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
     for subject in others:
         # By the counts of tokens, theirs and mine: the probes whose samples are not the same tokens.
         cut: dict[tuple[str, str], list[str]] = {}
+        unknown: list[str] = []
         for probe in probes:
             mine, theirs = first.runs[probe].manifest, subject.runs[probe].manifest
             hashes = [_tokens_hash(manifest) for manifest in (mine, theirs)]
@@ -61,11 +63,27 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
                     f"{'; '.join(differing[:4])}.",
                     "Measure both with the same options.",
                 )
-            if not same_tokens:
+            if same_tokens:
+                continue
+            changed = _changed_text(mine, theirs)
+            if changed:
+                raise RunError(
+                    f"The {probe} runs of {first.label} and {subject.label} are on different texts: "
+                    f"{changed}.",
+                    "Measure both on the same text.",
+                )
+            if changed is None:
+                unknown.append(probe)
+            else:
                 cut.setdefault((_tokens(theirs), _tokens(mine)), []).append(probe)
         if cut:
             both = f"{subject.label} and {first.label}"
             notes.append(f"{both} split the same text into different tokens{_counted(cut)}.")
+        if unknown:
+            notes.append(
+                f"{subject.label} and {first.label} were measured on different tokens "
+                f"({', '.join(unknown)}): their tokenizers differ, or the text has changed between the runs."
+            )
     for probe in probes:
         models = {subject.label: subject.runs[probe].manifest.get("model") or {} for subject in subjects}
         for key, differ in _NOTED_OF_THE_MODEL.items():
@@ -73,6 +91,27 @@ def check_agreement(subjects: Sequence[Subject], probes: Sequence[str]) -> list[
                 each = ", ".join(f"{name}: {model.get(key) or 'none'}" for name, model in models.items())
                 notes.append(f"{differ} ({each}).")
     return list(dict.fromkeys(notes))
+
+
+def _changed_text(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Return how the text of two runs with different tokens changed.
+
+    Returns:
+        What shows it; empty if the text is the same, and split by different tokenizers; None if the runs do
+        not say enough.
+    """
+    here, there = _data(mine), _data(theirs)
+    if "" in (_tokens_hash(mine), _tokens_hash(theirs)):
+        return ""  # measured without a text
+    revisions = here.get("revision"), there.get("revision")
+    if None not in revisions and revisions[0] != revisions[1]:
+        return f"revisions {_shown(revisions[0])} and {_shown(revisions[1])} of the data set"
+    tokenizers = here.get("tokenizer_sha256"), there.get("tokenizer_sha256")
+    if None not in tokenizers and tokenizers[0] == tokenizers[1]:
+        return "the same tokenizer made different tokens of it, so it has changed in between"
+    text = current_settings(mine["settings"]).get("text") or {}
+    known = None not in revisions or text.get("sha256") or text.get("python")
+    return "" if known else None
 
 
 def _counted(cut: Mapping[tuple[str, str], Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from depthprobe.catalogue import ANGULAR, PROBES, VARIANCE
 from depthprobe.errors import DepthprobeError, OptionError, RunError
 from depthprobe.findings.captions import without_directories
+from depthprobe.machine.here import exists_here
 from depthprobe.results.manifest import MANIFEST_NAME
 from depthprobe.results.naming import flat
 from depthprobe.results.runs import Run, read_run
@@ -21,6 +22,7 @@ _TELLING = {
     "commit": "commit",
     "dtype": "",
     "adapter": "adapter",
+    "attention": "attention",
     "tower": "",
     "initial_seed": "initial, seed",
 }
@@ -67,7 +69,7 @@ def find_subjects(arguments: Sequence[str], probes: Sequence[str] | None) -> lis
     if len(arguments) < 2:
         problem = f"There is nothing to compare {arguments[0]} with." if arguments else "Nothing is named."
         raise OptionError(problem, "Name two or more models or runs.")
-    places = [str(Path(name).resolve()) if Path(name).is_dir() else name for name in arguments]
+    places = [str(Path(name).resolve()) if _is_directory(name) else name for name in arguments]
     twice = next((name for name, count in Counter(places).items() if count > 1), None)
     if twice is not None:
         raise OptionError(f"{arguments[places.index(twice)]} is named twice.", "Name each model or run once.")
@@ -76,7 +78,11 @@ def find_subjects(arguments: Sequence[str], probes: Sequence[str] | None) -> lis
 
 def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
     path = Path(argument)
-    if not path.is_dir() or any((path / name).exists() for name in _MODEL_FILES) or any(path.glob("*.gguf")):
+    if (
+        not _is_directory(argument)
+        or any((path / name).exists() for name in _MODEL_FILES)
+        or any(path.glob("*.gguf"))
+    ):
         return Subject(argument)
     if (path / MANIFEST_NAME).is_file():
         run = read_run(path)
@@ -123,6 +129,10 @@ def _subject(argument: str, probes: Sequence[str] | None) -> Subject:
             "Give a run such as reports/MODEL/angular, a directory such as reports/MODEL, or a model.",
         )
     return Subject(argument, runs, damaged=tuple(damaged))
+
+
+def _is_directory(name: str) -> bool:
+    return exists_here(name) and Path(name).is_dir()
 
 
 def probes_to_compare(subjects: Sequence[Subject], asked: Sequence[str] | None) -> list[str]:
@@ -194,7 +204,8 @@ def _endings(paths: Sequence[str]) -> list[str]:
 def _telling(model: dict[str, Any]) -> dict[str, str]:
     """What may tell a model from another one of the same name, in words."""
     adapter = model.get("adapter")
-    facts = {**flat(model), "adapter": adapter.get("id") if isinstance(adapter, dict) else adapter}
+    adapter = adapter.get("id") if isinstance(adapter, dict) else adapter
+    facts = {**flat(model), "adapter": None if adapter is None else without_directories(str(adapter))}
     if facts.get("commit") is not None:
         facts["commit"] = str(facts["commit"])[:10]
     return {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import Any
 
 from depthprobe.errors import RunError
@@ -32,6 +33,27 @@ def without_fresh(runs: list[Run]) -> tuple[list[Run], list[str]]:
     fresh = [run.directory.name for run in runs if run not in trained]
     verb = "is" if len(fresh) == 1 else "are"
     return trained, [f"{', '.join(fresh)} {verb} left out, measured on freshly initialised weights."]
+
+
+def without_adapted(runs: list[Run], named: Container[Path]) -> tuple[list[Run], list[str]]:
+    """The runs without those of the model with an adapter, where others are without one; a note on these.
+
+    Args:
+        runs: Runs of one model.
+        named: Directories of runs that were named one by one, so that all of them are meant.
+    """
+    adapted = [run for run in runs if (run.manifest.get("model") or {}).get("adapter") is not None]
+    plain = [run for run in runs if run not in adapted]
+    left = [run for run in adapted if run.directory.resolve() not in named]
+    if not plain or not left:
+        return runs, []
+    names = ", ".join(run.directory.name for run in left)
+    adapters = ", ".join(dict.fromkeys(_shown(run.manifest["model"]["adapter"]) for run in left))
+    verb, what = ("is", "the directory") if len(left) == 1 else ("are", "the directories")
+    return [run for run in runs if run not in left], [
+        f"{names} {verb} left out, measured with the adapter {adapters}. To report them, give {what} of "
+        f"{'this run' if len(left) == 1 else 'these runs'}."
+    ]
 
 
 def check_same_model(first: Run, other: Run) -> None:

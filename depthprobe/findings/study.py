@@ -13,7 +13,7 @@ from depthprobe.errors import DepthprobeError, RunError
 from depthprobe.findings.captions import Caption, measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
-from depthprobe.findings.same_model import check_same_model, what_differs, without_fresh
+from depthprobe.findings.same_model import check_same_model, what_differs, without_adapted, without_fresh
 from depthprobe.results.forms import shortened
 from depthprobe.results.manifest import MANIFEST_NAME, way_out
 from depthprobe.results.runs import Run, read_run
@@ -47,6 +47,12 @@ class Study:
         return [*self.runs.values(), *self.sweeps]
 
     @property
+    def adapter(self) -> str | None:
+        """The id of the adapter that was merged into the model, None without one."""
+        adapter = self.model_facts.get("adapter")
+        return str(adapter.get("id")) if isinstance(adapter, dict) else adapter
+
+    @property
     def model_facts(self) -> dict[str, Any]:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
@@ -77,8 +83,8 @@ def read_study(directories: Sequence[Path]) -> Study:
     """Return the study made of finished runs.
 
     Where several runs answer one question the newest one counts, by the time of its manifest; among sweeps of
-    one task that with most layers. Runs on freshly initialised weights are left out where there are others,
-    as are damaged ones that lie among a model's runs.
+    one task that with most layers. Runs on freshly initialised weights, and in a model's directory those with
+    an adapter, are left out where there are others, as are damaged ones that lie among a model's runs.
 
     Args:
         directories: Each is a run, or the directory of a model, whose runs are its children.
@@ -110,7 +116,9 @@ def read_study(directories: Sequence[Path]) -> Study:
     if not read:
         raise next(iter(damaged), _nothing())
     runs, fresh = without_fresh([run for run, _ in read.values()])
-    notes = [*_without_manifest(directories), *(f"Left out: {error}" for error in damaged), *fresh]
+    runs, adapted = without_adapted(runs, given)
+    left_out = [f"Left out: {error}" for error in damaged]
+    notes = [*_without_manifest(directories), *left_out, *fresh, *adapted]
     for other in runs[1:]:
         check_same_model(runs[0], other)
     runs.sort(key=_preference)

@@ -34,6 +34,7 @@ from depthprobe.evidence import (
     looks_of,
     still_look_so,
 )
+from depthprobe.machine.here import exists_here
 from depthprobe.machine.launcher import launched
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
@@ -101,7 +102,14 @@ def mark_of(
             "directory": os.getcwd(),  # what tasks and cards name may be seen from it
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
-    except (_UnknownError, OSError, DepthprobeError, importlib.metadata.PackageNotFoundError):
+    except (
+        _UnknownError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        DepthprobeError,
+        importlib.metadata.PackageNotFoundError,
+    ):
         return None
 
 
@@ -115,7 +123,7 @@ def _of_model(name: str, revision: str | None) -> Any:
     if path.is_dir():
         return _files(path)
     repo, _, revision = split_name(name, revision)
-    if Path(repo).expanduser().exists():
+    if exists_here(repo):
         return _unknown()
     if re.fullmatch("[0-9a-f]{40}", revision or ""):
         return revision

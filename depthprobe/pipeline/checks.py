@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthprobe.errors import MachineError, RunError, TextError
+from depthprobe.errors import DepthprobeError, MachineError, RunError, TextError
 from depthprobe.models.loading import hub
+from depthprobe.models.loading.local_files import read_json
 from depthprobe.models.loading.options import LoadOptions
 from depthprobe.models.loading.placement import choose_device, parse_dtype
 from depthprobe.models.loading.sources import ModelSource
@@ -49,13 +49,14 @@ def declared_layers(source: ModelSource) -> int | None:
     if source.revision is not None:
         path = hub.fetch_file(source.location, "config.json", source.revision) or path
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(source.name, path)
+    except DepthprobeError:
         return None  # reported when the model is really read
-    parts = [config, config.get("text_config")] if isinstance(config, dict) else []
-    found = {part[key] for part in parts if isinstance(part, dict) for key in _BLOCKS if key in part}
-    count = found.pop() if len(found) == 1 else None
-    return count if isinstance(count, int) and not config.get("is_encoder_decoder") else None
+    parts = [config, config.get("text_config")]
+    found = [part[key] for part in parts if isinstance(part, dict) for key in _BLOCKS if key in part]
+    if not found or not all(isinstance(each, int) and each == found[0] for each in found):
+        return None
+    return None if config.get("is_encoder_decoder") else found[0]
 
 
 @contextmanager

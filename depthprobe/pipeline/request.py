@@ -5,7 +5,7 @@ Imports nothing heavy, so that a run that is already there is recognised quickly
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from depthprobe.declaring import Options, Probe
 from depthprobe.errors import OptionError
 from depthprobe.interruption import NOTHING
 from depthprobe.machine.provenance import coarser_arithmetic
-from depthprobe.models.loading.options import LoadOptions
+from depthprobe.models.loading.options import LoadOptions, split_adapter
 from depthprobe.results.naming import run_directory_name, usual_run_name
 from depthprobe.texts.options import TextOptions, default_options
 
@@ -28,7 +28,7 @@ class Request:
 
     Args:
         probe: Name of the probe.
-        model: Name of the model.
+        model: Name of the model, perhaps followed by ``+`` and that of an adapter.
         text: What it is measured on; None only if the probe can do without.
         options: The probe's options; None for its defaults.
         load: How the model is loaded.
@@ -56,6 +56,10 @@ class Request:
             object.__setattr__(self, "options", self.kind.options())
         elif not isinstance(self.options, self.kind.options):
             raise OptionError(f"{self.probe} does not take {type(self.options).__name__}.")
+        name, adapter = split_adapter(self.model, self.load.adapter)
+        if name != self.model:  # MODEL+ADAPTER is MODEL with that adapter, in the same directory of runs
+            object.__setattr__(self, "model", name)
+            object.__setattr__(self, "load", replace(self.load, adapter=adapter))
         if self.text is None and not (self.kind.text is None or self.kind.text.optional):
             raise OptionError(f"{self.probe} needs a text.", "Name one with --dataset.")
 
@@ -100,6 +104,7 @@ class Request:
             # Only where they are used, so that earlier runs without them keep their settings.
             **({"adapter": source.adapter.identity} if source.adapter else {}),
             **({"tower": "encoder"} if self.load.tower == "encoder" else {}),
+            **({"attention": self.load.attn_implementation} if self.load.attn_implementation else {}),
             **({"remote_code": code_elsewhere(source) or True} if self.load.trust_remote_code else {}),
             **({} if self.load.initial_seed is None else {"initial_seed": self.load.initial_seed}),
             **({"environment": coarser} if coarser else {}),

@@ -14,6 +14,7 @@ from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import MachineError, OptionError, TextError
 from depthprobe.evidence import HUB, Look, is_offline, looks_of
+from depthprobe.machine.here import exists_here
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
@@ -391,7 +392,7 @@ def continued(journal: Journal | None, total: int | None) -> str:
 
 def looked_up(name: str, load: LoadOptions, session: Session, watch: Watcher) -> ModelSource:
     """Return what the name of a model stands for, and report the notes on it."""
-    is_here = name.startswith(PREFIX) or Path(name).expanduser().exists()
+    is_here = name.startswith(PREFIX) or exists_here(name)
     # From a repository of GGUF files the one that is meant is fetched, with the library's own bar.
     unit = "bytes" if "gguf" in name.lower() and not is_here else ""
     with watch.stage("Hashing the weights" if is_here else "Looking up the model", None, unit):

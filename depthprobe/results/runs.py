@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprobe.errors import RunError
-from depthprobe.results.files import read_file
+from depthprobe.results.files import machine_error, read_file
 from depthprobe.results.limits import check_values
 from depthprobe.results.manifest import MANIFEST_NAME, check_format, check_seal, read_manifest
 from depthprobe.results.schema import check_manifest
@@ -91,13 +92,17 @@ def read_run(directory: Path) -> Run:
         MachineError: if a file cannot be read.
     """
     directory = Path(directory)
-    if not directory.exists():
-        hint = "Give the directory of a run, such as reports/MODEL/angular."
-        raise RunError(f"{directory} does not exist.", hint)
-    if not directory.is_dir():
-        raise RunError(f"{directory} is a file.", f"Give the directory of a run, such as {directory.parent}.")
     path = directory / MANIFEST_NAME
-    if not path.is_file():
+    try:
+        kind, has_manifest = directory.stat().st_mode, path.is_file()
+    except PermissionError as error:
+        raise machine_error("read", directory, error) from error
+    except (OSError, ValueError) as error:  # also a name that no directory can have
+        hint = "Give the directory of a run, such as reports/MODEL/angular."
+        raise RunError(f"{directory} does not exist.", hint) from error
+    if not stat.S_ISDIR(kind):
+        raise RunError(f"{directory} is a file.", f"Give the directory of a run, such as {directory.parent}.")
+    if not has_manifest:
         raise _no_run(directory)
     manifest = read_manifest(path)
     check_format(path, manifest)

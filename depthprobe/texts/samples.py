@@ -261,8 +261,16 @@ def read_samples(
         "seq_len": options.seq_len,
         "seed": options.seed,
         "tokens_sha256": hash_of_tokens(tokens),
+        "tokenizer_sha256": hash_of_tokenizer(tokenizer),
     }
     return Samples(tuple(tokens), facts, tuple(note for note in notes if note))
+
+
+def hash_of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of how a tokenizer splits text: its rules, or where they are hidden its tokens."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = fast.to_str() if fast is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(rules.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _windows(

@@ -151,6 +151,41 @@ def test_metas_layout_needs_its_weights(tmp_path):
     assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 2, done.stderr
 
 
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"hidden_size": 0}, "says hidden_size 0, but it must be a whole number of at least 1."),
+        (
+            {"num_hidden_layers": -1},
+            "says num_hidden_layers -1, but it must be a whole number of at least 1.",
+        ),
+        ({"num_hidden_layers": 10**9}, "says num_hidden_layers 1000000000, but it must be at most 10,000."),
+        ({"vocab_size": 10**15}, "but it must be at most 2,147,483,647."),
+    ],
+)
+def test_sizes_that_no_model_has_are_told_at_once(bare, changed, told):
+    path = bare / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    done = inspect(bare)
+    assert done.exit_code == 2 and told in done.stderr
+
+
+def test_a_vocabulary_that_dwarfs_the_blocks_does_not_hide_them(bare):
+    path = bare / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 10**9}))
+    out = printed(bare)
+    assert "4 at model.layers" in out and "but only" in out and "no list of blocks" not in out
+
+
+def test_a_kernel_that_this_machine_lacks_is_told_and_replaced(bare):
+    path = bare / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_attn_implementation": "owner/kernel"}))
+    done = inspect(bare)
+    assert done.exit_code == 0
+    assert "'owner/kernel', which is code on the hub: it is not fetched" in done.stderr
+    assert "pip install" not in done.stderr
+
+
 def test_a_directory_has_no_revision(bare):
     done = inspect(bare, "--revision", "main")
     assert done.exit_code == 2 and "has no revision 'main'. Leave out --revision." in done.stderr

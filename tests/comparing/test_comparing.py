@@ -123,10 +123,43 @@ def test_runs_of_other_data_or_options_are_refused(tmp_path, save_run, changed, 
     assert not (tmp_path / "out").exists()
 
 
+COMMIT = compared_runs.TEXT | {"revision": "c0ffee"}
+
+
+@pytest.mark.parametrize(
+    "here, there, told",
+    [
+        ({"revision": "a"}, {"revision": "b"}, "revisions a and b of the data set"),
+        (
+            {"tokenizer_sha256": "x"},
+            {"tokenizer_sha256": "x"},
+            "the same tokenizer made different tokens of it, so it has changed in between",
+        ),
+    ],
+)
+def test_a_text_that_changed_is_not_taken_for_another_tokenizer(tmp_path, save_run, here, there, told):
+    runs = [save_run("a/one", "angular"), save_run("b/two", "angular", tokens="u")]
+    subjects = find_subjects([str(run.directory) for run in runs], None)
+    for subject, facts in zip(subjects, (here, there), strict=True):
+        subject.runs["angular"].manifest["data"].update(facts)
+    with pytest.raises(RunError) as caught:
+        compare(subjects, ["angular"], output=tmp_path / "out")
+    assert caught.value.problem == f"The angular runs of a/one and b/two are on different texts: {told}."
+
+
+def test_runs_that_do_not_say_what_changed_leave_both_open(tmp_path, save_run):
+    runs, news = [save_run("a/one", "angular"), save_run("b/two", "angular", tokens="u")], []
+    side_by_side(tmp_path, runs, say=news.append)
+    assert news == [
+        "b/two and a/one were measured on different tokens (angular): their tokenizers differ, or the text "
+        "has changed between the runs."
+    ]
+
+
 def test_other_tokens_of_the_same_text_are_told_and_not_refused(tmp_path, save_run):
     for probe in PROBES:
-        save_run("a/one", probe)
-        save_run("b/two", probe, tokens="u")
+        save_run("a/one", probe, text=COMMIT)
+        save_run("b/two", probe, text=COMMIT, tokens="u")
     subjects = find_subjects([str(tmp_path / "runs" / name) for name in ("a--one", "b--two")], None)
     news = []
     compare(subjects, PROBES, output=tmp_path / "out", say=news.append)

@@ -149,6 +149,22 @@ def test_runs_on_fresh_weights_are_left_out_where_there_are_trained_ones(output)
     assert read_study([output / "owner--name" / "angular-init"]).model_facts["initial_seed"] == 0
 
 
+def test_runs_with_an_adapter_are_left_out_of_the_base_models_report(output):
+    home = output / "owner--name"
+    facts = {"adapter": {"id": "/disk/my-lora", "base": "owner/name"}}
+    write_angular(output, 4, facts={"adapter": None})
+    write_angular(output, 4, name="angular-lora", facts=facts)
+    study = read_study([home])
+    assert study.adapter is None and study.runs["angular"].directory.name == "angular"
+    assert study.notes == (
+        "angular-lora is left out, measured with the adapter /disk/my-lora. To report them, give the "
+        "directory of this run.",
+    )
+    assert read_study([home / "angular-lora"]).adapter == "/disk/my-lora"
+    with pytest.raises(RunError, match="do not belong in one report: their adapter differs"):
+        read_study([home / "angular", home / "angular-lora"])
+
+
 @pytest.mark.parametrize(
     ("facts", "told"),
     [

@@ -72,6 +72,7 @@ class Made(ConfigurableTask):
     def process_results(self, doc, results):
         return {"acc": 1.0}
 """
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 CARD = "---\nconfigs:\n- config_name: default\n  data_files: ../elsewhere/*.jsonl\n---\n"
 
 
@@ -112,6 +113,10 @@ def first(tmp_path_factory):
     (place / "sharded" / "model.safetensors").rename(place / "shard.safetensors")
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "../shard.safetensors"}}
     (place / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
+    shutil.copytree(model, place / "listless")
+    for shard in SHARDS:
+        shutil.copy(model / "model.safetensors", place / "listless" / shard)
+    (place / "listless" / "model.safetensors").unlink()
     shutil.copytree(model, place / "linked")
     (place / "linked" / "model.safetensors").rename(place / "blob")
     (place / "linked" / "model.safetensors").symlink_to(place / "blob")
@@ -305,6 +310,15 @@ SCENES = {
     ),
     "tokenizer file of another name": (angular, write("model/bpe.codes", "b a")),
     "adapter": (partial(angular, adapter="adapter"), weights("adapter/adapter_model.safetensors")),
+    "tokenizer of an adapter": (
+        partial(angular, adapter="adapter"),
+        write("adapter/tokenizer_config.json", '{"model_max_length": 5}'),
+    ),
+    "adapter named with its model": (
+        partial(angular, "model+adapter"),
+        weights("adapter/adapter_model.safetensors"),
+    ),
+    "shard without an index": (partial(angular, "listless"), weights(f"listless/{SHARDS[1]}")),
     "text file": (angular, lambda: write_rows(Path("text.jsonl"), [{"text": "another one"}])),
     "directory of texts": (
         partial(angular, text="texts"),

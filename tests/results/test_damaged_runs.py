@@ -358,3 +358,9 @@ def test_the_commands_that_read_runs_end_with_a_sentence_and_a_status(run, tmp_p
         f"Error: {directory / 'manifest.json'} cannot be used: files is null, not an object."
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", os.fsdecode(b"\xff\xfe"), "a/" * 3000])
+def test_a_name_that_no_directory_can_have_is_told_in_one_sentence(name):
+    with pytest.raises(RunError, match="does not exist"):
+        read_run(name)

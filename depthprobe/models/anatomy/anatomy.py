@@ -173,6 +173,8 @@ def block_lists(model: nn.Module, tower: str | None = None) -> list[tuple[str, t
             found.append((path, tuple(module)))
 
     large = [(path, blocks) for path, blocks in found if _size(blocks) >= 0.01 * total]
+    # Beside a huge vocabulary even the blocks are less than that.
+    large = large or [(path, blocks) for path, blocks in found if len(blocks) == declared]
     return sorted(large, key=lambda item: (item[0] != named, len(item[1]) != declared, -_size(item[1])))
 
 

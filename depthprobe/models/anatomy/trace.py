@@ -21,7 +21,10 @@ from depthprobe.models.anatomy.stream import Path, StreamAxes, equal, given, lea
 BATCH, TOKENS = 2, 5  # different from each other, so that a transposed stream shows
 
 # What models raise for an input that they are not made to take.
-FORWARD_EXCEPTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError)
+FORWARD_EXCEPTIONS = (
+    *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError),
+    *(ArithmeticError, AssertionError),
+)
 
 
 @dataclass

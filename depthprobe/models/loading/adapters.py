@@ -79,6 +79,7 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel, name: str) -> PreTra
 
     source, config, stored = adapter.source, adapter.config, adapter.weights
     _refuse_offloaded(source, model)
+    _fit_vocabulary(adapter, model, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they warn about is checked below
@@ -88,7 +89,9 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel, name: str) -> PreTra
         raise _unfit(source, name, _short(error)) from error
     known = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     own = adapted.state_dict()
-    left = sorted(key for key in stored if key not in known and key not in own)
+    # An embedding trained whole is saved twice, once as peft calls it inside.
+    names = {key: key.replace(".modules_to_save.", ".modules_to_save.default.") for key in stored}
+    left = sorted(key for key in stored if key not in known and key not in own and names[key] not in own)
     lacking = sorted(key for key in known if key not in stored)
     if left or lacking:
         which = f"{left[0]} has no place in it" if left else f"{lacking[0]} is missing"
@@ -104,6 +107,46 @@ def merge_adapter(adapter: Adapter, model: PreTrainedModel, name: str) -> PreTra
     except (*LOAD_EXCEPTIONS, NotImplementedError) as error:
         raise _unfit(source, name, _short(error)) from error
     return merged
+
+
+def _fit_vocabulary(adapter: Adapter, model: PreTrainedModel, name: str) -> None:
+    """Give a model as many rows of its embedding as an adapter was trained with, if it brings them all.
+
+    Whoever adds tokens before training gets a larger embedding; peft saves it whole beside the adapter. The
+    new rows' own values are those of the adapter, whatever they are until it is merged.
+
+    Raises:
+        LoadError: If it was trained with another vocabulary but does not bring its rows.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    here = int(embedding.weight.shape[0])
+    paths = {id(module): path for path, module in model.named_modules()}
+    whole: set[int] = set()
+    low_rank: set[int] = set()
+    for module in (embedding, head):
+        path = paths.get(id(module))
+        if path is None:
+            continue
+        for key, tensor in adapter.weights.items():
+            _, found, rest = key.partition(f".{path}.")
+            if not found or tensor.dim() != 2:
+                continue
+            if rest.endswith("weight") and "lora_" not in rest:
+                whole.add(int(tensor.shape[0]))
+            elif module is embedding and rest.startswith("lora_embedding_A"):
+                low_rank.add(int(tensor.shape[1]))
+            elif module is head and rest.startswith("lora_B"):
+                low_rank.add(int(tensor.shape[0]))
+    if not (whole | low_rank) - {here}:
+        return
+    if len(whole) != 1 or low_rank - whole:
+        trained = ", ".join(f"{rows:,}" for rows in sorted(whole | low_rank))
+        raise LoadError(
+            f"The adapter {adapter.source.name} was trained with a vocabulary of {trained} tokens, but {name}"
+            f" has {here:,}, and the adapter does not bring the embedding of the others.",
+            "Save it again with save_embedding_layers=True, or merge it where it was trained.",
+        )
+    model.resize_token_embeddings(whole.pop(), mean_resizing=False)
 
 
 def _untie(model: PreTrainedModel) -> None:

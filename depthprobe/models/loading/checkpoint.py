@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +32,22 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from depthprobe.errors import DepthprobeError, LoadError, OptionError, first_line
+from depthprobe.errors import DepthprobeError, LoadError, OptionError
 from depthprobe.models.loading import gguf, gguf_reader, original_llama
+from depthprobe.models.loading.attention import check_kernel, kernel_named
 from depthprobe.models.loading.hub_errors import explain_load_error
+from depthprobe.models.loading.local_files import check_files, read_json
 from depthprobe.models.loading.options import LoadOptions
-from depthprobe.models.loading.sources import ModelSource, fetch_small_files, original_folder, resolve_model
+from depthprobe.models.loading.placement import choose_device
+from depthprobe.models.loading.sanity import KERNELS, checked_settings, correct
+from depthprobe.models.loading.sources import (
+    ModelSource,
+    fetch_adapter_files,
+    fetch_small_files,
+    original_folder,
+    resolve_model,
+    small_files,
+)
 from depthprobe.models.loading.stages import Stage, unseen
 from depthprobe.models.own.registration import OWN_TYPE, register_with_transformers
 
@@ -55,8 +65,8 @@ TOKENIZER_FILES = [
 # What the libraries raise for a checkpoint that they cannot build, as observed with damaged ones.
 MACHINE_EXCEPTIONS = (MemoryError, OSError, RuntimeError)
 LOAD_EXCEPTIONS = (
-    *MACHINE_EXCEPTIONS, ImportError, KeyError, TypeError, ValueError,
-    SafetensorError, StrictDataclassError, pickle.UnpicklingError,
+    *MACHINE_EXCEPTIONS, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError,
+    ValueError, SafetensorError, StrictDataclassError, pickle.UnpicklingError,
 )  # fmt: skip
 
 
@@ -119,14 +129,17 @@ def open_checkpoint(
         gguf.require_package(source.name)
         folder = fetch_small_files(source, with_code=False)
         with stage("Reading configuration", None, ""):
-            header, config = _read_gguf(source, folder)
+            header, config = _read_gguf(source, folder, _kernel(source.name, {}, options)[0])
         notes: tuple[str, ...] = ()
     else:
         folder = fetch_small_files(source, trust)
-        config, notes = _read_config(source, folder, trust)
+        check_files(source.name, small_files(folder))
+        config, notes = _read_config(source, folder, options)
     tower = choose_tower(source.name, config, options.tower)
     with stage("Reading tokenizer" if header is None else "Converting tokenizer", None, ""):
         tokenizer = _read_tokenizer(source, folder, trust, config)
+        tokenizer, note = _with_adapter(source, tokenizer, config)
+        notes += (note,) if note else ()
     return Checkpoint(source, folder, config, tokenizer, trust, notes, tower, header)
 
 
@@ -174,8 +187,11 @@ def _own_positions(config: PretrainedConfig) -> int | None:
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
-def _read_gguf(source: ModelSource, folder: Path) -> tuple[gguf.Header, PretrainedConfig]:
-    """Return header and configuration of a GGUF file, reading it once for both."""
+def _read_gguf(source: ModelSource, folder: Path, kernel: str | None) -> tuple[gguf.Header, PretrainedConfig]:
+    """Return header and configuration of a GGUF file, reading it once for both.
+
+    ``kernel`` is the attention kernel that was asked for.
+    """
     path = folder / str(source.gguf_file)
     reader = gguf_reader.open_reader(source.name, path)
     header = gguf.read_header(source.name, path, reader)
@@ -184,20 +200,22 @@ def _read_gguf(source: ModelSource, folder: Path) -> tuple[gguf.Header, Pretrain
             gguf_reader.lent(source.name, path, reader),
             errors_told(source.name, "configuration", MACHINE_EXCEPTIONS),
         ):
-            return header, AutoConfig.from_pretrained(folder, gguf_file=source.gguf_file)
+            config = AutoConfig.from_pretrained(
+                folder, gguf_file=source.gguf_file, attn_implementation=kernel
+            )
+            return header, config
     except (ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise gguf.unknown_architecture(source.name, header) from error
 
 
-def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[PretrainedConfig, tuple[str, ...]]:
-    """Return the configuration, and notes about code that comes with the model."""
-    name = source.name
-    try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_type, code = raw.get("model_type"), raw.get("auto_map") or {}
-    except (ValueError, AttributeError, OSError) as error:
-        problem = f"config.json of {name} is not valid JSON ({first_line(error)})."
-        raise LoadError(problem, "Download the file again.") from error
+def _read_config(
+    source: ModelSource, folder: Path, options: LoadOptions
+) -> tuple[PretrainedConfig, tuple[str, ...]]:
+    """Return the configuration, and notes about code that comes with the model and on what was put right."""
+    name, trust = source.name, options.trust_remote_code
+    raw = read_json(name, folder / "config.json")
+    settings, notes = checked_settings(name, raw)
+    model_type, code = settings.get("model_type"), settings.get("auto_map") or {}
     if model_type == OWN_TYPE:
         register_with_transformers()
     known = model_type in CONFIG_MAPPING
@@ -213,10 +231,39 @@ def _read_config(source: ModelSource, folder: Path, trust: bool) -> tuple[Pretra
             f"{name} needs code of its own ({files}), which is not run unless you say so.",
             "Read that code, then add --trust-remote-code.",
         )
-    notes = (f"{name} brings code of its own ({files}), which was not run.",) if code and not trust else ()
+    if code and not trust:
+        notes += (f"{name} brings code of its own ({files}), which was not run.",)
+    kernel, note = _kernel(name, settings, options)
+    notes += (note,) if note else ()
     with errors_told(name, "configuration"):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+        if trust and "AutoConfig" in code:
+            put_right = {key: settings.get(key) for key in ("dtype",) if key in settings}
+            config = AutoConfig.from_pretrained(
+                folder, trust_remote_code=True, attn_implementation=kernel, **put_right
+            )
+        else:
+            for key in KERNELS:
+                settings.pop(key, None)
+            config = own_class(settings).from_dict(
+                settings, attn_implementation=kernel, name_or_path=str(folder)
+            )
+        notes += correct(name, config)
     return config, notes
+
+
+def own_class(settings: Mapping[str, Any]) -> type[PretrainedConfig]:
+    """Return the class of transformers that a configuration belongs to, as AutoConfig chooses it."""
+    # What transformers makes of a Mistral whose layers differ.
+    is_ministral = settings["model_type"] == "mistral" and "layer_types" in settings
+    return CONFIG_MAPPING["ministral" if is_ministral else settings["model_type"]]
+
+
+def _kernel(name: str, settings: Mapping[str, Any], options: LoadOptions) -> tuple[str | None, str]:
+    """Return the attention kernel for a model, None for transformers' choice, and a note on the choice."""
+    device = choose_device(options.device)
+    if options.attn_implementation is not None:
+        return check_kernel(options.attn_implementation, device), ""
+    return kernel_named(name, settings, device)
 
 
 def _flat(entries: Any) -> Iterator[str]:
@@ -302,7 +349,7 @@ def _read_tokenizer(
 ) -> PreTrainedTokenizerBase:
     has_files = any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern))
     kind: Any = AutoTokenizer
-    inside: dict[str, Any] = {"trust_remote_code": trust}
+    inside: dict[str, Any] = {"trust_remote_code": trust} | ({} if config is None else {"config": config})
     if source.gguf_file is not None:
         kind, inside = _gguf_tokenizer_class(config, folder), {"gguf_file": source.gguf_file}
     hint = "Put tokenizer.json or tokenizer.model beside its config.json."
@@ -319,6 +366,26 @@ def _read_tokenizer(
     if not has_files and len(tokenizer) < 256:
         raise LoadError(f"{source.name} has no tokenizer.", hint)
     return tokenizer
+
+
+def _with_adapter(
+    source: ModelSource, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig | None
+) -> tuple[PreTrainedTokenizerBase, str]:
+    """Return the tokenizer that an adapter was trained with, where it has other tokens, and a note on it."""
+    if source.adapter is None:
+        return tokenizer, ""
+    folder = fetch_adapter_files(source.adapter)
+    if not any(True for pattern in TOKENIZER_FILES for _ in folder.glob(pattern)):
+        return tokenizer, ""
+    inside = {} if config is None else {"config": config}
+    with errors_told(source.adapter.name, "tokenizer"):
+        own = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **inside)
+    if own.get_vocab() == tokenizer.get_vocab():
+        return tokenizer, ""
+    return own, (
+        f"The tokenizer of {source.adapter.name} is used: it has {len(own):,} tokens, that of {source.name} "
+        f"{len(tokenizer):,}."
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ quoted only where it says something about the model; never for the hub, whose me
 from __future__ import annotations
 
 import pickle
+import re
 
 import torch
 from huggingface_hub import get_token
@@ -17,6 +18,7 @@ from huggingface_hub.errors import (
     HTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    StrictDataclassError,
 )
 
 from depthprobe.errors import DepthprobeError, LoadError, MachineError, first_line
@@ -78,12 +80,38 @@ def explain_load_error(error: BaseException, name: str, what: str) -> Depthprobe
             f"The weights of {name} are a pickle with more than tensors in it: reading it would run code.",
             "Choose a checkpoint with *.safetensors.",
         )
+    if isinstance(error, ImportError) and "kernels" in str(error):
+        return LoadError(
+            f"{name} asks for kernels that are code on the hub, which is not fetched.",
+            "Use --attn-implementation sdpa or eager, or the model it was made from.",
+        )
     if isinstance(error, ImportError):
         return LoadError(
             f"{name} needs a Python package that is missing: {first_line(error)}.",
             "Install it and run again.",
         )
+    if isinstance(error, RecursionError):
+        return LoadError(
+            f"The {what} of {name} does not load: a file of it is nested too deep.",
+            "Download its files again.",
+        )
+    if re.search(
+        "attn_implementation|scaled_dot_product_attention|flex_attention|Flash ?Attention", str(error)
+    ):
+        return LoadError(
+            f"{name} cannot be computed with that attention kernel: {first_line(error)}.",
+            "Use --attn-implementation eager.",
+        )
     return LoadError(
-        f"The {what} of {name} does not load: {first_line(error)}.",
+        f"The {what} of {name} does not load: {_cause(error)}.",
         "Its files may be damaged or written for another version of transformers.",
     )
+
+
+def _cause(error: BaseException) -> str:
+    """Return the informative line of a library's message: of a value of the wrong type, just that."""
+    if isinstance(error, StrictDataclassError):
+        found = re.search(r"(?:Type|Value)Error: (.+)", str(error))
+        if found:
+            return first_line(ValueError(found[1]), kind=False)
+    return first_line(error)

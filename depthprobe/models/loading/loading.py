@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import LoadError
 from depthprobe.models.loading import adapters, gguf, gguf_reader, original_llama
+from depthprobe.models.loading.attention import check_kernel, check_precision
 from depthprobe.models.loading.checkpoint import (
     MACHINE_EXCEPTIONS,
     Checkpoint,
@@ -29,6 +31,7 @@ from depthprobe.models.loading.checkpoint import (
     errors_told,
     open_checkpoint,
 )
+from depthprobe.models.loading.finite import check_finite
 from depthprobe.models.loading.initial import build_initial
 from depthprobe.models.loading.missing import judge_missing, refuse_unloaded_weights, some
 from depthprobe.models.loading.options import LoadOptions
@@ -50,6 +53,7 @@ from depthprobe.models.loading.sources import (
     resolve_model,
 )
 from depthprobe.models.loading.stages import Stage, unseen
+from depthprobe.models.loading.stored import stored_weights
 from depthprobe.models.loading.weights import glance_at, weight_files
 from depthprobe.private_names import attention_kernel, input_device
 
@@ -72,7 +76,8 @@ class LoadedModel:
     ``notes`` are sentences for the user about what loading had to decide; ``quantisation`` says how the
     checkpoint's weights were packed, None if they were not; ``tower`` is the measured tower of an
     encoder-decoder model, None for all others; ``initial_seed`` that of weights that were never trained;
-    ``glance`` what a glance at the weights showed when they were loaded, see :func:`glance_at`.
+    ``kernel`` the attention kernel that was asked for; ``glance`` what a glance at the weights showed when
+    they were loaded, see :func:`glance_at`.
     """
 
     model: PreTrainedModel
@@ -84,6 +89,7 @@ class LoadedModel:
     tower: str | None = None
     initial_seed: int | None = None
     unfilled: tuple[str, ...] = ()
+    kernel: str | None = None
     glance: str | None = None
 
     @property
@@ -122,6 +128,7 @@ class LoadedModel:
             device=str(self.device),
             tower=self.tower,
             initial_seed=self.initial_seed,
+            attn_implementation=self.kernel,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -169,7 +176,7 @@ def load_model(
         stage: Shows what takes a while, see :mod:`depthprobe.models.loading.stages`.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it: ``revision``,
             ``dtype``, ``device``, ``device_map``, ``trust_remote_code``, ``adapter``, ``tower``,
-            ``initial_seed``.
+            ``attn_implementation``, ``initial_seed``.
 
     Raises:
         OptionError: If ``dtype``, ``device`` or another option has a value that cannot be used.
@@ -193,6 +200,7 @@ def load_model(
             None,
             checkpoint.tower,
             options.initial_seed,
+            kernel=options.attn_implementation,
         )
     adapter = None if source.adapter is None else adapters.read_adapter(source.adapter)
     # A CPU is a single device: there is nothing to split over, and no GPU to ask for.
@@ -200,12 +208,18 @@ def load_model(
     if source.layout == "meta":
         with stage("Converting weights", None, ""):
             built = _build_original(source, dtype, place, split)
+        if options.attn_implementation is not None:
+            kernel = check_kernel(options.attn_implementation, place)
+            check_precision(kernel, built.model.dtype)
+            with errors_told(source.name, "model"):
+                built.model.set_attn_implementation(kernel)
     else:
         built = _build_model(checkpoint, dtype, place, "auto" if split else None, stage)
     refuse_unloaded_weights(source, built.model)
     device, network = _input_device(source, built.model), built.model
     if adapter is not None:
         network = adapters.merge_adapter(adapter, network, source.name)
+    check_finite(source.name, network)
     return LoadedModel(
         network.eval(),
         checkpoint.tokenizer,
@@ -215,6 +229,7 @@ def load_model(
         built.quantisation,
         checkpoint.tower,
         unfilled=built.unfilled,
+        kernel=options.attn_implementation,
         glance=glance_at(network),
     )
 
@@ -286,6 +301,7 @@ def _build_model(
     source, config = checkpoint.source, checkpoint.config
     assert config is not None, "only Meta's layout has none"
     packed: Quantisation | None = None
+    files: list[Path] = []
     if checkpoint.gguf is not None:
         stored, more = (
             checkpoint.gguf.stored_dtype,
@@ -313,6 +329,7 @@ def _build_model(
             )
         stored = stored_dtype(config, files)
         dtype, notes = (wanted or stored, ()) if is_packed else choose_dtype(wanted, stored, device)
+        check_precision(attention_kernel(config), dtype)
         weights = needed_bytes(files, stored, stored if is_packed else dtype)
         if packed is not None and packed.unpacked:
             weights = sum(path.stat().st_size for path in files) * dtype.itemsize * 8 / (packed.bits or 8)
@@ -320,11 +337,14 @@ def _build_model(
         target = placement(source.name, weights, dtype, device)
         device_map = {"": target} if target is not None else "auto"
     # Weights that fit nowhere else are read from disk when needed; some must be rewritten for that.
-    offloaded = tempfile.mkdtemp(prefix="depthprobe-")
+    offloaded, folder = tempfile.mkdtemp(prefix="depthprobe-"), checkpoint.folder
     try:
+        if files:
+            read = stored_weights(source.name, folder, files, Path(offloaded))
+            folder, more, notes = read.folder, more | read.options, notes + read.notes
         with _unpacking(checkpoint, stage), errors_told(source.name, "model"):
             model, report = choose_class(config).from_pretrained(
-                checkpoint.folder,
+                folder,
                 config=config,
                 dtype="auto" if packed is not None and not packed.unpacked and wanted is None else dtype,
                 device_map=device_map,

@@ -8,8 +8,11 @@ from typing import Annotated, Any
 
 from depthprobe.declaring import Option
 from depthprobe.errors import OptionError
+from depthprobe.machine.here import exists_here
 
 TOWERS = ("decoder", "encoder")
+# Those of transformers and torch, and of packages that users install; none that is fetched from the hub.
+ATTENTION_KERNELS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class LoadOptions:
         trust_remote_code: Whether Python files that come with the model may be run.
         adapter: Hub id or directory of a PEFT adapter, merged into the weights in memory.
         tower: ``decoder`` (what None means) or ``encoder`` of an encoder-decoder model.
+        attn_implementation: One of :data:`ATTENTION_KERNELS`; None means the one that the checkpoint names if
+            this machine has it, else transformers' choice.
         initial_seed: Seed of freshly initialised weights, used instead of the checkpoint's; None loads the
             checkpoint's.
 
     Raises:
-        OptionError: If ``device_map`` or ``tower`` is not a known name, or device and map contradict each
-            other.
+        OptionError: If ``device_map``, ``tower`` or ``attn_implementation`` is not a known name, or device
+            and map contradict each other.
     """
 
     revision: Annotated[
@@ -56,6 +61,14 @@ class LoadOptions:
     tower: Annotated[
         str | None, Option("decoder or encoder of an encoder-decoder model.", default="decoder")
     ] = None
+    attn_implementation: Annotated[
+        str | None,
+        Option(
+            "Kernel that computes attention: eager, sdpa, flex_attention, flash_attention_2 or "
+            "flash_attention_3. Moves numbers in their last digits.",
+            default="the checkpoint's own, else sdpa where the model has it",
+        ),
+    ] = None
     initial_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +91,12 @@ class LoadOptions:
             )
         if self.tower not in (None, *TOWERS):
             raise OptionError(f"--tower must be {' or '.join(TOWERS)}, got {self.tower}.")
+        if self.attn_implementation not in (None, *ATTENTION_KERNELS):
+            kernels = ", ".join(ATTENTION_KERNELS)
+            problem = f"--attn-implementation must be one of {kernels}, got {self.attn_implementation!r}."
+            raise OptionError(
+                problem, "Kernels that are repositories on the hub are code, and are not fetched."
+            )
 
 
 def split_name(name: str, revision: str | None) -> tuple[str, str | None, str | None]:
@@ -104,3 +123,26 @@ def split_name(name: str, revision: str | None) -> tuple[str, str | None, str | 
         said = " and ".join(wanted)
         raise OptionError(f"Two revisions of {rest} are named, {said}.", "Name one.")
     return rest, file, next(iter(wanted), None)
+
+
+def split_adapter(name: str, adapter: str | None) -> tuple[str, str | None]:
+    """Return the model and the adapter that ``MODEL+ADAPTER`` names; what exists on disk is not split.
+
+    Args:
+        name: What the user typed. Names on the hub hold no ``+``.
+        adapter: What ``--adapter`` says.
+
+    Raises:
+        OptionError: If name and ``--adapter`` say two different adapters, or one of the names is empty.
+    """
+    if "+" not in name or exists_here(name):
+        return name, adapter
+    places = [at for at, letter in enumerate(name) if letter == "+"]
+    # A directory's own name may hold one.
+    at = next((at for at in places if exists_here(name[:at]) and at), places[0])
+    model, named = name[:at], name[at + 1 :]
+    if not model or not named:
+        raise OptionError(f"{name!r} names no {'model' if not model else 'adapter'}.", "Write MODEL+ADAPTER.")
+    if adapter not in (None, named):
+        raise OptionError(f"Two adapters of {model} are named, {named} and {adapter}.", "Name one.")
+    return model, named

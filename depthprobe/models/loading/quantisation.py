@@ -25,15 +25,12 @@ PACKAGES = {
     "awq": "gptqmodel",
     "bitsandbytes": "bitsandbytes",
     "compressed-tensors": "compressed-tensors",
-    "eetq": "kernels",
     "fbgemm_fp8": "fbgemm-gpu",
     "fouroversix": "fouroversix",
     "fp_quant": "fp_quant",
     "gptq": "optimum gptqmodel",
     "higgs": "flute-kernel fast_hadamard_transform",
     "hqq": "hqq",
-    "metal": "kernels",
-    "nvfp4": "kernels",
     "quanto": "optimum-quanto",
     "quark": "amd-quark",
     "sinq": "sinq",
@@ -41,6 +38,9 @@ PACKAGES = {
     "torchao": "torchao",
     "vptq": "vptq",
 }
+
+# Methods whose kernels transformers fetches as code from the hub, which is not run here.
+CODE_ON_THE_HUB = {"eetq", "metal", "nvfp4"}
 
 # Methods whose weights transformers can unpack into floats where no kernel computes with them packed.
 UNPACKABLE = {"fp8", "mxfp8", "mxfp4", "metal"}
@@ -102,6 +102,11 @@ def check_quantisation(name: str, config: PretrainedConfig, device: torch.device
         for holder in (config, config.get_text_config(decoder=True)):
             if getattr(holder, "quantization_config", None) is not None:
                 holder.quantization_config = settings
+    if method in CODE_ON_THE_HUB and not settings.get("dequantize"):
+        raise LoadError(
+            f"{name} is quantised with {method}, whose kernels are code on the hub, which is not fetched.",
+            "Choose the model it was made from, or another quantisation of it.",
+        )
     quantizer = _ask(name, method, settings, device)
     unpacked = bool(getattr(quantizer.quantization_config, "dequantize", False))
     return Quantisation(method, _bits(method, settings), unpacked)

@@ -6,24 +6,30 @@ hub's refusals and faults of files never mix in one error.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import json
-from collections.abc import Mapping
+import errno
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from depthprobe.builtin import PREFIX, embedded_models
-from depthprobe.errors import DepthprobeError, LoadError
+from depthprobe.errors import DepthprobeError, LoadError, first_line
 from depthprobe.evidence import Look, looks_of
 from depthprobe.models.loading import gguf, hub, original_llama
-from depthprobe.models.loading.options import split_name
+from depthprobe.models.loading.local_files import check_files, may_not_be_read, names_in, read_json
+from depthprobe.models.loading.options import split_adapter, split_name
 from depthprobe.models.loading.weights import (
     WEIGHT_NAMES,
     check_whole,
     fingerprint_of,
+    is_inside,
     named_weights,
     shard_names,
+    unlisted_shards,
     weight_files,
     weight_names,
 )
@@ -39,6 +45,13 @@ CODE = ["*.py", "*/*.py", "*/*/*.py"]
 IN_MEMORY = "in memory"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ["adapter_model.safetensors", "adapter_model.bin"]
+# An adapter may bring the tokenizer that it was trained with.
+_OF_A_TOKENIZER = [
+    "tokenizer*", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken", "*.jinja",
+    "vocab*", "merges*",
+]  # fmt: skip
+# What transformers' Trainer saves in the directory that it is given.
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 @dataclass(frozen=True)
@@ -109,17 +122,50 @@ def resolve_model(name: str, revision: str | None = None, adapter: str | None = 
 
     Args:
         name: ``builtin:NAME``, an existing directory or .gguf file, or NAMESPACE/NAME on the hub, also as
-            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``; what exists on disk wins.
+            ``NAMESPACE/NAME@REVISION`` and ``NAMESPACE/NAME:FILE.gguf``, each perhaps followed by
+            ``+ADAPTER``; what exists on disk wins.
         revision: Branch, tag or commit of a hub id.
         adapter: Name of an adapter for it, as :func:`resolve_adapter` takes it.
 
     Raises:
         LoadError: If there is no such model, it may not be read, or it holds nothing that can be loaded.
-        OptionError: If two different revisions are named.
-        MachineError: If the hub cannot be reached and the cache does not help.
+        OptionError: If two different revisions or adapters are named.
+        MachineError: If the hub cannot be reached and the cache does not help, or a file may not be read.
     """
-    source = _resolve(name, revision)
+    name, adapter = split_adapter(name, adapter)
+    with told_of_names(name):
+        source = _resolve(name, revision)
     return source if adapter is None else replace(source, adapter=resolve_adapter(adapter))
+
+
+@contextlib.contextmanager
+def told_of_names(name: str) -> Iterator[None]:
+    """Explain, if a name cannot be that of a file, or leads where this user may not look, what is wrong.
+
+    Raises:
+        LoadError: If the name is longer than the system allows, or no text: transformers could not open it.
+        MachineError: If a directory may not be looked into.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        problem = f"{name!r} cannot be the name of a model: it is not valid UTF-8."
+        raise LoadError(problem, "Rename the directory.") from error
+    try:
+        yield
+    except PermissionError as error:
+        raise may_not_be_read(name, Path(str(error.filename or name))) from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise
+        problem = f"{name!r} cannot be the name of a model: {str(error.strerror).lower()}."
+        raise LoadError(problem, "Give NAMESPACE/NAME as on the hub, or an existing directory.") from error
+    except RuntimeError as error:  # from Path.expanduser
+        if "home directory" not in str(error):
+            raise
+        raise LoadError(
+            f"There is no directory {name!r}: {first_line(error, kind=False)}.", "Check the path."
+        ) from error
 
 
 def _resolve(name: str, revision: str | None) -> ModelSource:
@@ -154,10 +200,12 @@ def resolve_adapter(name: str) -> AdapterSource:
         LoadError: If there is no such adapter, or what is there is not an adapter.
         MachineError: If the hub cannot be reached and the cache does not help.
     """
-    path = Path(name).expanduser()
     commit = None
-    if path.is_dir() and name:
-        config = path / ADAPTER_CONFIG if (path / ADAPTER_CONFIG).is_file() else None
+    with told_of_names(name):
+        path = Path(name).expanduser()
+        is_directory = path.is_dir() and bool(name)
+    if is_directory:
+        config = path / ADAPTER_CONFIG if ADAPTER_CONFIG in names_in(name, path) else None
         location = str(path.resolve())
     elif _is_path(name):
         raise LoadError(f"There is no directory {name!r}.", "Check the path of --adapter.")
@@ -171,7 +219,9 @@ def resolve_adapter(name: str) -> AdapterSource:
     base = _base_of(name, config)
     if commit is not None:
         return AdapterSource(location, location, commit, None, base)
-    files = [config, *check_adapter_weights(name, path)]
+    tokenizer = _files_there(path, _OF_A_TOKENIZER)
+    check_files(name, tokenizer)
+    files = [config, *check_adapter_weights(name, path), *tokenizer]
     looks = looks_of(files)
     return AdapterSource(name, location, None, fingerprint_of(files), base, looks)
 
@@ -182,7 +232,7 @@ def check_adapter_weights(name: str, folder: Path) -> list[Path]:
     Raises:
         LoadError: If there are none, or one is truncated or damaged.
     """
-    files = [folder / file for file in ADAPTER_WEIGHTS if (folder / file).is_file()]
+    files = [folder / file for file in ADAPTER_WEIGHTS if file in names_in(name, folder)]
     if not files:
         wanted = " or ".join(ADAPTER_WEIGHTS)
         raise LoadError(f"{name} has an {ADAPTER_CONFIG} but no weights.", f"Put {wanted} beside it.")
@@ -191,11 +241,15 @@ def check_adapter_weights(name: str, folder: Path) -> list[Path]:
     return files
 
 
+def fetch_adapter_files(adapter: AdapterSource) -> Path:
+    """Return the directory with an adapter's configuration and, where it brings one, its tokenizer."""
+    if adapter.commit is None:
+        return Path(adapter.location)
+    return hub.download(adapter.location, adapter.commit, [ADAPTER_CONFIG, *_OF_A_TOKENIZER])
+
+
 def _base_of(name: str, config: Path) -> str | None:
-    try:
-        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (ValueError, AttributeError, OSError) as error:
-        raise LoadError(f"{ADAPTER_CONFIG} of {name} is damaged.", "Download the file again.") from error
+    base = read_json(name, config).get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 
@@ -214,10 +268,12 @@ def _resolve_directory(
 ) -> ModelSource:
     if revision is not None:
         raise LoadError(f"{name} is a directory and has no revision {revision!r}.", "Leave out --revision.")
-    names = [path.name for path in folder.iterdir()]
-    small = {path for pattern in (*SMALL_FILES, *ALSO_DECISIVE, TEMPLATES) for path in folder.glob(pattern)}
-    small = {path for path in small if path.is_file()}
+    names = names_in(name, folder)
+    small = {*small_files(folder), *_files_there(folder, [*ALSO_DECISIVE, TEMPLATES])}
+    check_files(name, small)  # before any of them is read
     has_weights = bool(named_weights(folder)) or any(file in names for pair in WEIGHT_NAMES for file in pair)
+    if not has_weights:
+        has_weights = bool(unlisted_shards(name, names))
     original = next((f for f in (folder, folder / "original") if original_llama.is_original_layout(f)), None)
     ggufs = gguf.model_files(names)
     if gguf_file is not None or (ggufs and not has_weights and original is None):
@@ -231,14 +287,16 @@ def _resolve_directory(
     layout: FileLayout = "transformers"
     notes: tuple[str, ...] = ()
     if "config.json" in names:
+        weights = weight_files(name, folder)
         indexes = [folder / index for _, index in weight_names(folder) if (folder / index).is_file()]
         # Configuration and tokenizer files too: how a text is tokenised decides the numbers as well.
-        code = CODE if _has_code(folder) else CODE[:1]
-        small |= {path for pattern in code for path in folder.glob(pattern)}
-        files = [*weight_files(name, folder), *indexes, *(small - set(indexes))]
+        code = _files_there(folder, CODE if _has_code(folder) else CODE[:1])
+        check_files(name, code)
+        small |= code
+        files = [*weights, *indexes, *(small - set(indexes))]
     else:
         if original is None:
-            raise _nothing_to_load(name, names)
+            raise _nothing_to_load(name, names, on_disk=True)
         folder, layout = original, "meta"
         files = [
             *original_llama.weight_files(folder),
@@ -328,14 +386,33 @@ def _adapter_named_as_model(name: str, config: Path | None) -> LoadError:
     )
 
 
-def _nothing_to_load(name: str, files: list[str]) -> LoadError:
-    problem = f"{name} has no config.json, so it is not a model that transformers can load."
+def _nothing_to_load(name: str, files: list[str], on_disk: bool = False) -> LoadError:
     if "params.json" in files:
         hint = "Complete the download of Meta's original files, or name a model in transformers' layout."
         return LoadError(f"{name} has params.json but no consolidated.*.pth beside it.", hint)
+    problem = f"{name} has no config.json, so it is not a model that transformers can load."
+    saved = sorted((each for each in files if _CHECKPOINT.fullmatch(each)), key=lambda each: int(each[11:]))
+    if saved and on_disk:
+        which = ", ".join(saved[:3] + (["..."] if len(saved) > 6 else saved[3:-3]) + saved[3:][-3:])
+        return LoadError(
+            f"{name} holds no model itself, but checkpoints of one: {which}.",
+            f"Name one of them, such as {Path(name) / saved[-1]}.",
+        )
+    if any(fnmatch.fnmatch(each, pattern) for each in files for pattern in ("tokenizer.*", "*.tiktoken")):
+        problem = f"{name} holds a tokenizer but no model: it has no config.json."
     return LoadError(
         problem, "Name a model with config.json and *.safetensors, or with Meta's original files."
     )
+
+
+def small_files(folder: Path) -> list[Path]:
+    """Return the files of a model's directory that hold its configuration and tokenizer."""
+    return sorted({path for pattern in SMALL_FILES for path in folder.glob(pattern)})
+
+
+def _files_there(folder: Path, patterns: list[str]) -> set[Path]:
+    """Return what matches patterns in a directory; a directory may have such a name, and is left out."""
+    return {path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir()}
 
 
 def original_folder(source: ModelSource, weights: bool = True) -> Path:
@@ -373,7 +450,15 @@ def fetch_weights(source: ModelSource, folder: Path) -> None:
         if index and not (folder / index).is_file() and "/" in index:
             hub.fetch_file(source.location, index, source.revision)
         if (folder / index).is_file():
-            hub.download(source.location, source.revision, shard_names(source.name, folder / index))
+            shards = shard_names(source.name, folder / index)
+            outside = next((file for file in shards if not is_inside(file)), None)
+            if outside is not None:  # where it would be a file of this machine
+                problem = f"{index} of {source.name} names a file outside the repository: {outside!r}."
+                raise LoadError(problem, "Ask its author for an index of the repository's own files.")
+            hub.download(source.location, source.revision, shards)
             return
         if single and hub.fetch_file(source.location, single, source.revision) is not None:
             return
+    shards = unlisted_shards(source.name, hub.list_files(source.location, source.revision))
+    if shards:
+        hub.download(source.location, source.revision, shards)

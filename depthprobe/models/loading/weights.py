@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+import re
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,12 +15,20 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from depthprobe.errors import LoadError
+from depthprobe.models.loading.local_files import check_readable, names_in, read_json
 
 # (single file, index of shards) in the order transformers prefers them
 WEIGHT_NAMES = [
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 ]
+
+# Put before a part's name by torch.compile, DistributedDataParallel, FSDP and activation checkpointing.
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_WRAPPER = re.compile(r"(?:^|(?<=_orig_mod\.))module\.|" + "|".join(map(re.escape, _WRAPPERS)))
+_SHARD = re.compile(
+    r"(?P<stem>model|pytorch_model)-(?P<number>\d{5})-of-(?P<count>\d{5})\.(?:safetensors|bin)"
+)
 
 
 # Of every tensor: a changed model rarely leaves all of them alone.
@@ -29,11 +40,70 @@ def shard_names(name: str, index: Path) -> list[str]:
 
     Raises:
         LoadError: If the index is damaged.
+        MachineError: If it may not be read.
     """
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise LoadError(f"{index.name} of {name} is damaged.", "Download the file again.") from error
+    places = read_json(name, index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
+        problem = f"{index.name} of {name} does not say which file holds which weight (weight_map)."
+        raise LoadError(problem, "Download the file again.")
+    return sorted(set(places.values()))
+
+
+def unlisted_shards(name: str, names: Iterable[str]) -> list[str]:
+    """Return the shards of a model among names of files, in order; empty if there are none.
+
+    Raises:
+        LoadError: If one of them is missing too.
+    """
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for each in names:
+        match = _SHARD.fullmatch(each)
+        if match:
+            found.setdefault((match["stem"], int(match["count"])), {})[int(match["number"])] = each
+    for stem in (Path(single).stem for single, _ in WEIGHT_NAMES):
+        for (of, count), shards in sorted(found.items()):
+            if of != stem:
+                continue
+            lacking = [number for number in range(1, count + 1) if number not in shards][:5]
+            if lacking or len(shards) > count:
+                missing = ", ".join(f"{number:05}-of-{count:05}" for number in lacking)
+                raise LoadError(
+                    f"{name} lacks the index of its weights and of the shards {missing}.",
+                    "Complete the download.",
+                )
+            return [shards[number] for number in sorted(shards)]
+    return []
+
+
+def names_of_weights(path: Path) -> list[str]:
+    """Return the names of the weights in a file, without their values.
+
+    Raises:
+        OSError, SafetensorError, RuntimeError, pickle.UnpicklingError: If the file cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    held = torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return [str(key) for key in held] if isinstance(held, dict) else []
+
+
+def wrappers_in(names: Iterable[str]) -> list[str]:
+    """Return what wrapping a model for training put into the names of its weights, such as ``_orig_mod.``."""
+    return sorted({match for name in names for match in _WRAPPER.findall(name)})
+
+
+def write_index(shards: Sequence[Path], folder: Path) -> None:
+    """Write the index that goes with some shards into a directory.
+
+    Raises:
+        OSError, SafetensorError, RuntimeError, pickle.UnpicklingError: If a shard cannot be read.
+    """
+    places: dict[str, str] = {}
+    for path in shards:
+        places |= dict.fromkeys(names_of_weights(path), path.name)
+    index = next(index for single, index in WEIGHT_NAMES if Path(single).suffix == shards[0].suffix)
+    (folder / index).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
 
 
 def named_weights(folder: Path) -> list[str]:
@@ -56,37 +126,65 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
     Raises:
         LoadError: If there are none, a shard is missing, or a safetensors file is truncated or damaged.
+        MachineError: If one may not be read.
     """
-    for missing in (file for file in named_weights(folder) if not (folder / file).is_file()):
-        problem = f"{name} lacks the weight file {missing} that its config.json names (transformers_weights)."
-        raise LoadError(problem, "Complete the download.")
+    for file in named_weights(folder):
+        if not is_inside(file):
+            # transformers follows the shards of an index anywhere, but not this.
+            problem = f"config.json of {name} names weights outside the model's directory: {file!r}."
+            raise LoadError(problem, "Put them into it (transformers_weights).")
+        if not _is_there(folder / file):
+            raise LoadError(
+                f"{name} lacks the weight file {file!r} that its config.json names (transformers_weights).",
+                "Complete the download.",
+            )
     for single, index in weight_names(folder):
-        if (folder / single).is_file():
-            files = [folder / single]
+        if single and _is_there(folder / single):
+            files = [single]
             break
-        if (folder / index).is_file():
-            files = [folder / shard for shard in shard_names(name, folder / index)]
+        if index and _is_there(folder / index):
+            files = shard_names(name, folder / index)
             break
     else:
+        files = unlisted_shards(name, names_in(name, folder))
+    if not files:
         wanted = "model.safetensors or pytorch_model.bin, whole or in shards"
         raise LoadError(f"{name} has a config.json but no weights.", f"Put its weights beside it ({wanted}).")
-    for path in files:
-        if not path.is_file():
-            problem = f"{name} lacks the weight file {path.name} that its index names."
+    for file in files:
+        if not _is_there(folder / file):
+            where = file if Path(file).name == file else repr(file)
+            problem = f"{name} lacks the weight file {where} that its index names."
             raise LoadError(problem, "Complete the download.")
-        check_whole(name, path)
-    return files
+        check_whole(name, folder / file)
+    return [folder / file for file in files]
+
+
+def is_inside(file: str) -> bool:
+    """Return whether a file that a configuration names lies in the directory of the configuration."""
+    return not Path(file).is_absolute() and ".." not in Path(file).parts
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether something has this name, be it a link that leads nowhere.
+
+    Raises:
+        PermissionError: If that may not be known.
+    """
+    try:
+        path.lstat()
+    except PermissionError:
+        raise
+    except (OSError, ValueError):  # ValueError: no file can have that name
+        return False
+    return True
 
 
 def check_whole(name: str, path: Path) -> None:
     """Raise if a weight file is a stand-in, truncated, or damaged; cheap, as only its ends are read."""
+    check_readable(name, path)
     try:
         with path.open("rb") as file:
             start = file.read(64)
-        if start.startswith(b"version https://git-lfs"):
-            raise LoadError(
-                f"{path.name} of {name} is a Git LFS pointer, not the weights.", "Run `git lfs pull`."
-            )
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt"):  # checks the header against the file's length
                 return
@@ -100,14 +198,21 @@ def check_whole(name: str, path: Path) -> None:
 
 
 def stored_names(folder: Path) -> set[str] | None:
-    """Return the names of the weights in a folder's safetensors files; None where that takes reading more."""
-    single, index = (folder / name for name in WEIGHT_NAMES[0])
+    """Return the names of the weights in a folder's safetensors files, without what training wrapped them in.
+
+    Returns:
+        The names; None where that takes reading more.
+    """
+    single, index = (folder / name for name in weight_names(folder)[0])
     try:
         if single.is_file():
-            with safe_open(single, framework="pt") as file:
-                return set(file.keys())
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"]) if index.is_file() else None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            names: Iterable[str] = names_of_weights(single)
+        elif index.is_file():
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        else:
+            return None
+        return {_WRAPPER.sub("", key) for key in names}
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
         return None  # reported when the weights are read
 
 

@@ -19,7 +19,7 @@ from depthprobe.models.loading.checkpoint import (
     open_checkpoint,
 )
 from depthprobe.models.loading.options import LoadOptions
-from depthprobe.models.loading.sources import ModelSource
+from depthprobe.models.loading.sources import ModelSource, told_of_names
 from depthprobe.models.sizing.dry_pass import MetaPass, prefer_plain_kernels, run_on_meta
 
 
@@ -71,8 +71,10 @@ def open_without_weights(name: str, options: LoadOptions) -> Checkpoint:
     Raises:
         LoadError: As :func:`open_checkpoint`, and if the configuration cannot be read without the weights.
     """
-    folder = embedded_models().get(name, Path(name).expanduser())
-    if name and (folder / "config.json").is_file():
+    with told_of_names(name):
+        folder = embedded_models().get(name, Path(name).expanduser())
+        is_directory = bool(name) and (folder / "config.json").is_file()
+    if is_directory:
         if options.revision is not None:
             problem = f"{name} is a directory and has no revision {options.revision!r}."
             raise LoadError(problem, "Leave out --revision.")

@@ -318,7 +318,7 @@ def test_a_truncated_torch_file_is_named_and_a_whole_one_loads(copy: Path) -> No
 def test_a_git_lfs_pointer_is_distinguished_from_a_damaged_file(copy: Path) -> None:
     (copy / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert told(lambda: resolve_model(str(copy))) == (
-        f"model.safetensors of {copy} is a Git LFS pointer, not the weights. Run `git lfs pull`."
+        f"model.safetensors of {copy} is a Git LFS pointer, not the file itself. Run `git lfs pull`."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import pickle
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, BertForPreTraining, T5Config, T5EncoderModel
 
 from depthprobe.errors import LoadError, OptionError
@@ -163,11 +165,70 @@ def test_a_missing_package_is_named_before_anything_is_read(
         load_model(str(llama), device="cpu", adapter=str(folder))
 
 
-@pytest.mark.parametrize("contents", ["", '{"peft_type": "LORA"', "[]"])
-def test_a_damaged_adapter_configuration_is_named(tmp_path: Path, contents: str) -> None:
+@pytest.mark.parametrize("how", ["saved beside", "trained whole", "low rank"])
+def test_an_adapter_trained_after_tokens_were_added_brings_them(tmp_path: Path, how: str) -> None:
+    peft = pytest.importorskip("peft")
+    base, folder = save(tmp_path / "base", layers=2), tmp_path / "lora"
+    model, words = build("llama", layers=2), copy.deepcopy(tokenizer())
+    words.add_tokens(["<new>", "<newer>"])
+    torch.manual_seed(0)
+    model.resize_token_embeddings(302, mean_resizing=False)
+    ends = ["embed_tokens", "lm_head"]
+    config = peft.LoraConfig(
+        r=3,
+        target_modules=["q_proj", *(ends if how == "low rank" else ())],
+        modules_to_save=ends if how == "trained whole" else None,
+    )
+    adapted = peft.get_peft_model(model, config).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    adapted.save_pretrained(folder, save_embedding_layers=True)
+    ids = torch.tensor([[0, 300, 7, 301]])
+    loaded = load_model(str(base), device="cpu", adapter=str(folder))
+    assert loaded.vocabulary == 302 and len(loaded.tokenizer) == 300
+    assert torch.allclose(loaded.model(ids).logits, adapted(ids).logits, atol=1e-4)
+    # With the tokenizer that it was trained with, the new tokens are read as such, and decide which it is.
+    fingerprint = resolve_adapter(str(folder)).fingerprint
+    words.save_pretrained(folder)
+    loaded = load_model(f"{base}+{folder}", device="cpu")
+    assert loaded.tokenizer("a<new>")["input_ids"][-1] == 300
+    told = f"The tokenizer of {folder} is used: it has 302 tokens, that of {base} 300."
+    assert told in loaded.notes
+    assert resolve_adapter(str(folder)).fingerprint != fingerprint
+
+
+@pytest.mark.filterwarnings("ignore:Setting .save_embedding_layers")
+def test_an_adapter_that_does_not_bring_its_tokens_is_told_with_both_sizes(tmp_path: Path) -> None:
+    base, folder = save(tmp_path / "base", layers=2), save_lora(tmp_path / "lora", 2, ("embed_tokens",))
+    path = folder / "adapter_model.safetensors"
+    weights = {
+        key: torch.nn.functional.pad(each, (0, 5)) if "lora_embedding_A" in key else each
+        for key, each in load_file(path).items()
+        if not key.endswith("base_layer.weight")
+    }
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(LoadError) as caught:
+        load_model(str(base), device="cpu", adapter=str(folder))
+    assert caught.value.problem == (
+        f"The adapter {folder} was trained with a vocabulary of 305 tokens, but {base} has 300, and the "
+        "adapter does not bring the embedding of the others."
+    )
+
+
+@pytest.mark.parametrize(
+    "contents, why",
+    [
+        ("", "is not valid JSON"),
+        ('{"peft_type": "LORA"', "is not valid JSON"),
+        ("[]", "holds no JSON object"),
+        ('{"a": ' * 10_000, "is nested more than 100 levels deep"),
+    ],
+)
+def test_a_damaged_adapter_configuration_is_named(tmp_path: Path, contents: str, why: str) -> None:
     folder = save_lora(tmp_path / "lora")
     (folder / "adapter_config.json").write_text(contents)
-    with pytest.raises(LoadError, match="adapter_config.json of .*lora is damaged. Download the file again."):
+    with pytest.raises(LoadError, match=f"adapter_config.json of .*lora {why}.*Download the file again."):
         resolve_adapter(str(folder))
 
 

@@ -158,7 +158,7 @@ def test_an_adapter_is_found_wanting_before_its_base_model_is_read(
     odd.write_text(json.dumps(json.loads(odd.read_text()) | {"peft_type": "ODD"}))
     for adapter, message in (
         ("t/bare", "t/bare has an adapter_config.json but no weights. Put adapter_model.safetensors or"),
-        ("t/damaged", "adapter_config.json of t/damaged is damaged. Download the file again"),
+        ("t/damaged", "adapter_config.json of t/damaged is not valid JSON"),
         ("t/odd", "The adapter of t/odd does not load"),
         ("t/base", "t/base has no adapter_config.json, so it is not an adapter"),
     ):
