@@ -151,6 +151,7 @@ def test_a_path_is_a_model(place, asked):
     assert depthprobe.angular(place / "model", **asked["angular"]).frame.equals(
         depthprobe.angular(str(place / "model"), **asked["angular"]).frame
     )
+    assert depthprobe.load_model(place / "model", device="cpu").source.name == str(place / "model")
 
 
 def test_strings_are_measured_as_the_rows_of_a_file(place, tmp_path):

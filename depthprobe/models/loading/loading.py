@@ -161,7 +161,7 @@ class LoadedModel:
 
 
 def load_model(
-    model: str | ModelSource | Checkpoint,
+    model: str | Path | ModelSource | Checkpoint,
     options: LoadOptions | None = None,
     *,
     stage: Stage = unseen,
@@ -170,8 +170,9 @@ def load_model(
     """Return a model, ready for forward passes, with its tokenizer.
 
     Args:
-        model: A name as :func:`resolve_model` takes it, its answer, or an opened checkpoint. Revision and
-            adapter are used only with a name; an opened checkpoint has also fixed trust in code and tower.
+        model: A name or path as :func:`resolve_model` takes it, its answer, or an opened checkpoint.
+            Revision and adapter are used only with a name; an opened checkpoint has also fixed trust in code
+            and tower.
         options: How the model is wanted.
         stage: Shows what takes a while, see :mod:`depthprobe.models.loading.stages`.
         wanted: Fields of :class:`LoadOptions`, instead of it or to change some of it: ``revision``,
@@ -184,6 +185,7 @@ def load_model(
         MachineError: If memory, disk or network fails.
     """
     options = replace(options or LoadOptions(), **wanted)
+    model = str(model) if isinstance(model, Path) else model
     place = choose_device(options.device)
     dtype = parse_dtype(options.dtype, place)
     checkpoint = model if isinstance(model, Checkpoint) else open_checkpoint(model, options, stage=stage)
