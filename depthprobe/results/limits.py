@@ -94,8 +94,8 @@ def _labels(frame: pd.DataFrame, stem: str) -> str:
     """What is wrong with its first label that cannot be."""
     for name in (column.name for column in _declared(stem).values() if column.kind == "text"):
         for row, label in enumerate(frame[name] if name in frame else ()):
-            if len(label) > _LONGEST_LABEL or not label.isprintable():
-                return f"line {row + 2} has {shown(label)} for {name}, which is not a label"
+            if len(label) > _LONGEST_LABEL:  # any characters: lm-eval takes any name for a task
+                return f"line {row + 2} has {shown(label)} for {name}, which is too long for a label"
     return ""
 
 

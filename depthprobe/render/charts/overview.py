@@ -115,7 +115,8 @@ def _tracks(findings: Findings) -> tuple[list[_Track], int]:
         name = f"{panel.task}: {drop.words} {drop.change}{unit}"
         note = joined("" if drop.higher_is_better else "downward is worse", panel.note)
         found.append(_Track(PanelText(name, note), _DROPS_IN, panel))
-    return found, len(findings.drops) - len(shown)
+    asked = {each.task for sweep in findings.study.swept if sweep.block == 1 for each in sweep.tasks}
+    return found, len(asked) - len(shown)
 
 
 def _note(score: ShownScore) -> str:

@@ -496,5 +496,5 @@ def test_a_table_that_is_not_of_drops_is_refused(change, sentence):
 def test_a_run_without_its_table_is_refused(saved):
     run = saved()
     run.tables.clear()
-    with pytest.raises(RunError, match=r"holds no table prune_sweep\.csv\. Run the measurement again"):
+    with pytest.raises(RunError, match=r"holds no table prune_sweep\.csv\. Restore the file, or remove"):
         findings_of(run)

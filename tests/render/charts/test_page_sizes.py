@@ -156,7 +156,7 @@ def test_an_unknown_style_is_one_line_with_the_known_ones():
     with pytest.raises(OptionError) as caught, drawn_for("poster"):
         pass
     assert str(caught.value) == (
-        "--style must be one of auto, paper-single, paper-double, slides, got poster."
+        "--style must be one of auto, paper-single, paper-double, appendix, slides, got poster."
     )
 
 

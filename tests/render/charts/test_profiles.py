@@ -214,7 +214,7 @@ def test_both_fits_run_from_the_first_block_to_the_last_behind_the_rest():
 
 
 def test_the_median_and_the_mean_without_first_tokens_stand_beside_the_mean_and_fits_are_of_the_median():
-    frame = robust(variance([0.1, 1.0, 2.0, 8.0]), 0.75, [1.0, 0.5, 0.25, 0.125, *[1.0] * 6])
+    frame = robust(variance([0.1, 1.0, 3.0, 9.0, 27.0]), 0.75, [1.0, *[0.5] * 4, *[1.0] * 8])
     figure = draw_variance(frame)
     drawn = curves(figure)
     assert list(drawn) == [
@@ -222,10 +222,12 @@ def test_the_median_and_the_mean_without_first_tokens_stand_beside_the_mean_and_
         *("added by attention", "added by feed-forward"),
         *("exponential fit of the median", "linear fit of the median"),
     ]
-    assert drawn["stream $x^l$, mean"].get_ydata().tolist() == [0.1, 1.0, 2.0, 8.0]
-    assert drawn["without first tokens"].get_ydata().tolist() == pytest.approx([0.075, 0.75, 1.5, 6.0])
-    assert drawn["median token"].get_ydata().tolist() == pytest.approx([0.1, 0.5, 0.5, 1.0])
-    growth = growth_of([0.5, 0.5, 1.0])
+    assert drawn["stream $x^l$, mean"].get_ydata().tolist() == [0.1, 1.0, 3.0, 9.0, 27.0]
+    assert drawn["without first tokens"].get_ydata().tolist() == pytest.approx(
+        [0.075, 0.75, 2.25, 6.75, 20.25]
+    )
+    assert drawn["median token"].get_ydata().tolist() == pytest.approx([0.1, 0.5, 1.5, 4.5, 13.5])
+    growth = growth_of([0.5, 1.5, 4.5, 13.5])
     np.testing.assert_allclose(drawn["exponential fit of the median"].get_ydata(), growth.exponential.values)
     assert "mean without the first token of each sample, median" in " ".join(written(figure))
     check_text(figure)
