@@ -565,6 +565,6 @@ def test_other_seeds_are_refused(text):
     with pytest.raises(OptionError) as error:
         parse_seeds(text)
     assert message(error) == (
-        f"--seed must be a whole number of at least 0, got {text or 'nothing'}. "
+        f"--seed must be a whole number from 0 to {2**32 - 1}, got {text or 'nothing'}. "
         "Give one, or four separated by commas for random, numpy, torch and few-shot sampling."
     )
