@@ -237,7 +237,7 @@ def draw(what: Measurement | Run, *, title: str | None = None, style: str = "aut
     Args:
         what: What a probe or ``read_run`` returned.
         title: Title of the figure, empty for none; by default the model's name.
-        style: What it is for: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
+        style: What it is for: ``auto``, ``paper-single``, ``paper-double``, ``appendix`` or ``slides``.
         options: Options of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
     from depthprobe.results.runs import Run

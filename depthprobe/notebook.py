@@ -32,15 +32,17 @@ def figure(
     Args:
         what: What a probe or ``read_run`` returned.
         title: Above the figure, empty for none; by default the model's name, where it is known.
-        style: What it is for: ``auto``, ``paper-single``, ``paper-double`` or ``slides``.
+        style: What it is for: ``auto``, ``paper-single``, ``paper-double``, ``appendix`` or ``slides``.
         options: Options of the figure, such as ``normalize="row"`` for the map of angular distances.
     """
     from depthprobe.render.charts.figures import figure_of
-    from depthprobe.render.charts.kit.encoding import render_bytes
-    from depthprobe.render.charts.kit.page_sizes import drawn_for
+    from depthprobe.render.charts.kit.encoding import DOTS_PER_INCH, render_bytes
+    from depthprobe.render.charts.kit.page_sizes import drawn_for, magnification
 
     with drawn_for(style):
         drawn = figure_of(what.as_run() if isinstance(what, Found) else what, title=title, **options)
+        # As dense, and on a slide as large, as the program writes it, whatever saves it.
+        drawn.set_dpi(DOTS_PER_INCH * magnification(*map(float, drawn.get_size_inches())))
     # Figures made without pyplot do not display themselves; notebooks call this.
     drawn._repr_png_ = partial(render_bytes, drawn, "png")
     return drawn

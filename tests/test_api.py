@@ -171,7 +171,10 @@ def test_strings_are_measured_as_the_rows_of_a_file(place, tmp_path):
     [
         ({"texts": []}, "There are no texts"),
         ({"texts": ["ok then", 3]}, "Texts must be strings, got one of type int"),
-        ({"texts": ["one two three", ""]}, "1 of the 2 text has fewer than 2 tokens"),
+        (
+            {"texts": ["one two three", ""]},
+            r"1 of the 2 texts has fewer than 2 tokens; the first is texts\[1\]",
+        ),
         ({"texts": ["one two"], "token_ids": [[1, 2]]}, "texts and token_ids cannot be combined"),
         ({"texts": ["one two"], "dataset": "builtin"}, "texts cannot be combined with options of a data set"),
         ({"texts": ["one two"], "seq_len": 1}, "--seq-len must be at least 2"),

@@ -21,6 +21,7 @@ from depthprobe.commands.help import HELP, Command, Group, asked_of, show
 _DECLARED = ("compare", "report", "inspect", "pretrain")
 _PLAIN = ("convert", "plot", "docs")
 
+NAME = "depthprobe"
 # Set by the shell while it completes a line.
 COMPLETING = "_DEPTHPROBE_COMPLETE"
 
@@ -47,7 +48,7 @@ def program(only: str | None = None, names: bool = False) -> typer.Typer:
         names: Whether names and help of the commands are enough, without their options.
     """
     app = typer.Typer(
-        name="depthprobe",
+        name=NAME,
         cls=Group,
         help="How much does each layer of a language model really do? Measure it, table it, draw it.",
         no_args_is_help=True,
@@ -89,16 +90,17 @@ def _paragraphs(command: Callable[..., Any]) -> str:
 def run(words: Sequence[str]) -> None:
     """Run the program with the words of a command line."""
     if COMPLETING in os.environ:
-        program()(prog_name="depthprobe")
+        program()(prog_name=NAME)
         return
     first = words[0] if words else ""
     known = first in (*PROBES, *_DECLARED, *_PLAIN)
     if not asked_of(words) or not (known or first in HELP):
-        program(first if known else None)(list(words))
+        # Under this name completion is installed, also by `python -m depthprobe`.
+        program(first if known else None)(list(words), prog_name=NAME)
         return
     # Without parsing the line, for which typer imports pydantic.
     group: Any = typer.main.get_command(program(first if known else None, names=not known))
-    context = typer.Context(group, info_name="depthprobe")
+    context = typer.Context(group, info_name=NAME)
     command = group.commands[first] if known else group
     show(command, typer.Context(command, info_name=first, parent=context) if known else context)
 

@@ -48,13 +48,18 @@ def as_declared(words: Sequence[str], parameters: Sequence[Any]) -> tuple[list[s
         OptionError: if a flag is given a value, or an argument of lm-eval's cannot be taken.
     """
     flags = {name: option for option in parameters for name in (*option.opts, *option.secondary_opts)}
-    known = {_SAMPLES: flags[_DOCUMENTS]} | flags if _DOCUMENTS in flags else flags
+    known = dict(flags)
+    if _DOCUMENTS in flags:
+        known.setdefault(_SAMPLES, flags[_DOCUMENTS])
+        known.setdefault(_MODEL, flags[_DOCUMENTS])
     typed = list(_typed(words, known))
     notes: list[str] = []
     if _ARGS in flags:
         typed = _model_args(typed, flags)
     if _DOCUMENTS in flags:
         typed = [_documents(name, value, flags, notes) for name, value in typed]
+    if _MODEL not in flags:  # models are positional there
+        typed = [(None, value) if name == _MODEL else (name, value) for name, value in typed]
     spelled: list[str] = []
     for name, value in typed:
         # A long option holds its value: it may begin with a dash.
@@ -129,9 +134,9 @@ def _model_args(
         args["pretrained"] = f"{args['pretrained']}:{file}" if file else args["pretrained"]
     if args.pop("parallelize", False):
         found.append(("--device-map", "auto"))
-    for key in [key for key in args if _OF_LOADING.get(key) in flags]:
+    for key in [key for key in args if _OF_LOADING.get(key) in (*flags, _MODEL)]:
         flag, given = _OF_LOADING[key], args.pop(key)
-        if not flags[flag].is_flag:
+        if flag == _MODEL or not flags[flag].is_flag:
             found.append((flag, str(given)))
         elif given:
             found.append((flag, None))

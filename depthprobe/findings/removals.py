@@ -84,7 +84,7 @@ def measured_removals(drops: Drops, sizes: Iterable[int]) -> list[Removal]:
 
 
 def mergekit_yaml(
-    model: str, layers: int, removed: Iterable[int], dtype: str | None = None, location: str = ""
+    model: str, layers: int, removed: Iterable[int], dtype: str | None = None, comment: str = ""
 ) -> str:
     """Return a mergekit configuration that builds the model without some layers, as YAML text.
 
@@ -93,7 +93,7 @@ def mergekit_yaml(
         layers: How many it has.
         removed: The layers to remove, 0-based.
         dtype: What the result is saved in, such as ``bfloat16``; mergekit's choice if None.
-        location: From where it can be loaded, for a comment; empty where ``model`` says it.
+        comment: A line above it.
 
     Raises:
         RunError: as :func:`kept_ranges`.
@@ -107,4 +107,4 @@ def mergekit_yaml(
         configuration["dtype"] = dtype
     # Escapes beyond ASCII, and long names on one line: nothing in them can be taken for structure.
     text = yaml.safe_dump(configuration, sort_keys=False, width=10_000)
-    return f"# {plain(model)} was loaded from: {plain(location)}\n{text}" if location else text
+    return f"# {plain(comment)}\n{text}" if comment else text

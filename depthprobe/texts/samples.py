@@ -158,8 +158,12 @@ def tokens_of(
     options = replace(options, seq_len=options.length(context_tokens))
     tokens, skipped = _first_tokens(listed, tokenizer, options, lambda count: None)
     if skipped:
-        have = "text has" if skipped == 1 else "texts have"
-        raise TextError(f"{skipped} of the {len(listed)} {have} fewer than {SHORTEST_SAMPLE} tokens.")
+        lengths = [len(tokenizer(text)["input_ids"]) for text in listed]
+        short = next((place for place, length in enumerate(lengths) if length < SHORTEST_SAMPLE), 0)
+        raise TextError(
+            f"{skipped} of the {len(listed)} texts {'has' if skipped == 1 else 'have'} fewer than "
+            f"{SHORTEST_SAMPLE} tokens; the first is texts[{short}]."
+        )
     return TokenText(tuple(tokens), dataset="texts")
 
 

@@ -117,13 +117,16 @@ def test_a_longtable_is_one_whatever_its_length_and_repeats_its_heads():
 def test_a_figure_is_one_environment_across_both_columns_where_it_is_wide():
     text = latex_figure("variance.pdf", 3.3, "Var(x^(l+1)) of a_b & x^0.", "variance")
     assert r"\caption{Var($x^{l+1}$) of a\_b \& $x^{0}$.}\label{fig:variance}" in text
-    assert r"\begin{figure}[tbp]" in text and r"\includegraphics[width=\linewidth]{variance.pdf}" in text
+    assert (
+        r"\begin{figure}[tbp]" in text
+        and r"\includegraphics[width=\linewidth,height=0.95\textheight,keepaspectratio]{variance.pdf}" in text
+    )
     assert r"\begin{figure*}[tbp]" in latex_figure("a.pdf", 6.9, "", "a")
 
 
 @given(st.text())
 def test_captions_are_the_escaped_text_where_no_boundary_is_named(text):
-    if "x^" not in text:
+    if "x^" not in text and "'" not in text:
         assert sentences_in_latex(text) == in_latex(text)
 
 

@@ -17,10 +17,8 @@ _LATEX = {
     # A bracket that opens a row would be read as an option of the line end before it.
     "[": "{[}",
     "]": "{]}",
-    # Two of them in a row would be joined to one longer dash, and ?` to another sign.
-    "-": "{-}",
     "\N{MINUS SIGN}": "$-$",
-    "\N{EN DASH}": "--",
+    "\N{EN DASH}": r"\textendash{}",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "\N{GREEK CAPITAL LETTER DELTA}": r"$\Delta$",
 }
@@ -41,7 +39,12 @@ _NUMBERED = re.compile(r"^(\d+)(?=[.)](?:\s|$))")
 
 def in_latex(text: str) -> str:
     """The text as it may stand in a LaTeX document without packages; beyond Latin letters, as its code."""
-    return "".join(_latex_character(character) for character in plain(text))
+    return _apart("".join(_latex_character(character) for character in plain(text)))
+
+
+def _apart(latex: str) -> str:
+    """Keep hyphens in a row from being joined to one longer dash."""
+    return latex.replace("--", "-{}-").replace("--", "-{}-")
 
 
 # x^l, x^0, x^(l+1) and x^{l+n} are the stream at a boundary.
@@ -52,9 +55,15 @@ def sentences_in_latex(text: str) -> str:
     """The same for a caption, in which the stream x^l at a boundary is set as mathematics."""
     pieces = _BOUNDARY.split(plain(text))
     return "".join(
-        f"$x^{{{piece[2:].strip('(){}')}}}$" if number % 2 else "".join(map(_latex_character, piece))
+        f"$x^{{{piece[2:].strip('(){}')}}}$" if number % 2 else _prose(piece)
         for number, piece in enumerate(pieces)
     )
+
+
+def _prose(text: str) -> str:
+    """Words of a sentence, in which an apostrophe is one."""
+    signs = (character if character == "'" else _latex_character(character) for character in text)
+    return _apart("".join(signs).replace("''", "'{}'"))
 
 
 def _latex_character(character: str) -> str:

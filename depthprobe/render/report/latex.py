@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from depthprobe.findings.words import plain
-from depthprobe.render.report.escapes import in_latex, sentences_in_latex
+from depthprobe.render.report.escapes import sentences_in_latex
 
 # A float may be as high as a page of article in 10 points, less rules and the gap to its caption.
 _HEIGHT_PT = 500.0
 # A caption's line, and the width of a typical character in it.
 _CAPTION_LINE_PT, _CAPTION_CHARACTER_PT = 12.0, 4.6
 _WIDEST_COLUMN_IN = 3.4
+# The lines of article in one column, and the least of a page's height that is left to a figure.
+_ROOM_IN, _LEAST_SHARE = 4.75, 0.3
 _UNBROKEN = 1000
 
 
@@ -173,25 +175,37 @@ def _environment(
     return "\n".join([*lines, r"\end{tabular}}", end])
 
 
-def latex_figure(file: str, width_in: float, caption: str, label: str) -> str:
-    """Return a figure as one environment, across both columns where it is wider than one.
+def latex_figure(file: str, width_in: float, caption: str, label: str, style: str = "auto") -> str:
+    """Return a figure as one environment, no higher than a page with its caption.
+
+    In proceedings it is as wide as a column, or as both where it is wider than one; on the pages of an
+    appendix it keeps its width.
 
     Args:
         file: The PDF as the document names it.
         width_in: How wide it was drawn, in inches.
         caption: What a paper has to say of it.
         label: Its label is ``fig:`` and this.
+        style: What it is set for, a name of ``PAGE_SIZES``.
     """
-    environment = "figure*" if width_in > _WIDEST_COLUMN_IN else "figure"
-    lines = [
-        r"% \usepackage{graphicx}",
-        rf"\begin{{{environment}}}[tbp]",
-        r"\centering",
-        rf"\includegraphics[width=\linewidth]{{{file}}}",
-        rf"\caption{{{sentences_in_latex(caption)}}}\label{{fig:{label}}}",
-        rf"\end{{{environment}}}",
-    ]
-    return "\n".join([*lines, ""])
+    wide = width_in > _WIDEST_COLUMN_IN
+    environment = "figure*" if wide and style in ("auto", "paper-single", "paper-double") else "figure"
+    room = _BOTH_COLUMNS.room if wide or style in ("appendix", "slides") else _COLUMN.room
+    lines = 2 + len(caption) * _CAPTION_CHARACTER_PT // room
+    share = max(_LEAST_SHARE, 1 - lines * _CAPTION_LINE_PT / _HEIGHT_PT)
+    width = rf"{min(width_in, _ROOM_IN):.3g}in" if style == "appendix" else r"\linewidth"
+    size = rf"width={width},height={share:.2f}\textheight,keepaspectratio"
+    return "\n".join(
+        [
+            r"% \usepackage{graphicx}",
+            rf"\begin{{{environment}}}[tbp]",
+            r"\centering",
+            rf"\includegraphics[{size}]{{{file}}}",
+            rf"\caption{{{sentences_in_latex(caption)}}}\label{{fig:{label}}}",
+            rf"\end{{{environment}}}",
+            "",
+        ]
+    )
 
 
 def _width(columns: Sequence[_Column]) -> float:
@@ -260,6 +274,6 @@ def _lines(text: str, characters: int) -> list[str]:
 def _cell(lines: Sequence[str], place: str, kind: str) -> str:
     """The lines of a cell, which stand with the top or bottom one in the row's line."""
     if len(lines) == 1:
-        return in_latex(lines[0])
-    stacked = r" \\ ".join(map(in_latex, lines))
+        return sentences_in_latex(lines[0])
+    stacked = r" \\ ".join(map(sentences_in_latex, lines))
     return rf"\begin{{tabular}}[{place}]{{@{{}}{kind}@{{}}}}{stacked}\end{{tabular}}"

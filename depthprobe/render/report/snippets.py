@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from depthprobe.builtin import PREFIX
 from depthprobe.catalogue import ANGULAR
 from depthprobe.findings.captions import is_encoder
 from depthprobe.findings.drop_sentences import why_too_few
@@ -37,8 +38,8 @@ _LARGEST = 0.5
 # The shares of a model whose mergekit configurations stand on the page; the folder has all.
 _SHOWN = (0.1, 0.25)
 _MERGEKIT = (
-    "A passthrough merge that keeps all other layers; layer_range ends before its second number. Where the "
-    "name is not one that mergekit can load, put the path from the first line in its place."
+    "A passthrough merge that keeps all other layers; layer_range ends before its second number. A first "
+    "line with # says what mergekit can load where the name is none."
 )
 
 
@@ -119,9 +120,12 @@ def _mergekit_measured(findings: Findings) -> list[Snippet]:
 
 
 def _configuration(findings: Findings, removal: Removal) -> str:
-    location = str(findings.study.model_facts.get("location") or "")
-    elsewhere = location if location != findings.model else ""
-    return mergekit_yaml(findings.model, findings.layers, removal.layers, location=elsewhere)
+    location, comment = str(findings.study.model_facts.get("location") or ""), ""
+    if findings.model.startswith(PREFIX):
+        comment = f"depthprobe convert {findings.model} DIR writes what mergekit can load: put DIR below."
+    elif location and location != findings.model:
+        comment = f"{findings.model} was loaded from: {location}"
+    return mergekit_yaml(findings.model, findings.layers, removal.layers, comment=comment)
 
 
 def _sizes(findings: Findings) -> set[int]:

@@ -39,7 +39,7 @@ def write_report(study: Study, folder: Path, style: str = "auto", subtitle: bool
     with drawn_for(style, subtitle):
         check_replaceable(folder, (PAGE, TEXT, FIGURES, TABLES, LISTS), _files_before(folder / PAGE))
         report = report_of(read_findings(study))
-        files = _said(report, style) | _drawn(report)
+        files = _said(report, style) | _drawn(report, style)
         stems = {figure.name: f"{FIGURES}/{figure.name}" for figure in report.figures}
         drawn = {name: (files[f"{stem}.svg"], files.get(f"{stem}.png", b"")) for name, stem in stems.items()}
         names = sorted([*files, PAGE])
@@ -69,7 +69,7 @@ def _said(report: Report, style: str) -> dict[str, bytes]:
     return files
 
 
-def _drawn(report: Report) -> dict[str, bytes]:
+def _drawn(report: Report, style: str) -> dict[str, bytes]:
     """The files of figures, each with its caption, by their path in the report's folder."""
     files = {}
     for each in report.figures:
@@ -78,7 +78,7 @@ def _drawn(report: Report) -> dict[str, bytes]:
             files[f"{FIGURES}/{each.name}.{kind}"] = content
         files[f"{FIGURES}/{each.name}.txt"] = _utf8(f"{each.caption}\n")
         files[f"{FIGURES}/{each.name}.tex"] = _utf8(
-            latex_figure(f"{each.name}.pdf", figure.get_figwidth(), each.caption, each.name)
+            latex_figure(f"{each.name}.pdf", figure.get_figwidth(), each.caption, each.name, style)
         )
     return files
 

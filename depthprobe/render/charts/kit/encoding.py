@@ -20,7 +20,7 @@ _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
 }
 FORMATS = tuple(_METADATA)
-_DOTS_PER_INCH = 300
+DOTS_PER_INCH = 300
 # Of 9; the usual 6 makes these files 8% smaller and takes a third longer.
 _COMPRESS_LEVEL = 3
 
@@ -30,12 +30,12 @@ def render_bytes(figure: Figure, file_format: str) -> bytes:
     factor = magnification(*map(float, figure.get_size_inches()))
     if factor != 1 and file_format == "pdf":
         return _magnified_pdf(figure, factor)
-    options: dict[str, Any] = {"dpi": _DOTS_PER_INCH}
+    options: dict[str, Any] = {"dpi": DOTS_PER_INCH}
     if file_format == "png":
         # More dots for the same drawing; the file says how large they are meant to be.
         options = {
-            "dpi": _DOTS_PER_INCH * factor,
-            "pil_kwargs": {"dpi": (_DOTS_PER_INCH, _DOTS_PER_INCH), "compress_level": _COMPRESS_LEVEL},
+            "dpi": DOTS_PER_INCH * factor,
+            "pil_kwargs": {"dpi": (DOTS_PER_INCH, DOTS_PER_INCH), "compress_level": _COMPRESS_LEVEL},
         }
     with io.BytesIO() as buffer, style(), plain_fonts():
         figure.savefig(buffer, format=file_format, metadata=_METADATA[file_format], **options)
