@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from depthprobe.catalogue import PROBES
 from depthprobe.commands import measuring
 from depthprobe.commands.app import _DECLARED, app
+from depthprobe.errors import OptionError
+from depthprobe.evaluation.harness.options import TaskOptions
 
 HUGE = "1" + "0" * 30
 
@@ -70,3 +72,9 @@ def test_a_number_too_long_to_print_is_not_printed():
 
     with pytest.raises(OptionError, match="--samples must be at most .*, got a number of more than 40"):
         TextOptions(samples=10**5000)
+
+
+@pytest.mark.parametrize("name", ["system_instruction", "gen_kwargs", "chat_template"])
+def test_text_that_is_not_utf_8_is_told_with_its_option(name):
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')} is not UTF-8 text"):
+        TaskOptions(**{name: "a\udcff=b"})

@@ -95,7 +95,7 @@ def load_error(name: str, error: BaseException) -> DepthprobeError:
     if isinstance(error, ImportError) and not str(error).startswith("Cannot import module"):
         return OptionError(
             f"The task {name} needs a Python package that is missing: {first_line(error)}.",
-            "Install it and run again.",
+            "Install it and run again; of a file of your own, put its directory into PYTHONPATH.",
         )
     if isinstance(error, RecursionError):
         return TextError(

@@ -11,7 +11,7 @@ from lm_eval.api.task import Task
 
 from depthprobe.errors import DepthprobeError, OptionError, TextError
 from depthprobe.evaluation.harness.chat import ChatTemplate, TemplateFailure, chat_arguments
-from depthprobe.evaluation.harness.foreign import FOREIGN, documents_told, reason
+from depthprobe.evaluation.harness.foreign import FOREIGN, documents_told, reason, shown
 from depthprobe.evaluation.harness.isolation import quiet
 from depthprobe.evaluation.harness.options import TaskOptions
 from depthprobe.evaluation.harness.suspicions import suspicions
@@ -138,10 +138,28 @@ def _build(
         raise TextError(
             f"The prompt of document {number(done)} of the task {name} cannot be built: {reason(error)}."
         ) from error
+    for instance in task.instances:
+        strange = next(
+            (text for text in instance.args if isinstance(text, str) and not _is_unicode(text)), None
+        )
+        if strange is not None:
+            raise TextError(
+                f"The prompt of document {number(instance.doc_id)} of the task {name} holds a character that "
+                f"no text can hold (half of a surrogate pair): {shown(strange)}.",
+                "Correct the task's data, or how its function reads them.",
+            )
     asked = {instance.doc_id for instance in task.instances}
     missing = next((index for index in range(done) if index not in asked), None)
     if missing is not None:
         raise TextError(f"Document {number(missing)} of the task {name} asks nothing of the model.")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_few_examples(name: str, task: Task, error: BaseException) -> None:

@@ -40,6 +40,8 @@ from depthprobe.machine.connection import explain_full_disk, is_offline
 # What loading a data set raises: no file, no hub, no such configuration, a damaged or half-read file.
 DATA_EXCEPTIONS = (OSError, ValueError, RuntimeError, lm_eval.api.task.datasets.exceptions.DatasetsError)
 
+# What dataset_path says where the data are files that dataset_kwargs names.
+_LOADERS = ("json", "csv", "parquet", "text", "arrow", "pandas", "xml", "webdataset")
 LOCAL_COPY = (
     "Point --include-path at a directory with the task's YAML whose dataset_path is a copy on this machine, "
     "or fill the cache on a machine with a network"
@@ -274,7 +276,21 @@ def _data_error(task: Task, error: BaseException) -> DepthprobeError:
     name = getattr(getattr(task, "config", None), "task", None) or type(task).__name__
     config = f" ({task.DATASET_NAME})" if task.DATASET_NAME else ""
     what = f"data set {task.DATASET_PATH}{config}" if task.DATASET_PATH else "data"
+    path = str(task.DATASET_PATH or "")
+    if path in _LOADERS or Path(path).expanduser().exists():
+        files = getattr(getattr(task, "config", None), "dataset_kwargs", None) or {}
+        named = ", ".join(_texts_in(files.get("data_files"))) or path
+        problem = f"The data of the task {name} cannot be read ({named}): {reason(error)}."
+        return TextError(problem, "Correct the file, or the paths in the task's dataset_kwargs.")
     return TextError(f"The {what} of the task {name} cannot be read: {reason(error)}.", LOCAL_COPY)
+
+
+def _texts_in(value: Any) -> list[str]:
+    """Return the texts in any nest of lists and dictionaries."""
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [text for part in parts for text in _texts_in(part)]
 
 
 def _tops(loaded: Mapping[str, Any]) -> list[str]:

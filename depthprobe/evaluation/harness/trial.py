@@ -31,8 +31,9 @@ def try_scoring(tasks: Mapping[str, Task], chosen: Mapping[str, list[int] | None
     """
     for name, task in tasks.items():
         texts = [i for i in task.instances if i.request_type == "generate_until"]
+        _check_repeats(name, task.instances[0].repeats if task.instances else 1)
         if texts:
-            _check_generation(name, texts[0].args[1], texts[0].repeats)
+            _check_generation(name, texts[0].args[1])
             if not getattr(task, "UNSAFE_CODE", False):
                 _try_texts(name, task, chosen[name])
         else:
@@ -85,7 +86,13 @@ def _try(
             pass  # made-up numbers may be the cause; told when the real ones are in
 
 
-def _check_generation(name: str, settings: Any, repeats: Any) -> None:
+def _check_repeats(name: str, repeats: Any) -> None:
+    """Raise an OptionError unless a task asks for each answer once or more."""
+    if repeats is not None and (type(repeats) is not int or repeats < 1):
+        raise OptionError(f"The task {name} must be repeated at least once, got repeats: {repeats!r}.")
+
+
+def _check_generation(name: str, settings: Any) -> None:
     """Raise an OptionError if lm-eval cannot generate with these settings, or would stop at once."""
     hint = "Check its generation_kwargs and --gen-kwargs."
     try:
@@ -109,5 +116,3 @@ def _check_generation(name: str, settings: Any, repeats: Any) -> None:
         raise OptionError(
             f"The task {name} must generate at least 1 token, got {read['max_gen_toks']}.", hint
         )
-    if type(repeats) is not int or repeats < 1:
-        raise OptionError(f"The task {name} must be repeated at least once, got repeats: {repeats!r}.")

@@ -80,7 +80,7 @@ AT_LOADING = {
     "a package that is not there": (
         ({"doc_to_text": code("ask")}, ROWS, "import surely_not_installed"),
         "The task own needs a Python package that is missing: No module named 'surely_not_installed'. "
-        "Install it and run again.",
+        "Install it and run again; of a file of your own, put its directory into PYTHONPATH.",
     ),
     "process_docs that raises": (
         asked_by("process_docs", "raise KeyError('x')"),
@@ -199,14 +199,16 @@ def test_what_is_wrong_with_a_task_is_told_when_it_is_loaded(case, tmp_path):
     ("text", "expected"),
     [
         ("", "The task own has no documents: its data are empty."),
-        ("{not json", "The data set json of the task own cannot be read: ArrowInvalid: JSON parse error: "),
+        ("{not json", "The data of the task own cannot be read (FILE): ArrowInvalid: JSON parse error: "),
     ],
 )
 def test_data_files_without_rows_are_told(text, expected, tmp_path):
     folder = own_tasks.write(tmp_path, CHOICE | own_tasks.json_data(tmp_path, text))
     with pytest.raises(TextError) as error:
         find_tasks(TaskOptions(tasks=("own",), include_path=(folder,)))
-    assert str(error.value).startswith(expected)
+    file = own_tasks.json_data(tmp_path, text)["dataset_kwargs"]["data_files"]["test"]
+    assert str(error.value).startswith(expected.replace("FILE", str(file)))
+    assert "HF_HUB_OFFLINE" not in str(error.value)
 
 
 # What is wrong -> (settings, rows, code.py), and what is said when the prompts are built: still no weights.
@@ -313,6 +315,15 @@ BEFORE_WEIGHTS = {
         (TEXT | {"generation_kwargs": {"until": ["x"], "do_sample": "maybe"}}, ROWS, ""),
         "do_sample of the task own must be true or false, got 'maybe'. "
         "Check its generation_kwargs and --gen-kwargs.",
+    ),
+    "repeats below one": (
+        ({"repeats": -1}, ROWS, ""),
+        "The task own must be repeated at least once, got repeats: -1.",
+    ),
+    "half a surrogate pair": (
+        asked_by("doc_to_text", "return 'a\\ud800b' if doc['answer'] == 1 else 'c'"),
+        "The prompt of document 1 of the task own holds a character that no text can hold (half of a "
+        "surrogate pair): 'a\\ud800b'. Correct the task's data, or how its function reads them.",
     ),
     "repeats in words": (
         (TEXT | {"repeats": "two"}, ROWS, ""),
