@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthprobe.errors import DepthprobeError, MachineError, RunError, TextError
+from depthprobe.errors import DepthprobeError, MachineError, OptionError, RunError, TextError
+from depthprobe.machine.processes import Processes
 from depthprobe.models.loading import hub
 from depthprobe.models.loading.local_files import read_json
 from depthprobe.models.loading.options import LoadOptions
@@ -78,3 +79,12 @@ def text_told(text: TextOptions, role: str, otherwise: str = "") -> Iterator[Non
             "Name another with --dataset: builtin, which every Python has on disk, or a file of your own"
             + (f"; {otherwise}." if otherwise else "."),
         ) from error
+
+
+def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
+    """Raise an OptionError if several processes would each split a model over all GPUs."""
+    if load.device_map is not None and processes.count > 1:
+        raise OptionError(
+            "--device-map auto gives all GPUs to one model, but several processes each load a model.",
+            "Start a single process, or leave out --device-map.",
+        )

@@ -88,3 +88,12 @@ def unfinished_of(place: Place, settings: dict[str, Any]) -> tuple[Path, str]:
         usual.with_name(f".{place.directory.name}-{digest}.unfinished"),
         f"An unfinished run with other settings ({changed}) stays in {usual}; this one starts afresh.",
     )
+
+
+def continued(journal: Journal | None, total: int | None) -> str:
+    """Return the news that earlier work is there; empty if there is none."""
+    done = 0 if journal is None else len(set(journal.pieces) - {ASKED})
+    if not done:
+        return ""
+    pieces = f"{done} of {total} pieces are" if total else "1 piece is" if done == 1 else f"{done} pieces are"
+    return f"Continuing an interrupted run: {pieces} done."

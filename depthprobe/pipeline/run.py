@@ -12,7 +12,7 @@ from typing import Any
 
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
-from depthprobe.errors import MachineError, OptionError, TextError
+from depthprobe.errors import MachineError, TextError
 from depthprobe.evidence import HUB, Look, is_offline, looks_of
 from depthprobe.machine.here import exists_here
 from depthprobe.machine.processes import ALONE, Processes
@@ -20,9 +20,16 @@ from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy.anatomy import Anatomy
 from depthprobe.models.loading.loading import Checkpoint, LoadedModel, LoadOptions, ModelSource
-from depthprobe.pipeline.checks import check_request, declared_layers, text_told
+from depthprobe.pipeline.checks import check_request, declared_layers, refuse_splitting, text_told
 from depthprobe.pipeline.request import Request, before_measuring
-from depthprobe.pipeline.resuming import ASKED, drop_empty, drop_leftovers, kept, open_in_turn, unfinished_of
+from depthprobe.pipeline.resuming import (
+    continued,
+    drop_empty,
+    drop_leftovers,
+    kept,
+    open_in_turn,
+    unfinished_of,
+)
 from depthprobe.pipeline.session import Session
 from depthprobe.pipeline.watch import Silent, Watcher
 from depthprobe.probes.preparation import Measuring, Preparation, prepare
@@ -381,15 +388,6 @@ class _Way:
         }
 
 
-def continued(journal: Journal | None, total: int | None) -> str:
-    """Return the news that earlier work is there; empty if there is none."""
-    done = 0 if journal is None else len(set(journal.pieces) - {ASKED})
-    if not done:
-        return ""
-    pieces = f"{done} of {total} pieces are" if total else "1 piece is" if done == 1 else f"{done} pieces are"
-    return f"Continuing an interrupted run: {pieces} done."
-
-
 def looked_up(name: str, load: LoadOptions, session: Session, watch: Watcher) -> ModelSource:
     """Return what the name of a model stands for, and report the notes on it."""
     is_here = name.startswith(PREFIX) or exists_here(name)
@@ -400,12 +398,3 @@ def looked_up(name: str, load: LoadOptions, session: Session, watch: Watcher) ->
     for note in session.untold(source.notes):
         watch.say(note)
     return source
-
-
-def refuse_splitting(load: LoadOptions, processes: Processes) -> None:
-    """Raise an OptionError if several processes would each split a model over all GPUs."""
-    if load.device_map is not None and processes.count > 1:
-        raise OptionError(
-            "--device-map auto gives all GPUs to one model, but several processes each load a model.",
-            "Start a single process, or leave out --device-map.",
-        )
