@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -96,8 +95,6 @@ class Field:
             return
         if self.choices is not None and value not in self.choices:
             raise OptionError(f"{name} must be {' or '.join(self.choices)}, got {value!r}.")
-        if isinstance(value, str) and not _is_text(value):
-            raise OptionError(f"{name} is not UTF-8 text: {value!r}.")
         if self.type in (int, float):
             number = isinstance(value, self.type) and not isinstance(value, bool)
             if not number and not (self.type is float and isinstance(value, int)):
@@ -110,16 +107,6 @@ class Field:
             most = MOST if most is None and self.type is int else most
             if most is not None and value > most:
                 raise OptionError(f"{name} must be at most {most}, got {_large(value)}.")
-
-
-def _is_text(value: str) -> bool:
-    # Bytes of the command line that are not UTF-8 come as lone surrogates; names of files may hold them.
-    if not value.isascii() and not os.path.lexists(value.replace("\0", "")):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            return False
-    return True
 
 
 def _large(value: float) -> str:

@@ -263,7 +263,7 @@ def check_latex_row(row, columns):
 
 
 def check_latex_text(body):
-    known = r"\\(textbackslash|textasciitilde|textasciicircum|ttfamily|char|times|Delta|[{}$&%#_])"
+    known = r"\\(textbackslash|textasciitilde|textasciicircum|textendash|ttfamily|char|times|Delta|[{}$&%#_])"
     assert not re.sub(known, "", body).count("\\")
     assert not re.search(r"(?<!\\)[%#_^~&]", body.replace("-{}-", "--"))
 
