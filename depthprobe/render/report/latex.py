@@ -14,7 +14,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from depthprobe.findings.words import plain
 from depthprobe.render.report.escapes import in_latex, sentences_in_latex
@@ -214,7 +213,7 @@ def _pages(columns: Sequence[_Column], rows: int, line: float, highest: float) -
 
 def _parts(columns: Sequence[_Column], room: float) -> list[list[_Column]]:
     """The columns as one table, or several that are narrow enough; each names its rows as the first does."""
-    names = list(takewhile(lambda column: not column.numeric, columns)) or list(columns[:1])
+    names = list(columns[: _keys(columns)])
     parts = [list(names)]
     groups: list[list[_Column]] = []
     for column in columns[len(names) :]:
@@ -228,6 +227,13 @@ def _parts(columns: Sequence[_Column], room: float) -> list[list[_Column]]:
             parts.append(list(names))
         parts[-1] += group
     return parts
+
+
+def _keys(columns: Sequence[_Column]) -> int:
+    """How many of the first columns name a row: one where its cells all differ, or else two texts."""
+    first = [tuple(cell) for cell in columns[0].cells]
+    several = len(set(first)) < len(first) and len(columns) > 1 and not columns[1].numeric
+    return 1 + several
 
 
 def _lines_of(columns: Sequence[_Column], numbers: range) -> tuple[str, str, list[str]]:
