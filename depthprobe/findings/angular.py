@@ -52,7 +52,7 @@ class AngularFindings:
 
     @property
     def removable(self) -> pd.DataFrame:
-        """``best`` without the whole model, which is no block to remove; it counts where it is all there is."""
+        """``best`` without the whole model, which is no block to remove unless it is all there is."""
         smaller = self.best["n"] < self.layers
         return self.best[smaller | (len(self.best) == 1)].reset_index(drop=True)
 

@@ -15,7 +15,7 @@ from depthprobe.results.runs import Run
 _DIGITS_OF_A_HASH = 12
 # The embedded text, as manifests name it.
 BUILTIN = "builtin"
-# In characters; of longer lists of picked items, and of picked items of more tasks, only their number is told.
+# In characters; of longer lists of picked items, or of those of more tasks, only their number is told.
 _LONGEST_PICKED, _MOST_PICKED = 60, 3
 _LONGEST_INSTRUCTION = 80
 
@@ -135,7 +135,7 @@ def limit_words(limit: float, tasks: int = 2) -> str:
 
 
 def measured_on_task(run: Run, task: str) -> str:
-    """The model of a sweep and that one of its tasks in sentences; the text is that of the calibration loss."""
+    """The model of a sweep and one of its tasks in sentences; of the calibration loss, the text."""
     said = [f"Model: {model_words(run)}."]
     if task == CALIBRATION:
         said += [f"Text: {words}." for words in [data_words(run)] if words]

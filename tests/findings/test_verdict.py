@@ -112,7 +112,7 @@ def test_there_are_at_most_five_points_of_plain_sentences(tmp_path, layers):
 def test_the_points_name_the_largest_harm_the_quiet_stretch_the_pattern_and_the_variance(tmp_path):
     largest, quiet, pattern, grown, left_open = findings_in(write_model(tmp_path, 30)).verdict.points
     assert largest.startswith("Largest harm: layer 0, -0.") and "On calibration text, " in largest
-    assert quiet.startswith("Quiet stretch: ") and grown.startswith("The variance of the stream grows ")
+    assert quiet.startswith("Quiet stretch: ") and grown.startswith("The variance of the stream ")
     assert pattern.startswith(CURSE) and "do not add up" in left_open
 
 
@@ -158,7 +158,7 @@ def test_a_sweep_of_some_layers_gives_no_thirds(tmp_path):
     frame = sweep_frame(30)
     frame = frame[frame.layer.isin([0, 5, 20])]
     said = said_of(write_sweep(tmp_path, 30, frame=frame))
-    assert "curse of depth" not in said and "Mean harm" not in said and "mmlu (accuracy)" in said
+    assert "curse of depth" not in said and "Mean harm" not in said and "mmlu (accuracy, " in said
 
 
 @pytest.mark.parametrize("layers", [4, 6, 11])

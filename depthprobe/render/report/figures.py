@@ -136,7 +136,7 @@ def overview_figures(findings: Findings) -> list[ReportFigure]:
 
 
 def trust_figures(findings: Findings) -> list[ReportFigure]:
-    """Return for every task the proxies with the highest and the lowest correlation, against the measured drop."""
+    """Return for every task the proxies of highest and lowest correlation, against the measured drop."""
     trust = findings.trust
     names = unique_names(f"trust-{task}" for task in trust.tasks)
     counts = {drops.task: len(drops.rows) for drops in findings.drops}
@@ -172,4 +172,5 @@ def _drops_shown(sweep: SweepFindings) -> str:
 def _marks(count: int | None, one: str = "layer") -> str:
     """What the marks of a figure of drops are: an interval is of one removal alone, a p-value of them all."""
     over = f" adjusted over {counted(count, one)}" if count else " adjusted"
-    return f"Lines: paired 95% intervals, each for one {one} alone; filled: detectable (p < {ALPHA}{over}, Holm)."
+    found = f"detectable (p < {ALPHA}{over}, Holm)"
+    return f"Lines: paired 95% intervals, each for one {one} alone; filled: {found}."

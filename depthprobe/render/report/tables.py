@@ -152,7 +152,7 @@ def _decimals(values: np.ndarray) -> int | None:
 
 
 def _of_drops(drops: Drops) -> int:
-    """How many decimals a drop and its two ends have: those of the terminal, or more where a drop is small."""
+    """How many decimals a drop and its ends have: those of the terminal, or more where a drop is small."""
     own = _decimals(drops.rows["drop"].to_numpy(dtype="float64"))
     return max(drops.decimals, own or 0)
 
@@ -200,8 +200,8 @@ def _layers(findings: Findings) -> ReportTable:
     )
     if "variance_growth" in findings.by_layer:
         variances = findings.study.found.get(VARIANCE.name)
-        of = "" if variances is None or variances.median is None else ", Var the median over tokens"
-        what += f" Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l){of}."
+        of = "" if variances is None or variances.median is None else " Var is the median over tokens."
+        what += f" Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l).{of}"
     shown = findings.study.caption(what)
     decimals = {
         f"{name}_{drops.task}": _of_drops(drops)
