@@ -107,10 +107,10 @@ def any_of_all(drops: Drops, any_of: str = "any of") -> str:
 
 def named_removed(drops: Drops) -> str:
     """Return in brackets how many of the possible removals were made; empty if all were."""
-    if not drops.covered or drops.layers is None:
+    if not drops.covered:
         return ""
     total = len(drops.rows)
-    return f" ({total:,} of {drops.layers - drops.block + 1:,} {'was' if total == 1 else 'were'} removed)"
+    return f" ({total:,} of {drops.possible:,} {'was' if total == 1 else 'were'} removed)"
 
 
 def _of_all(drops: Drops, mask: Mask) -> str:

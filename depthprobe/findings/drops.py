@@ -139,9 +139,15 @@ class Drops:
     @property
     def covered(self) -> str:
         """Which of the model's layers were removed, where not all were: ``layers 3, 5, 7 of 12``."""
-        if self.layers is None or len(self.rows) >= self.layers - self.block + 1:
+        if self.layers is None or len(self.rows) >= self.possible:
             return ""
-        return f"{drop_sentences.removals_named(self, slice(None))} of {self.layers:,}"
+        of = f"{self.layers:,}{'' if self.block == 1 else ' layers'}"
+        return f"{drop_sentences.removals_named(self, slice(None))} of {of}"
+
+    @property
+    def possible(self) -> int:
+        """How many removals of this size the model has, as far as its depth is known."""
+        return len(self.rows) if self.layers is None else self.layers - self.block + 1
 
     @property
     def items(self) -> str:

@@ -171,7 +171,7 @@ def _any_of(drops: Drops, layers: Sequence[int]) -> str:
     if len(layers) == total:
         return any_of_all(drops, "any one of")
     which = layers_named(layers)
-    among = f"the {total:,} removed, of {drops.layers:,}" if drops.covered else f"{total:,}"
+    among = f"the {total:,} removed, of {drops.possible:,}" if drops.covered else f"{total:,}"
     if drops.block > 1:
         which = f"the block{'s' * (len(layers) > 1)} of {drops.block} layers beginning at {spans(layers)}"
     return f"{'any one of ' * (len(layers) > 1)}{which} ({len(layers):,} of {among})"

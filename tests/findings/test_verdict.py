@@ -125,7 +125,8 @@ def test_a_sweep_of_some_layers_names_them(tmp_path):
     assert "mmlu (accuracy, layer 3 of 12): " in said_of(sweep_of(tmp_path / "f", single, layers=12))
     blocks = sweep_rows("mmlu", [-0.2, 0.0], layers=[3, 5])
     said = said_of(sweep_of(tmp_path / "g", blocks, layers=12, block=2))
-    assert "the blocks of 2 layers beginning at 3, 5 (2 of 11 were removed)" in said
+    assert "mmlu (accuracy, the blocks of 2 layers beginning at 3, 5 of 12 layers): " in said
+    assert "the block of 2 layers beginning at 5 (1 of the 2 removed, of 11)" in said
     assert "any of the 1 layer" not in said_of(sweep_of(tmp_path / "h", one, layers=1))
 
 

@@ -17,7 +17,7 @@ def listing(findings: AngularFindings, model: str = "") -> list[Table | str]:
 
     The whole model is no block to remove and has no row.
 
-    Models of more than 40 layers show sizes 1 to 32 and a thinning of the larger ones; a line below says so.
+    Models of more than 41 layers show sizes 1 to 32 and a thinning of the larger ones; a line below says so.
     """
     best = findings.removable
     sizes = len(best)

@@ -168,4 +168,4 @@ def test_the_notes_above_a_panel_are_kept_apart(compared):
     frame.loc[frame["layer"] == 0, ["drop", "ci_low", "ci_high"]] = (-9.0, -9.1, -8.9)
     cut = replace(run, tables={"compare_prune_sweep": frame})
     said = " ".join(text.get_text() for text in COMPARISONS["compare_prune_sweep"](cut).texts)
-    assert "200 items; axis cut: layer 0 at" in " ".join(said.split())
+    assert "200 items (too few); axis cut: layer 0 at" in " ".join(said.split())

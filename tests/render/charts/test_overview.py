@@ -161,8 +161,8 @@ def test_layers_that_a_sweep_left_out_keep_their_place(tmp_path):
 def test_a_panel_names_the_layers_of_a_sweep_of_some_and_a_median_is_called_so(tmp_path):
     frame = sweep_frame(12)
     write_sweep(tmp_path, 12, frame=frame[frame["layer"].isin([3, 5, 7])])
-    write_run(tmp_path, "variance", {"variance": robust(rising(12))}, 12)
-    figure = draw_overview(findings_in(tmp_path))
+    directory = write_run(tmp_path, "variance", {"variance": robust(rising(12))}, 12)
+    figure = draw_overview(findings_in(directory.parent))
     said = " ".join(text.get_text() for text in [*figure.texts, *(t for a in figure.axes for t in a.texts)])
     said = " ".join(said.split())
     assert "only layers 3, 5, 7 of 12 removed" in said
