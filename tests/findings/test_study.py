@@ -420,6 +420,16 @@ def test_intervals_are_not_told_to_be_adjusted_and_p_values_are(output):
             assert "adjusted over 12 layers, Holm)" in figure.caption
 
 
+def test_captions_of_a_sweep_of_some_layers_name_them(output):
+    rows = sweep_rows("mmlu", [-0.1, 0.0, -0.1], layers=[3, 5, 7])
+    report = report_of(findings_in(write_sweep(output, 12, frame=rows)))
+    (figure,) = (figure for figure in report.figures if figure.name == "drops")
+    (table,) = (table for table in report.tables if table.name == "drops-mmlu")
+    assert "without each of layers 3, 5, 7 of 12" in figure.caption
+    assert "without each of layers 3, 5, 7 of 12 in turn" in table.caption
+    assert "adjusted over 3 layers" in figure.caption and "adjusted over 3 layers" in table.caption
+
+
 def test_a_drop_and_its_ends_share_their_decimals_and_scores_have_as_many(output):
     frame = sweep_rows("mmlu", [-0.2, -0.0004, 0.012, -0.03], half=0.01)
     tables = tables_of(findings_in(write_sweep(output, 4, frame=frame)))

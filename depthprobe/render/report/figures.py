@@ -160,6 +160,8 @@ def _drops_shown(sweep: SweepFindings) -> str:
     """What a figure of drops shows, task by task."""
     one = "layer" if sweep.block == 1 else "block"
     removed = "each layer" if sweep.block == 1 else f"each block of {sweep.block} layers"
+    covered = sweep.tasks[0].covered
+    removed = f"each of {covered}" if covered else removed
     said = [
         f"{plain(drops.task)}: {drops.change} of {drops.words} without {removed}" for drops in sweep.tasks
     ]
