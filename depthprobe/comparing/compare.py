@@ -21,7 +21,7 @@ from depthprobe.results.store import reserve, save
 # What the figures and tables of drops need to know of each sweep.
 _SWEEP_FACTS = (
     *("tasks", "headline", "higher_is_better", "chance", "detectable", "block"),
-    *("num_fewshot", "limit"),
+    *("num_fewshot", "limit", "documents", "apply_chat_template", "system_instruction"),
 )
 
 # Of the tables of a comparison: raised when their numbers change.

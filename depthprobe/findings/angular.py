@@ -51,6 +51,12 @@ class AngularFindings:
     quiet: QuietStretch | None
 
     @property
+    def removable(self) -> pd.DataFrame:
+        """``best`` without the whole model, which is no block to remove unless it is all there is."""
+        smaller = self.best["n"] < self.layers
+        return self.best[smaller | (len(self.best) == 1)].reset_index(drop=True)
+
+    @property
     def sentences(self) -> list[str]:
         """Where the quiet stretch lies, and how that compares."""
         return [_quiet_sentence(self)]

@@ -6,12 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from depthprobe.findings.words import counted, plain
+from depthprobe.catalogue import PRUNE_SWEEP
+from depthprobe.findings.drops import CALIBRATION
+from depthprobe.findings.words import counted, plain, spans
+from depthprobe.results.forms import shortened
 from depthprobe.results.runs import Run
 
 _DIGITS_OF_A_HASH = 12
 # The embedded text, as manifests name it.
 BUILTIN = "builtin"
+# In characters; of longer lists of picked items, or of those of more tasks, only their number is told.
+_LONGEST_PICKED, _MOST_PICKED = 60, 3
+_LONGEST_INSTRUCTION = 80
 
 
 class Caption(str):
@@ -67,23 +73,75 @@ def data_words(run: Run) -> str:
     return ", ".join(parts)
 
 
-def task_words(run: Run) -> str:
-    """The tasks of a sweep in a sentence; empty for other runs."""
+def task_words(run: Run, only: str | None = None) -> str:
+    """The tasks of a sweep, or ``only`` that one, in a sentence; empty for other runs."""
     tasks = [plain(str(task)) for task in run.facts.get("tasks") or []]
     if not tasks:
         return ""
-    shots, limit = run.facts.get("num_fewshot"), run.facts.get("limit")
-    words = [", ".join(tasks)]
-    words += [f"{shots} examples in the prompt"] if shots is not None else []
-    words += [limit_words(limit)] if limit is not None else []
-    return "; ".join(words)
+    shots = run.facts.get("num_fewshot")
+    words = [", ".join(tasks) if only is None else plain(only)]
+    words += [f"{counted(shots, 'example')} in the prompt"] if shots is not None else []
+    spoken_of = (_asked(run) or tasks) if only is None else [only]
+    return "; ".join([*words, *asked_words(run.facts, spoken_of)])
 
 
-def limit_words(limit: float) -> str:
-    """What ``--limit`` leaves of a task, as lm-eval takes it: a number of items, or below 1 their share."""
+def _asked(run: Run) -> list[str]:
+    """The tasks that a sweep has rows of: a group's members are tasks too."""
+    frame = run.tables.get(PRUNE_SWEEP.stem)
+    there = [] if frame is None or "task" not in frame else list(dict.fromkeys(map(str, frame["task"])))
+    return [task for task in there if task != CALIBRATION]
+
+
+def asked_words(facts: Mapping[str, Any], tasks: Sequence[str]) -> list[str]:
+    """How tasks were asked, in phrases: which of their items, chat template and instruction.
+
+    Args:
+        facts: Of a sweep.
+        tasks: Those that are spoken of.
+    """
+    limit = facts.get("limit")
+    template, instruction = facts.get("apply_chat_template"), facts.get("system_instruction")
+    words = [limit_words(limit, len(tasks))] if limit is not None else []
+    words += picked_words(facts.get("documents") or {}, tasks)
+    if template:
+        words.append(f"chat template {plain(template)}" if isinstance(template, str) else "chat template")
+    if instruction:
+        words.append(f'system instruction "{shortened(plain(str(instruction)), _LONGEST_INSTRUCTION)}"')
+    return words
+
+
+def picked_words(documents: Mapping[str, Sequence[int]], tasks: Sequence[str]) -> list[str]:
+    """Which items of tasks were picked by their numbers, in a phrase for each task; none where none were."""
+    picked = {task: sorted(set(documents[task])) for task in tasks if documents.get(task)}
+    if len(picked) > _MOST_PICKED:
+        count = sum(map(len, picked.values()))
+        return [f"{counted(count, 'item')} of {len(picked)} tasks picked by number"]
+    said = []
+    for task, numbers in picked.items():
+        of = f" of {plain(task)}" if len(tasks) > 1 else ""
+        which = f"item{'s' * (len(numbers) > 1)} {spans(numbers)}{of}"
+        few = len(which) <= _LONGEST_PICKED
+        said.append(f"{which if few else counted(len(numbers), 'item') + of} picked by number")
+    return said
+
+
+def limit_words(limit: float, tasks: int = 2) -> str:
+    """What ``--limit`` leaves of so many tasks: of each a number of items, or below 1 their share."""
     if limit < 1:
-        return f"the first {100 * limit:.4g}% of each task's items"
-    return f"the first {int(limit):,} items of each task" if limit >= 2 else "the first item of each task"
+        whose = "the" if tasks == 1 else "each task's"
+        return f"the first {100 * limit:.4g}% of {whose} items"
+    which = f"the first {int(limit):,} items" if limit >= 2 else "the first item"
+    return which if tasks == 1 else f"{which} of each task"
+
+
+def measured_on_task(run: Run, task: str) -> str:
+    """The model of a sweep and one of its tasks in sentences; of the calibration loss, the text."""
+    said = [f"Model: {model_words(run)}."]
+    if task == CALIBRATION:
+        said += [f"Text: {words}." for words in [data_words(run)] if words]
+    else:
+        said += [f"Task: {words}." for words in [task_words(run, task)] if words]
+    return " ".join(said)
 
 
 def measured_words(runs: Sequence[Run]) -> str:

@@ -75,7 +75,8 @@ def _shown(signs: dict[str, int]) -> str:
     by_sign = {side: [measure for measure, sign in signs.items() if sign == side] for side in (-1, 0, 1)}
     less, unclear, more = (listed(by_sign[side]) for side in (-1, 0, 1))
     if less and not unclear and not more:
-        return f"shows by all that was compared ({less}), with and without the end layers"
+        by = less if len(signs) == 1 else f"all that was compared ({less})"
+        return f"shows by {by}, with and without the end layers"
     rest = f"; not clear by {unclear}" if unclear else ""
     if less:
         return f"shows by {less}{f'; reversed by {more}' if more else ''}{rest}"

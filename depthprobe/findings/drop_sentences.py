@@ -18,7 +18,7 @@ _MOST_WORST = 3
 def reading(drops: Drops) -> str:
     """Return what the items cannot tell, which drops are small or detectable, and the worst layers."""
     first, *more = [*_too_few(drops), *_small(drops), *_detectable(drops), *_open(drops)]
-    head = f"{drops.name} ({drops.words}): {first}"
+    head = f"{drops.name} ({', '.join(filter(None, [drops.words, drops.covered]))}): {first}"
     return " ".join([head, *map(capital, more), *_worst(drops), *_at_chance(drops)])
 
 
@@ -65,7 +65,7 @@ def _in_unit(drops: Drops, size: float) -> str:
     return f"{size:.3g}{' nats a token' if drops.metric == 'loss' else ''}"
 
 
-def removals_named(drops: Drops, mask: Mask) -> str:
+def removals_named(drops: Drops, mask: Mask | slice) -> str:
     """Return the removals of a mask with their noun: ``layers 0, 5-7``, ``blocks beginning at 3``."""
     layers = drops.rows["layer"].to_numpy()[mask].tolist()
     if drops.block == 1:
@@ -79,18 +79,46 @@ def jointly(drops: Drops) -> str:
     return "95% interval" if tests == 1 else f"95% intervals adjusted for {tests} removals"
 
 
-def _all_of(drops: Drops) -> str:
-    """Every removal, counted: ``12 layers``, ``9 blocks of 4 layers``."""
+def all_of(drops: Drops) -> str:
+    """Return every removal, counted: ``12 layers``, ``3 removed layers``, ``9 blocks of 4 layers``."""
+    kind = "removed " if drops.covered else ""
+    if drops.block == 1:
+        return counted(len(drops.rows), f"{kind}layer")
+    return f"{counted(len(drops.rows), f'{kind}block')} of {drops.block} layers"
+
+
+def any_of_all(drops: Drops, any_of: str = "any of") -> str:
+    """Return of what a statement holds that is about every removal.
+
+    ``any of the 12 layers``; where not all of the model's were removed ``any of layers 3, 5 (2 of 12 were
+    removed)``; of a single one ``layer 0 (1 of 12 was removed)``.
+
+    Args:
+        drops: The removals.
+        any_of: How it begins where there are several.
+    """
     total = len(drops.rows)
-    return (
-        counted(total, "layer") if drops.block == 1 else f"{counted(total, 'block')} of {drops.block} layers"
-    )
+    if not drops.covered and total > 1:
+        return f"{any_of} the {all_of(drops)}"
+    named = removals_named(drops, slice(None))
+    where = named_removed(drops)
+    return f"{named}{where}" if total == 1 else f"{any_of} {named}{where}"
+
+
+def named_removed(drops: Drops) -> str:
+    """Return in brackets how many of the possible removals were made; empty if all were."""
+    if not drops.covered:
+        return ""
+    total = len(drops.rows)
+    return f" ({total:,} of {drops.possible:,} {'was' if total == 1 else 'were'} removed)"
 
 
 def _of_all(drops: Drops, mask: Mask) -> str:
     """How many of all removals, and which: ``3 of 12 layers (7-9)``."""
+    if len(drops.rows) == 1:
+        return any_of_all(drops)
     where = "" if drops.block == 1 else "beginning at "
-    return f"{mask.sum():,} of {_all_of(drops)} ({where}{spans(drops.rows['layer'].to_numpy()[mask])})"
+    return f"{mask.sum():,} of {all_of(drops)} ({where}{spans(drops.rows['layer'].to_numpy()[mask])})"
 
 
 def _too_few(drops: Drops) -> list[str]:
@@ -99,7 +127,7 @@ def _too_few(drops: Drops) -> list[str]:
         return []
     what = f"{_of_all(drops, found.open)} matter{'s' * (int(found.open.sum()) == 1)}"
     if found.open.all():
-        what = f"any of the {_all_of(drops)} matters"
+        what = f"{any_of_all(drops)} matters"
     these = f"this single {drops.noun}" if found.docs == 1 else f"these {drops.items}"
     said = f"{these} cannot tell whether {what}: {why_too_few(drops)}{would_do(drops)}."
     return [said]
@@ -122,7 +150,7 @@ def _small(drops: Drops) -> list[str]:
 def _detectable(drops: Drops) -> list[str]:
     found, said = drops.evidence, []
     if found.worse.any():
-        which = f"any one of the {_all_of(drops)}" if found.worse.all() else _of_all(drops, found.worse)
+        which = any_of_all(drops, "any one of") if found.worse.all() else _of_all(drops, found.worse)
         said.append(f"detectably worse without {which}; Holm-adjusted p < {ALPHA}.")
     if found.better.any():
         said.append(f"detectably better without {removals_named(drops, found.better)}.")

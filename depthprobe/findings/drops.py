@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,7 @@ class Drops:
         chance: The metric of guessing, if it is known.
         missed: How large a drop the sample could have missed, in the metric's unit, if known.
         block: How many layers each row's removal takes out, from ``layer`` on.
+        layers: How many layers the model has, if that is known.
     """
 
     task: str
@@ -62,6 +63,7 @@ class Drops:
     chance: float | None
     missed: float | None
     block: int
+    layers: int | None = None
 
     @property
     def detected(self) -> NDArray[np.bool_]:
@@ -135,6 +137,19 @@ class Drops:
         return "sample" if self.task == CALIBRATION else "item"
 
     @property
+    def covered(self) -> str:
+        """Which of the model's layers were removed, where not all were: ``layers 3, 5, 7 of 12``."""
+        if self.layers is None or len(self.rows) >= self.possible:
+            return ""
+        of = f"{self.layers:,}{'' if self.block == 1 else ' layers'}"
+        return f"{drop_sentences.removals_named(self, slice(None))} of {of}"
+
+    @property
+    def possible(self) -> int:
+        """How many removals of this size the model has, as far as its depth is known."""
+        return len(self.rows) if self.layers is None else self.layers - self.block + 1
+
+    @property
     def items(self) -> str:
         """How many items or samples were compared: ``600 items``."""
         return counted(int(self.rows["docs"].max()), self.noun)
@@ -203,7 +218,9 @@ def read(
     if layers is not None and frame["layer"].max() + block > layers:
         last = frame["layer"].max() + block - 1
         raise RunError(f"The table of {WHAT} removes layer {last} of a model of {layers} layers.")
-    metrics = {task: _metrics_of(rows, task, facts) for task, rows in frame.groupby("task", sort=False)}
+    metrics = {
+        task: _metrics_of(rows, task, facts, layers) for task, rows in frame.groupby("task", sort=False)
+    }
     every = {task: found[0] for task, found in metrics.items()}
     others = {task: tuple(found[1:]) for task, found in metrics.items()}
     shown = _headline_tasks(list(every), list(dict.fromkeys(facts.get("tasks") or [])))
@@ -224,7 +241,7 @@ def _headline_tasks(there: list[str], asked: list[str]) -> list[str]:
     return shown + [CALIBRATION] * (CALIBRATION in there)
 
 
-def _metrics_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> list[Drops]:
+def _metrics_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any], layers: int | None) -> list[Drops]:
     """The drops of one task by each of its metrics and filters, the headline metric first."""
     pairs = list(dict.fromkeys(zip(rows["metric"], rows["filter"], strict=True)))
     leading = next(
@@ -233,7 +250,7 @@ def _metrics_of(rows: pd.DataFrame, task: str, facts: Mapping[str, Any]) -> list
         min(pairs, key=lambda pair: _HEADLINES.index(pair[0]) if pair[0] in _HEADLINES else len(_HEADLINES)),
     )
     pairs.sort(key=lambda pair: pair != leading)
-    return [_drops_of(rows, task, *pair, facts) for pair in pairs]
+    return [replace(_drops_of(rows, task, *pair, facts), layers=layers) for pair in pairs]
 
 
 def _drops_of(rows: pd.DataFrame, task: str, metric: str, name: str, facts: Mapping[str, Any]) -> Drops:

@@ -10,7 +10,7 @@ from typing import Any
 
 from depthprobe.catalogue import PROBES, PRUNE_SWEEP
 from depthprobe.errors import DepthprobeError, RunError
-from depthprobe.findings.captions import Caption, measured_words, model_title
+from depthprobe.findings.captions import Caption, measured_on_task, measured_words, model_title
 from depthprobe.findings.drops import CALIBRATION, SweepFindings
 from depthprobe.findings.of_runs import findings_of
 from depthprobe.findings.same_model import check_same_model, what_differs, without_adapted, without_fresh
@@ -57,14 +57,19 @@ class Study:
         """What a manifest says of the model: id, commit, fingerprint, dtype and so on."""
         return dict(self.all_runs[0].manifest.get("model") or {})
 
-    def caption(self, what: str, run: Run | None = None, *, rescaled: str = "") -> Caption:
+    def caption(
+        self, what: str, run: Run | None = None, *, rescaled: str = "", task: str | None = None
+    ) -> Caption:
         """Return the caption of a figure or table.
 
         Args:
             what: What is shown, as sentences.
             run: The run it shows; None for all of them.
             rescaled: What was rescaled for a picture, and how; empty for tables.
+            task: The one task of a sweep that it shows; None for all.
         """
+        if run is not None and task is not None:
+            return Caption(what, measured_on_task(run, task), rescaled)
         return Caption(what, self._measured[None if run is None else run.directory], rescaled)
 
     @property

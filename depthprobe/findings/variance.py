@@ -248,10 +248,16 @@ def _means(found: Variances) -> list[str]:
         most, due = int(share.argmax()), found.first_tokens / found.tokens
         if share[most] > max(_LARGE_SHARE, _MORE_THAN_DUE * due):
             said.append(
-                f"These first tokens, one in {significant(1 / due)}, make {share[most]:.0%} of the mean at "
+                f"These first tokens, one in {_whole(1 / due)}, make {share[most]:.0%} of the mean at "
                 f"x^{most}, so the mean depends on how long the samples are (--seq-len)."
             )
     return said
+
+
+def _whole(value: float) -> str:
+    """A number with three significant digits, without decimals that are zeros: ``64``, ``64.5``."""
+    text = significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
 def _verdict(growth: Growth) -> str:

@@ -10,11 +10,19 @@ import pandas as pd
 
 from depthprobe.catalogue import ANGULAR, GRADNORM, PRUNE_SWEEP, VARIANCE
 from depthprobe.findings.depth_pattern import pattern_point, pattern_sentences
-from depthprobe.findings.drop_sentences import margin, why_too_few, would_do
+from depthprobe.findings.drop_sentences import (
+    all_of,
+    any_of_all,
+    margin,
+    named_removed,
+    removals_named,
+    why_too_few,
+    would_do,
+)
 from depthprobe.findings.drops import CALIBRATION, Drops
 from depthprobe.findings.layer_rows import LayerRows
 from depthprobe.findings.study import Study
-from depthprobe.findings.words import counted, layers_named, listed, spans, spoken
+from depthprobe.findings.words import layers_named, listed, spans, spoken
 
 MOST_POINTS = 5
 # Of more tasks only their number is told.
@@ -90,7 +98,7 @@ def _on_tasks(tasks: Sequence[Drops]) -> str:
     telling = [drops for drops in tasks if drops not in short]
     if not telling:
         worst = max(short, key=lambda drops: drops.evidence.missed)
-        what = f"any of the {_removals(short[0])} matters"
+        what = f"{any_of_all(short[0])} matters"
         why = f"on {worst.name} {why_too_few(worst)}{would_do(worst)}"
         return f"The items of {_tasks_named(short)} cannot tell whether {what}: {why}."
     if len(telling) == 1:
@@ -119,17 +127,17 @@ def _on_one(drops: Drops) -> str:
     known = [small, worse]
     if drops.task == CALIBRATION:
         where, known = "calibration text", [worse, small]
-        raised = f"removing {_any_of(drops, worse)} raises" if worse else "no removal raises"
+        raised = f"removing {_any_of(drops, worse)} raises" if worse else f"{_no_removal(drops)} raises"
         clauses = [
             f"{raised} the loss detectably",
             _is_small(drops, small, f"raise {'it' if worse else 'the loss'} by less than {margin(drops)}"),
         ]
     if not found.short:
         return f"On {where}, {', and '.join(clauses)}."
-    what = f"any of the {_removals(drops)} matters"
+    what = f"{any_of_all(drops)} matters"
     if not found.open.all():
         layers = _layers(drops, "open")
-        what = f"{len(layers)} of {_removals(drops)} ({spans(layers)}) matter{'s' * (len(layers) == 1)}"
+        what = f"{len(layers)} of {all_of(drops)} ({spans(layers)}) matter{'s' * (len(layers) == 1)}"
     told = [clause for clause, layers in zip(clauses, known, strict=True) if layers]
     rest = f"; {', and '.join(told)}" if told else ""
     why = f"{why_too_few(drops)}{would_do(drops)}"
@@ -138,12 +146,12 @@ def _on_one(drops: Drops) -> str:
 
 
 def _is_small(drops: Drops, layers: Sequence[int], cost: str) -> str:
-    removing = f"removing {_any_of(drops, layers)}" if layers else "no removal"
+    removing = f"removing {_any_of(drops, layers)}" if layers else _no_removal(drops)
     return f"{removing} is shown to {cost} (joint 95% intervals)"
 
 
 def _is_worse(drops: Drops, layers: Sequence[int]) -> str:
-    removing = f"removing {_any_of(drops, layers)}" if layers else "no removal"
+    removing = f"removing {_any_of(drops, layers)}" if layers else _no_removal(drops)
     return f"{removing} makes the model detectably worse"
 
 
@@ -152,22 +160,21 @@ def _layers(drops: Drops, name: str) -> list[int]:
     return drops.rows["layer"].to_numpy()[getattr(drops.evidence, name)].tolist()
 
 
-def _removals(drops: Drops) -> str:
-    total = len(drops.rows)
-    return (
-        counted(total, "layer") if drops.block == 1 else f"{counted(total, 'block')} of {drops.block} layers"
-    )
+def _no_removal(drops: Drops) -> str:
+    which = removals_named(drops, slice(None))
+    return f"no removal of {which}{named_removed(drops)}" if drops.covered else "no removal"
 
 
 def _any_of(drops: Drops, layers: Sequence[int]) -> str:
     """Removals of which one thing is true: ``layer 5 (1 of 12)``, ``any one of layers 5, 7-9 (4 of 12)``."""
     total = len(drops.rows)
-    if len(layers) == total > 1:
-        return f"any one of the {_removals(drops)}"
+    if len(layers) == total:
+        return any_of_all(drops, "any one of")
     which = layers_named(layers)
+    among = f"the {total:,} removed, of {drops.possible:,}" if drops.covered else f"{total:,}"
     if drops.block > 1:
         which = f"the block{'s' * (len(layers) > 1)} of {drops.block} layers beginning at {spans(layers)}"
-    return f"{'any one of ' * (len(layers) > 1)}{which} ({len(layers):,} of {total:,})"
+    return f"{'any one of ' * (len(layers) > 1)}{which} ({len(layers):,} of {among})"
 
 
 def _tasks_named(tasks: Sequence[Drops]) -> str:
@@ -194,8 +201,10 @@ def _largest(found: Sequence[Drops], loss: Drops | None) -> list[str]:
         noise = "" if drops.evidence.worse[index] else ", not detectable"
         which = layers_named(range(int(row["layer"]), int(row["layer"]) + drops.block))
         said.append(f"{which}, {drop} on {drops.name} (95% interval {low} to {high}{noise})")
+    only = {drops.covered for drops in found[:_MOST_TASKS]}
+    among = f" ({only.pop()})" if len(only) == 1 and any(only) else ""
     beside = [] if loss is None else [_on_one(loss)]
-    return [" ".join([f"Largest harm: {'; '.join(said)}.", *beside])] if said else []
+    return [" ".join([f"Largest harm{among}: {'; '.join(said)}.", *beside])] if said else []
 
 
 def _open(study: Study) -> list[str]:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_LISTED = 8
+# How a sweep's settings name what else was asked of its tasks, and what its facts call it.
+_HOW_TASKS_WERE_ASKED = {
+    "samples": "documents",
+    "apply_chat_template": "apply_chat_template",
+    "system_instruction": "system_instruction",
+}
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,13 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What was asked of the probe, and the numbers found beside the tables.
 
-        Earlier manifests have both under ``options``.
+        Earlier manifests have both under ``options``. How a sweep's items were picked and asked stands among
+        its settings alone.
         """
-        return {**(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
+        asked = (self.manifest.get("settings") or {}).get("tasks")
+        asked = asked if isinstance(asked, dict) else {}
+        how = {name: asked[key] for key, name in _HOW_TASKS_WERE_ASKED.items() if asked.get(key)}
+        return {**how, **(self.manifest.get("options") or {}), **(self.manifest.get("results") or {})}
 
     @property
     def frame(self) -> pd.DataFrame:

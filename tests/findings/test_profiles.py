@@ -169,7 +169,7 @@ def test_growth_is_read_from_the_median_token_and_the_means_stand_beside_it():
     )
     assert (
         "The mean over all tokens, as in the papers, grows by a factor of 51; without the first token of "
-        "each sample, it grows by a factor of 64. These first tokens, one in 32.0, make 97% of the mean at "
+        "each sample, it grows by a factor of 64. These first tokens, one in 32, make 97% of the mean at "
         "x^2, so the mean depends on how long the samples are (--seq-len)."
     ) in reading
 

@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 
 from depthprobe.errors import RunError
-from depthprobe.findings.captions import dataset_words, limit_words
+from depthprobe.findings.captions import Caption, asked_words, dataset_words, limit_words, task_words
+from depthprobe.findings.drops import CALIBRATION
 from depthprobe.findings.findings import read_findings
 from depthprobe.findings.scores import proxies
 from depthprobe.findings.study import read_study
 from depthprobe.render.report.contents import report_of
 from depthprobe.render.report.markdown import markdown
 from depthprobe.render.report.snippets import snippets_of
-from depthprobe.render.report.tables import tables_of
+from depthprobe.render.report.tables import ReportTable, tables_of
+from depthprobe.results.runs import read_run
 from support.edits import edit_manifest, edit_table
 from support.made_up_runs import (
     age,
@@ -322,7 +324,10 @@ def test_a_page_says_once_how_everything_on_it_was_measured(output):
     report = report_of(findings_in(write_model(output, 12)))
     text = markdown(report)
     assert text.count("samples of up to 256 tokens") == 1 + len(report.findings.study.all_runs)
-    assert all("samples of up to 256 tokens" in each.caption for each in (*report.figures, *report.tables))
+    of_tasks = {f"drops-{drops.task}" for drops in report.findings.drops if drops.task != CALIBRATION}
+    for each in (*report.figures, *report.tables):
+        of_a_text = each in report.figures or each.name not in of_tasks
+        assert ("samples of up to 256 tokens" in each.caption) == of_a_text
 
 
 @pytest.mark.parametrize(
@@ -350,6 +355,106 @@ def test_a_reader_of_a_paper_learns_what_the_text_is(data, words):
 )
 def test_a_limit_is_told_in_words_and_a_count_as_a_whole_number(limit, words):
     assert limit_words(limit) == words
+    assert limit_words(limit, tasks=1) == words.replace("each task's", "the").replace(" of each task", "")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"samples": {"mmlu": [1, 0]}}, ["items 0-1 picked by number"]),
+        ({"samples": {"mmlu": [7]}}, ["item 7 picked by number"]),
+        ({"samples": {"mmlu": list(range(0, 80, 2))}}, ["40 items picked by number"]),
+        ({"apply_chat_template": True}, ["chat template"]),
+        ({"apply_chat_template": "tool_use"}, ["chat template tool_use"]),
+        ({"system_instruction": "Be\nbrief."}, ['system instruction "Be brief."']),
+        ({"samples": None, "apply_chat_template": False, "system_instruction": None}, []),
+    ],
+)
+def test_a_caption_says_which_items_were_picked_and_how_they_were_put(output, asked, words):
+    run = read_run(write_sweep(output, 4))
+    run.manifest["settings"] = {"tasks": asked}
+    assert task_words(run) == "; ".join(["mmlu", *words])
+    study = read_study([run.directory])
+    assert study.caption("A.", run, task="mmlu") == "A. " + study.measured.partition(" Tasks:")[0] + (
+        f" Task: {'; '.join(['mmlu', *words])}."
+    )
+    assert "mmlu" not in study.caption("A.", run, task=CALIBRATION)
+
+
+def test_picked_items_of_several_tasks_are_told_task_by_task_and_of_many_counted():
+    few = {"documents": {"a": [0, 3], "b": [5]}}
+    assert asked_words(few, ["a", "b"]) == [
+        "items 0, 3 of a picked by number",
+        "item 5 of b picked by number",
+    ]
+    many = {"documents": {name: [0, 1] for name in "abcd"}}
+    assert asked_words(many, list("abcd")) == ["8 items of 4 tasks picked by number"]
+
+
+def test_a_group_of_tasks_is_limited_in_each_of_its_members(output):
+    frame = pd.concat([sweep_rows(name, [0.0, -0.1]) for name in ("mmlu", "mmlu_law", "mmlu_art")])
+    run = read_run(write_sweep(output, 2, frame=frame))
+    run.manifest["options"]["limit"] = 25
+    assert task_words(run) == "mmlu; the first 25 items of each task"
+    assert task_words(run, "mmlu_law") == "mmlu_law; the first 25 items"
+
+
+def test_nothing_is_called_unscaled_on_a_page_without_a_rescaled_figure(output):
+    swept = report_of(findings_in(write_sweep(output / "a", 4)))
+    assert swept.figures and not any("Rescaled" in figure.caption for figure in swept.figures)
+    both = report_of(findings_in(write_model(output / "b", 4)))
+    assert all("Rescaled: " in figure.caption for figure in both.figures)
+
+
+def test_intervals_are_not_told_to_be_adjusted_and_p_values_are(output):
+    report = report_of(findings_in(write_model(output, 12)))
+    table = next(table for table in report.tables if table.name == "drops-mmlu")
+    assert "paired 95% intervals, each for one layer alone, and p-values adjusted over 12 layers (Holm)" in (
+        table.caption
+    )
+    for figure in report.figures:
+        if figure.name.startswith(("drops", "trust", "overview")):
+            assert "paired 95% intervals, each for one layer alone; filled: detectable (p < 0.05" in (
+                figure.caption
+            )
+            assert "adjusted over 12 layers, Holm)" in figure.caption
+
+
+def test_captions_of_a_sweep_of_some_layers_name_them(output):
+    rows = sweep_rows("mmlu", [-0.1, 0.0, -0.1], layers=[3, 5, 7])
+    report = report_of(findings_in(write_sweep(output, 12, frame=rows)))
+    (figure,) = (figure for figure in report.figures if figure.name == "drops")
+    (table,) = (table for table in report.tables if table.name == "drops-mmlu")
+    assert "without each of layers 3, 5, 7 of 12" in figure.caption
+    assert "without each of layers 3, 5, 7 of 12 in turn" in table.caption
+    assert "adjusted over 3 layers" in figure.caption and "adjusted over 3 layers" in table.caption
+
+
+def test_a_drop_and_its_ends_share_their_decimals_and_scores_have_as_many(output):
+    frame = sweep_rows("mmlu", [-0.2, -0.0004, 0.012, -0.03], half=0.01)
+    tables = tables_of(findings_in(write_sweep(output, 4, frame=frame)))
+    of_layers, of_task = (next(t for t in tables if t.name == name) for name in ("layers", "drops-mmlu"))
+    heads = of_task.head_texts
+    first = dict(zip(heads, of_task.texts[0], strict=True))
+    for name in ("whole model", "without", "drop", "95% from", "95% to"):
+        assert len(first[name].partition(".")[2]) == 4, name
+    cells = [cell for cell in of_layers.texts[0][1:] if "." in cell and "<" not in cell]
+    assert {len(cell.partition(".")[2]) for cell in cells[:3]} == {4}
+
+
+def test_the_whole_model_is_no_best_block_of_a_report(output):
+    findings = findings_in(write_angular(output, 6))
+    table = next(table for table in tables_of(findings) if table.name == "best-blocks")
+    assert table.frame["n"].tolist() == [1, 2, 3, 4, 5]
+    only = next(t for t in tables_of(findings_in(write_angular(output / "b", 1))) if t.name == "best-blocks")
+    assert only.frame["n"].tolist() == [1]
+
+
+def test_what_is_the_same_in_every_row_of_a_papers_table_stands_in_its_caption():
+    frame = pd.DataFrame({"task": ["mmlu"] * 3, "layer": [0, 1, 2], "detectable": [True] * 3})
+    paper = ReportTable("a", "A", Caption("What.", "How."), frame).for_paper()
+    assert list(paper.frame.columns) == ["layer"]
+    assert paper.caption.endswith("In every row: task mmlu, detectable yes.")
 
 
 def test_a_list_of_cheapest_layers_says_where_its_order_is_noise(output):

@@ -97,6 +97,44 @@ def test_without_a_sweep_what_was_measured_is_quoted_and_said_once(tmp_path, tab
     assert verdict.sentence.startswith(begins) and verdict.sentence not in verdict.points
 
 
+def test_a_sweep_of_some_layers_names_them(tmp_path):
+    few = sweep_rows("mmlu", [-0.06, 0.0, 0.06], half=0.4, baseline=0.44, docs=16, layers=[3, 5, 7])
+    assert quoted(sweep_of(tmp_path / "a", few, layers=12)).startswith(
+        "The 16 items of mmlu cannot tell whether any of layers 3, 5, 7 (3 of 12 were removed) matters: "
+    )
+    one = sweep_rows("mmlu", [0.0], half=0.4, baseline=0.44, docs=16, layers=[0])
+    assert "cannot tell whether layer 0 (1 of 12 was removed) matters: " in quoted(
+        sweep_of(tmp_path / "b", one, layers=12)
+    )
+    drops = sweep_rows("mmlu", [-0.2, -0.1, 0.0], layers=[3, 5, 7])
+    assert quoted(sweep_of(tmp_path / "c", drops, layers=12)) == (
+        "On mmlu, removing layer 7 (1 of the 3 removed, of 12) is shown to cost less than 0.05 in accuracy "
+        "(joint 95% intervals), and removing any one of layers 3, 5 (2 of the 3 removed, of 12) makes the "
+        "model detectably worse."
+    )
+    every = sweep_rows("mmlu", [-0.2, -0.1], layers=[3, 5])
+    assert quoted(sweep_of(tmp_path / "d", every, layers=12)) == (
+        "On mmlu, no removal of layers 3, 5 (2 of 12 were removed) is shown to cost less than 0.05 in "
+        "accuracy (joint 95% intervals), and removing any one of layers 3, 5 (2 of 12 were removed) makes "
+        "the model detectably worse."
+    )
+    single = sweep_rows("mmlu", [-0.2], layers=[3])
+    assert "removing layer 3 (1 of 12 was removed) makes the model" in said_of(
+        sweep_of(tmp_path / "e", single, layers=12)
+    )
+    assert "mmlu (accuracy, layer 3 of 12): " in said_of(sweep_of(tmp_path / "f", single, layers=12))
+    blocks = sweep_rows("mmlu", [-0.2, 0.0], layers=[3, 5])
+    said = said_of(sweep_of(tmp_path / "g", blocks, layers=12, block=2))
+    assert "mmlu (accuracy, the blocks of 2 layers beginning at 3, 5 of 12 layers): " in said
+    assert "the block of 2 layers beginning at 5 (1 of the 2 removed, of 11)" in said
+    assert "any of the 1 layer" not in said_of(sweep_of(tmp_path / "h", one, layers=1))
+
+
+def test_where_one_thing_was_compared_the_pattern_shows_by_that(tmp_path):
+    said = said_of(write_angular(tmp_path, 30, turns=0.4 * importance(30)))
+    assert f"{CURSE} shows by angular distance, with and without the end layers." in said
+
+
 # The points.
 
 
@@ -112,7 +150,7 @@ def test_there_are_at_most_five_points_of_plain_sentences(tmp_path, layers):
 def test_the_points_name_the_largest_harm_the_quiet_stretch_the_pattern_and_the_variance(tmp_path):
     largest, quiet, pattern, grown, left_open = findings_in(write_model(tmp_path, 30)).verdict.points
     assert largest.startswith("Largest harm: layer 0, -0.") and "On calibration text, " in largest
-    assert quiet.startswith("Quiet stretch: ") and grown.startswith("The variance of the stream grows ")
+    assert quiet.startswith("Quiet stretch: ") and grown.startswith("The variance of the stream ")
     assert pattern.startswith(CURSE) and "do not add up" in left_open
 
 
@@ -158,7 +196,7 @@ def test_a_sweep_of_some_layers_gives_no_thirds(tmp_path):
     frame = sweep_frame(30)
     frame = frame[frame.layer.isin([0, 5, 20])]
     said = said_of(write_sweep(tmp_path, 30, frame=frame))
-    assert "curse of depth" not in said and "Mean harm" not in said and "mmlu (accuracy)" in said
+    assert "curse of depth" not in said and "Mean harm" not in said and "mmlu (accuracy, " in said
 
 
 @pytest.mark.parametrize("layers", [4, 6, 11])

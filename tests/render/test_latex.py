@@ -264,3 +264,21 @@ def test_a_piece_of_code_ends_only_where_its_fence_does(text):
     code = in_code(text)
     fence = code[: len(code) - len(code.lstrip("`"))]
     assert fence and code.endswith(fence) and fence not in code[len(fence) : -len(fence)].strip().split(" ")
+
+
+def test_later_parts_of_a_wide_table_repeat_no_more_than_what_names_a_row():
+    heads = [
+        "task",
+        "metric",
+        "measurement",
+        "would remove",
+        *(f"a number of some kind {n}" for n in range(12)),
+    ]
+    rows = [
+        [task, "acc", f"proxy {n}", "5-7", *["0.123456789"] * 12]
+        for task in ("mmlu", "arc")
+        for n in range(4)
+    ]
+    text = latex_table(heads, rows, [False] * 4 + [True] * 12, "What it is.")
+    assert text.count("task & metric & measurement") + text.count("task & metric & measure-") <= 1
+    assert text.count("measurement") > 1 and text.count("remove") == text.count("metric") == 1

@@ -44,8 +44,7 @@ def draw_best_blocks(findings: AngularFindings, *, title: str = "", caption: str
 
     The whole model counts as a block only if it has a single layer.
     """
-    best, layers = findings.best, findings.layers
-    best = best[(best["n"] < layers) | (len(best) == 1)].reset_index(drop=True)
+    best, layers = findings.removable, findings.layers
     sizes = best["n"].to_numpy(dtype="float64")
     median = findings.distances.groupby("n")["distance"].median().reindex(best["n"])
     curves = [

@@ -30,7 +30,7 @@ from depthprobe.render.charts.angular import (
     mark_look,
 )
 from depthprobe.render.charts.kit.grid import Grid, Margins, PanelGroup
-from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve, signs_of, with_more
+from depthprobe.render.charts.kit.lines import BESIDE, Curve, draw_curve, joined, signs_of, with_more
 from depthprobe.render.charts.kit.page import (
     NAMED_RIGHT,
     RIGHT,
@@ -190,7 +190,7 @@ def draw_drop_panels(run: Run, *, title: str = "") -> Figure:
             height=lambda width: _DROPS_IN,
             margins=margins,
             title=title,
-            caption=with_more(data_caption(sides), len(every) - len(tasks), "task"),
+            caption=with_more(_sweep_caption(sides), len(every) - len(tasks), "task"),
             keys=drops.keys(panel for panels in rows for panel in panels),
             sign_in=SPOT_SIGN,
         )
@@ -238,6 +238,13 @@ def data_caption(sides: list[Compared]) -> str:
     """Return what all models were measured on; empty if it is not known."""
     same_dtype = len({side.model.get("dtype") for side in sides}) == 1
     return measured_on(sides[0].data, {"dtype": sides[0].model.get("dtype")} if same_dtype else {})
+
+
+def _sweep_caption(sides: list[Compared]) -> str:
+    """Return how the tasks of all sweeps were asked, and that a text is only for the calibration loss."""
+    words = data_caption(sides)
+    asked = joined(*drops.how_asked(sides[0].found))
+    return joined(asked, f"calibration: {words}" if sides[0].data.get("dataset") else words)
 
 
 # Table of a comparison -> what draws it.

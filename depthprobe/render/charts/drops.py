@@ -22,8 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from depthprobe.findings.captions import limit_words
-from depthprobe.findings.drops import Drops, SweepFindings
+from depthprobe.findings.captions import asked_words
+from depthprobe.findings.drops import CALIBRATION, Drops, SweepFindings
 from depthprobe.findings.words import capital, spoken
 from depthprobe.render.charts.kit.lines import joined, with_more
 from depthprobe.render.charts.kit.page import (
@@ -114,6 +114,7 @@ class Panel:
         words = [f"whole model {spoken(drops.baseline, 3 if abs(drops.baseline) < 100 else 1)}{unit}"]
         words += [] if drops.chance is None else [f"chance {drops.chance:.3g}"]
         words.append(f"{drops.items}{' (too few)' if drops.evidence.short else ''}")
+        words += [f"only {drops.covered} removed"] if drops.covered else []
         far = []
         for row in drops.rows.iloc[self.cut].itertuples():
             drop, low, high = (
@@ -171,6 +172,13 @@ def first_and_last(tasks: Sequence[_T], most: int) -> list[_T]:
     return list(tasks) if len(tasks) <= most else [*tasks[: most - 1], tasks[-1]]
 
 
+def how_asked(findings: SweepFindings) -> list[str]:
+    """Return how the tasks of a sweep were asked, in phrases: examples, items, template and instruction."""
+    shots = findings.facts.get("num_fewshot")
+    tasks = [task for task in findings.every if task != CALIBRATION]
+    return [*([] if shots is None else [f"{shots}-shot"]), *asked_words(findings.facts, tasks)]
+
+
 def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figure:
     """Return the drop of every layer as a figure, one panel for each task; nothing is written.
 
@@ -182,9 +190,7 @@ def draw(findings: SweepFindings, *, title: str = "", caption: str = "") -> Figu
         findings: What the run says. A sweep over some layers leaves the places of the others empty.
         title, caption: Above the panels; how the tasks were run comes before the caption.
     """
-    shots, limit = findings.facts.get("num_fewshot"), findings.facts.get("limit")
-    shots_words = "" if shots is None else f"{shots}-shot"
-    caption = joined(shots_words, "" if limit is None else limit_words(limit), caption)
+    caption = joined(*how_asked(findings), caption)
     tasks = first_and_last(findings.tasks, MOST_PANELS)
     caption = with_more(caption, len(findings.tasks) - len(tasks), "task")
     height = _HEIGHTS_IN.get(len(tasks), _LOWEST_IN)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from depthprobe.catalogue import ANGULAR
+from depthprobe.catalogue import ANGULAR, VARIANCE
 from depthprobe.errors import RunError
 from depthprobe.findings.angular import QuietStretch
 from depthprobe.findings.findings import Findings
@@ -106,7 +106,7 @@ def _tracks(findings: Findings) -> tuple[list[_Track], int]:
         score = shown_score(column, frame[column].to_numpy(dtype="float64"))
         if score is not None:
             score = score.with_labels(int(_CURVE_IN / TICK_LABEL_IN))
-            found.append(_Track(PanelText(score.words, _note(score)), _CURVE_IN, score))
+            found.append(_Track(PanelText(score.words, _note(score, findings)), _CURVE_IN, score))
     shown = drops.first_and_last(findings.drops, MOST_TASKS)
     for drop in shown:
         panel = drops.plan_panel(drop, _DROPS_IN)
@@ -119,9 +119,14 @@ def _tracks(findings: Findings) -> tuple[list[_Track], int]:
     return found, len(asked) - len(shown)
 
 
-def _note(score: ShownScore) -> str:
+def _note(score: ShownScore, findings: Findings) -> str:
     """Return what the curve itself cannot show."""
-    growth = "variance after a layer over that before it" if score.column == GROWTH else ""
+    growth = ""
+    if score.column == GROWTH:
+        variances = findings.study.found.get(VARIANCE.name)
+        # Older runs lack the median, and their growth is that of the mean.
+        of = "variance" if variances is None or variances.median is None else "median token's variance"
+        growth = f"{of} after a layer over that before it"
     absent = f"0 or less and so not drawn: {layers_named(score.absent)}" if score.absent else ""
     return joined(growth, score.cut_note, absent)
 

@@ -96,9 +96,7 @@ def _drawn(
     numbers = "numbers: layers"
     if any(name is None for scatter in scatters for name in scatter.names):
         numbers = "numbers: the layers that the measurement ranks most wrongly, as far as there is room"
-    # A score that orders the layers wrongly is not called best.
-    none_rightly = findings.trust.orders_none_rightly(drop.task)
-    ends = ("Highest correlation: ", "Lowest: ") if none_rightly else ("Best: ", "Worst: ")
+    ends = ("Highest correlation: ", "Lowest: ")
     names = [scatters[0].score.words]
     if len(rows) > 1:
         names = [f"{end}{words_of(row['proxy'])}" for end, row in zip(ends, rows, strict=True)]

@@ -14,7 +14,8 @@ from depthprobe.findings.captions import Caption, task_words
 from depthprobe.findings.drops import ALPHA, SweepFindings
 from depthprobe.findings.findings import Findings
 from depthprobe.findings.layer_rows import LayerRows
-from depthprobe.findings.words import capital, plain
+from depthprobe.findings.study import Study
+from depthprobe.findings.words import capital, counted, plain
 from depthprobe.render.charts.best_blocks import draw_best_blocks
 from depthprobe.render.charts.figures import figure_of
 from depthprobe.render.charts.overview import draw_overview
@@ -46,14 +47,17 @@ _ROWS = (
 )
 
 
+_TRUST_HEADING = "Highest and lowest correlation of a cheap measurement"
+
+
 def run_figures(findings: Findings) -> list[ReportFigure]:
     """Return the figures of single runs, in the order of the page."""
     study = findings.study
 
     def figure(
-        name: str, heading: str, what: str, run: Run, says: Any, rescaled: str = "nothing", **options: str
+        name: str, heading: str, what: str, run: Run, says: Any, rescaled: str = "", **options: str
     ) -> ReportFigure:
-        shown = study.caption(what, run, rescaled=rescaled)
+        shown = study.caption(what, run, rescaled=rescaled or _as_measured(study))
         return ReportFigure(name, heading, shown, partial(figure_of, run, findings=says, **options))
 
     figures = []
@@ -72,7 +76,7 @@ def run_figures(findings: Findings) -> list[ReportFigure]:
             "the smallest distance) and the median over all blocks of that size; below, the layers of the "
             "best block, 0-based. The whole model is left out."
         )
-        shown = study.caption(what, run, rescaled="nothing")
+        shown = study.caption(what, run, rescaled=_as_measured(study))
         draw = partial(draw_best_blocks, says, title=study.model)
         figures.append(ReportFigure("best-blocks", "Best block of each size", shown, draw))
     names = unique_names(f"drops-{'-'.join(sweep.names[:3])}" for sweep in study.swept)
@@ -104,6 +108,11 @@ def run_figures(findings: Findings) -> list[ReportFigure]:
     return figures
 
 
+def _as_measured(study: Study) -> str:
+    """What a caption says was rescaled where nothing was: only beside a figure that is rescaled."""
+    return "nothing" if ANGULAR.name in study.runs else ""
+
+
 def overview_figures(findings: Findings) -> list[ReportFigure]:
     """Return the page with every quantity on one axis of layers; none where none was measured of them."""
     if len(findings.by_layer.columns) < 2:
@@ -116,46 +125,54 @@ def overview_figures(findings: Findings) -> list[ReportFigure]:
             "the median."
         )
     if findings.drops:
+        counts = {len(drops.rows) for drops in findings.drops}
         said.append(
             "Drops are of one layer removed at a time, without fine-tuning, against the whole model; "
-            f"downward is worse. Lines: paired 95% intervals; filled: detectable (Holm-adjusted p < {ALPHA})."
+            f"downward is worse. {_marks(counts.pop() if len(counts) == 1 else None)}"
         )
-    shown = study.caption(" ".join(said), rescaled="nothing")
+    shown = study.caption(" ".join(said), rescaled=_as_measured(study))
     draw = partial(draw_overview, findings, title=study.model)
     return [ReportFigure("overview", "All quantities by layer", shown, draw)]
 
 
 def trust_figures(findings: Findings) -> list[ReportFigure]:
-    """Return for every task the proxies that order the layers best and worst, against the measured drop."""
+    """Return for every task the proxies of highest and lowest correlation, against the measured drop."""
     trust = findings.trust
     names = unique_names(f"trust-{task}" for task in trust.tasks)
+    counts = {drops.task: len(drops.rows) for drops in findings.drops}
     figures = []
     for task, name in zip(trust.tasks, names, strict=True):
-        heading = "Best and worst cheap measurement"
-        which = "that order the layers best and worst, by Spearman's"
-        if trust.orders_none_rightly(task):
-            heading = "Highest and lowest correlation of a cheap measurement"
-            which = "with the highest and the lowest correlation, none above 0, by Spearman's"
+        none = "none above 0, " if trust.orders_none_rightly(task) else ""
+        which = f"with the highest and the lowest correlation, {none}by Spearman's"
         what = (
             f"Measured change on {plain(task)} without each layer in turn (downward is worse) against the "
             f"cheap measurements {which} rank correlation (1: as the measured harm does) with a 95% interval "
             "over resampled layers. A dot is a layer (0-based), "
-            f"its colour the depth; filled: detectable (Holm-adjusted p < {ALPHA}); lines: paired 95% "
-            "intervals."
+            f"its colour the depth. {_marks(counts.get(task))}"
         )
-        shown = findings.study.caption(what, rescaled="nothing")
+        shown = findings.study.caption(what, rescaled=_as_measured(findings.study))
         draw = partial(draw_trust_scatter, findings, task, title=findings.model)
-        figures.append(ReportFigure(name, f"{heading}: {plain(task)}", shown, draw))
+        figures.append(ReportFigure(name, f"{_TRUST_HEADING}: {plain(task)}", shown, draw))
     return figures
 
 
 def _drops_shown(sweep: SweepFindings) -> str:
     """What a figure of drops shows, task by task."""
+    one = "layer" if sweep.block == 1 else "block"
     removed = "each layer" if sweep.block == 1 else f"each block of {sweep.block} layers"
+    covered = sweep.tasks[0].covered
+    removed = f"each of {covered}" if covered else removed
     said = [
         f"{plain(drops.task)}: {drops.change} of {drops.words} without {removed}" for drops in sweep.tasks
     ]
     return (
-        f"{'; '.join(said)}, against the whole model; one at a time, without fine-tuning. Lines: paired 95% "
-        f"intervals; filled: detectable (Holm-adjusted p < {ALPHA}). Downward is worse. Layers are 0-based."
+        f"{'; '.join(said)}, against the whole model; one at a time, without fine-tuning. "
+        f"{_marks(len(sweep.tasks[0].rows), one)} Downward is worse. Layers are 0-based."
     )
+
+
+def _marks(count: int | None, one: str = "layer") -> str:
+    """What the marks of a figure of drops are: an interval is of one removal alone, a p-value of them all."""
+    over = f" adjusted over {counted(count, one)}" if count else " adjusted"
+    found = f"detectable (p < {ALPHA}{over}, Holm)"
+    return f"Lines: paired 95% intervals, each for one {one} alone; filled: {found}."

@@ -14,7 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import combinations, takewhile
 
 from depthprobe.findings.words import plain
 from depthprobe.render.report.escapes import sentences_in_latex
@@ -227,21 +227,34 @@ def _pages(columns: Sequence[_Column], rows: int, line: float, highest: float) -
 
 
 def _parts(columns: Sequence[_Column], room: float) -> list[list[_Column]]:
-    """The columns as one table, or several that are narrow enough; each names its rows as the first does."""
-    names = list(takewhile(lambda column: not column.numeric, columns)) or list(columns[:1])
-    parts = [list(names)]
+    """The columns as one table, or several that are narrow enough; each names its rows."""
+    leading = list(takewhile(lambda column: not column.numeric, columns)) or list(columns[:1])
+    names = _keys(leading)
+    parts = [list(leading)]
     groups: list[list[_Column]] = []
-    for column in columns[len(names) :]:
+    for column in columns[len(leading) :]:
         task = groups[-1][-1].task if groups else None
         if groups and (column.of_interval or (column.task and column.task == task)):
             groups[-1].append(column)
         else:
             groups.append([column])
     for group in groups:
-        if len(parts[-1]) > len(names) and _width([*parts[-1], *group]) > room:
+        bare = len(leading if len(parts) == 1 else names)
+        if len(parts[-1]) > bare and _width([*parts[-1], *group]) > room:
             parts.append(list(names))
         parts[-1] += group
     return parts
+
+
+def _keys(columns: Sequence[_Column]) -> list[_Column]:
+    """The columns that name a row in later parts: one or two of these whose cells tell all rows apart."""
+
+    def tells_apart(some: Sequence[_Column]) -> bool:
+        rows = list(zip(*(map(tuple, column.cells) for column in some), strict=True))
+        return len(set(rows)) == len(rows)
+
+    choices: list[Sequence[_Column]] = [some for count in (1, 2) for some in combinations(columns, count)]
+    return list(next((some for some in choices if tells_apart(some)), columns[:2]))
 
 
 def _lines_of(columns: Sequence[_Column], numbers: range) -> tuple[str, str, list[str]]:

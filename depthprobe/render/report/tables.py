@@ -20,7 +20,7 @@ from depthprobe.findings.scores import proxies, words_of
 from depthprobe.findings.study import Study
 from depthprobe.findings.trust import RESAMPLES
 from depthprobe.findings.variance import BRANCHES
-from depthprobe.findings.words import capital, plain, significant, spans, spoken
+from depthprobe.findings.words import capital, counted, plain, significant, spans, spoken
 from depthprobe.render.charts.kit.ticks import MINUS
 from depthprobe.render.report.names import unique_names
 
@@ -66,6 +66,7 @@ class ReportTable:
         frame: Its numbers in full precision.
         heads: By column what stands above it; by default the column's name.
         folded: Whether a page shows it only on demand.
+        decimals: By column how many its numbers have, where that is that of others; None for its own.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ReportTable:
     frame: pd.DataFrame
     heads: Mapping[str, str] = field(default_factory=dict)
     folded: bool = False
+    decimals: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def head_texts(self) -> list[str]:
@@ -91,17 +93,17 @@ class ReportTable:
     @property
     def texts(self) -> list[list[str]]:
         """The cells as text, row by row; an en dash for what is not known."""
-        columns = [_texts(self.frame[name], name) for name in self.frame.columns]
+        columns = [_texts(self.frame[name], name, self.decimals.get(name)) for name in self.frame.columns]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def for_paper(self) -> ReportTable:
-        """The table without columns that hold one number in all rows, which its caption says instead."""
+        """The table without columns that hold one text in all rows, which its caption says instead."""
         texts, heads = self.texts, self.head_texts
         columns = list(self.frame.columns)
         same = [
             place
-            for place, number in enumerate(self.numeric)
-            if number and len(texts) >= _FEWEST_ROWS and len({row[place] for row in texts}) == 1
+            for place in range(len(columns))
+            if len(texts) >= _FEWEST_ROWS and len({row[place] for row in texts}) == 1
         ]
         if not same or len(same) == len(columns):
             return self
@@ -115,7 +117,7 @@ class ReportTable:
         return self.frame.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace")
 
 
-def _texts(column: pd.Series, name: str) -> list[str]:
+def _texts(column: pd.Series, name: str, decimals: int | None = None) -> list[str]:
     """The cells of a column as text, numbers with as many decimals as show three digits of a typical one."""
     if pd.api.types.is_bool_dtype(column.dtype):
         return ["yes" if value else "no" for value in column]
@@ -125,22 +127,34 @@ def _texts(column: pd.Series, name: str) -> list[str]:
         return [NOTHING if value is None or value != value else plain(str(value)) for value in column]
     values = column.to_numpy(dtype="float64")
     known = np.isfinite(values)
-    sizes = np.abs(values[known & (values != 0)])
+    decimals = _decimals(values) if decimals is None else decimals
     write: Callable[[float], str]
     if name.startswith("p_"):
         write = p_text
-    elif not sizes.size or sizes.max() / sizes.min() > _WIDEST_COLUMN or sizes.max() >= 1e5:
+    elif decimals is None:
         write = significant
     else:
-        # Three digits of a typical value, and one of the smallest, which must not look like a zero.
-        wanted = max(2 - _power(np.median(sizes)), -_power(sizes.min()))
-        decimals = int(np.clip(wanted, 0, _MOST_DECIMALS))
         write = partial(spoken, decimals=decimals)
-
     return [
         write(float(value)).replace("-", MINUS) if there else NOTHING
         for value, there in zip(values, known, strict=True)
     ]
+
+
+def _decimals(values: np.ndarray) -> int | None:
+    """How many decimals the numbers of a column have; None where one number of decimals does not do."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not sizes.size or sizes.max() / sizes.min() > _WIDEST_COLUMN or sizes.max() >= 1e5:
+        return None
+    # Three digits of a typical value, and one of the smallest, which must not look like a zero.
+    wanted = max(2 - _power(np.median(sizes)), -_power(sizes.min()))
+    return int(np.clip(wanted, 0, _MOST_DECIMALS))
+
+
+def _of_drops(drops: Drops) -> int:
+    """How many decimals a drop and its ends have: those of the terminal, or more where a drop is small."""
+    own = _decimals(drops.rows["drop"].to_numpy(dtype="float64"))
+    return max(drops.decimals, own or 0)
 
 
 def _power(value: float) -> int:
@@ -185,17 +199,25 @@ def _layers(findings: Findings) -> ReportTable:
         "layer minus that of the whole model."
     )
     if "variance_growth" in findings.by_layer:
-        what += " Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l)."
+        variances = findings.study.found.get(VARIANCE.name)
+        of = "" if variances is None or variances.median is None else " Var is the median over tokens."
+        what += f" Variance growth is given as the natural logarithm of Var(x^(l+1)) / Var(x^l).{of}"
     shown = findings.study.caption(what)
-    return ReportTable("layers", "All quantities by layer", shown, findings.by_layer, heads)
+    decimals = {
+        f"{name}_{drops.task}": _of_drops(drops)
+        for drops in findings.drops
+        for name in ("drop", "ci_low", "ci_high")
+    }
+    heading = "All quantities by layer"
+    return ReportTable("layers", heading, shown, findings.by_layer, heads, decimals=decimals)
 
 
 def _blocks(study: Study) -> ReportTable:
-    frame = study.found[ANGULAR.name].best[["n", "removed", "distance", "std", "samples"]]
+    frame = study.found[ANGULAR.name].removable[["n", "removed", "distance", "std", "samples"]]
     what = (
         "The best block to remove by angular distance, for every block size n: the n consecutive layers "
         "(0-based, inclusive) between whose ends the stream turns least, and that distance as a fraction of "
-        "pi."
+        "pi. The whole model is left out."
     )
     shown = study.caption(what, study.runs[ANGULAR.name])
     return ReportTable("best-blocks", "Best block of each size", shown, frame, _HEADS)
@@ -206,15 +228,20 @@ def _drops(study: Study, drops: Drops, name: str) -> ReportTable:
     columns = ["layer", "baseline", "pruned", "drop", "ci_low", "ci_high", "p_adjusted", *flips, "docs"]
     frame = drops.rows[columns].assign(detectable=drops.detected)
     task = plain(drops.task)
+    each = f"each of {drops.covered}" if drops.covered else "each layer"
     worse = "lower" if drops.higher_is_better else "higher"
     what = (
-        f"{task}: {drops.words} without each layer in turn, one at a time ({worse} is worse), with paired "
-        f"95% intervals and p-values adjusted over {len(frame)} layers (Holm); detectable: p < {ALPHA}."
+        f"{task}: {drops.words} without {each} in turn, one at a time ({worse} is worse), with paired 95% "
+        f"intervals, each for one layer alone, and p-values adjusted over {counted(len(frame), 'layer')} "
+        f"(Holm); detectable: p < {ALPHA}."
     )
     pairs = zip(study.sweeps, study.swept, strict=True)
-    shown = study.caption(what, next(run for run, says in pairs if drops.task in says.every))
+    shown = study.caption(what, next(run for run, says in pairs if drops.task in says.every), task=drops.task)
     heads = _HEADS | {"drop": drops.change, "docs": f"{drops.noun}s"}
-    return ReportTable(name, f"Measured {drops.change}: {task}", shown, frame, heads)
+    alike = _of_drops(drops)
+    decimals = dict.fromkeys(("drop", "ci_low", "ci_high"), alike)
+    decimals |= dict.fromkeys(("baseline", "pruned"), max(3, alike))
+    return ReportTable(name, f"Measured {drops.change}: {task}", shown, frame, heads, decimals=decimals)
 
 
 def _other_tasks(findings: Findings) -> ReportTable:

@@ -15,9 +15,11 @@ _FIRST_SHOWN = 32
 def listing(findings: AngularFindings, model: str = "") -> list[Table | str]:
     """Return the best block to remove for every block size n, and where the model is quiet.
 
-    Models of more than 40 layers show sizes 1 to 32 and a thinning of the larger ones; a line below says so.
+    The whole model is no block to remove and has no row.
+
+    Models of more than 41 layers show sizes 1 to 32 and a thinning of the larger ones; a line below says so.
     """
-    best = findings.best
+    best = findings.removable
     sizes = len(best)
     shown = best
     if sizes > _ALL_SHOWN:

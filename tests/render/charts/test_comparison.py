@@ -1,5 +1,6 @@
 """Figures and tables of a comparison: common scales, names above panels, nothing clipped."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -150,10 +151,21 @@ def test_of_other_depths_it_is_said_once_how_each_figure_shows_them(compared, tm
     assert said.count("depths differ") == said.count(depth) == said.count(maps) == 1
 
 
+def test_a_subtitle_of_drops_says_how_the_tasks_were_asked_and_that_the_text_is_for_calibration(compared):
+    run = compared(*TWO)
+    changed = deepcopy(run.manifest)
+    for entry in changed["compared"]:
+        entry["runs"]["prune-sweep"]["options"] |= {"num_fewshot": 5, "documents": {"quiz": [0, 1]}}
+    figure = COMPARISONS["compare_prune_sweep"](replace(run, manifest=changed))
+    said = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    assert "5-shot" in said and "items 0-1 picked by number" in said
+    assert "calibration: Python's standard library, 8 samples" in said
+
+
 def test_the_notes_above_a_panel_are_kept_apart(compared):
     run = compared(*TWO)
     frame = run.tables["compare_prune_sweep"].copy()
     frame.loc[frame["layer"] == 0, ["drop", "ci_low", "ci_high"]] = (-9.0, -9.1, -8.9)
     cut = replace(run, tables={"compare_prune_sweep": frame})
     said = " ".join(text.get_text() for text in COMPARISONS["compare_prune_sweep"](cut).texts)
-    assert "200 items; axis cut: layer 0 at" in " ".join(said.split())
+    assert "200 items (too few); axis cut: layer 0 at" in " ".join(said.split())

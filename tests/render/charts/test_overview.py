@@ -12,7 +12,16 @@ from depthprobe.render.charts.kit.page_sizes import PAGE_SIZES, drawn_for
 from depthprobe.render.charts.overview import MOST_TASKS, draw_overview
 from depthprobe.render.report.figures import overview_figures
 from support.legibility import check_print
-from support.made_up_runs import angular_frame, sweep_rows, write_angular, write_model, write_run, write_sweep
+from support.made_up_runs import (
+    angular_frame,
+    sweep_frame,
+    sweep_rows,
+    write_angular,
+    write_model,
+    write_run,
+    write_sweep,
+)
+from support.profile_frames import rising, robust
 from support.readings import findings_in
 
 DATA = "allenai/c4, 64 samples of up to 256 tokens, " * 4
@@ -147,6 +156,17 @@ def test_layers_that_a_sweep_left_out_keep_their_place(tmp_path):
     (bars,) = figure.axes[0].containers
     assert [bar.get_center()[0] for bar in bars] == pytest.approx([2, 5, 9])
     assert figure.axes[0].get_xlim()[1] > 11
+
+
+def test_a_panel_names_the_layers_of_a_sweep_of_some_and_a_median_is_called_so(tmp_path):
+    frame = sweep_frame(12)
+    write_sweep(tmp_path, 12, frame=frame[frame["layer"].isin([3, 5, 7])])
+    directory = write_run(tmp_path, "variance", {"variance": robust(rising(12))}, 12)
+    figure = draw_overview(findings_in(directory.parent))
+    said = " ".join(text.get_text() for text in [*figure.texts, *(t for a in figure.axes for t in a.texts)])
+    said = " ".join(said.split())
+    assert "only layers 3, 5, 7 of 12 removed" in said
+    assert "median token's variance after a layer" in said
 
 
 def test_where_nothing_was_measured_of_single_layers_there_is_no_overview(tmp_path):
