@@ -142,7 +142,7 @@ def test_profiles_are_not_rescaled(saved, probe):
 def test_a_run_that_lacks_its_table_is_refused(saved):
     run = saved("variance")
     run.tables.pop("variance")
-    with pytest.raises(RunError, match=r"holds no table variance\.csv\. Run the measurement again"):
+    with pytest.raises(RunError, match=r"holds no table variance\.csv\. Restore the file"):
         findings_of(run)
 
 
