@@ -84,6 +84,8 @@ def test_an_unknown_task_is_told_before_anything_is_measured(wanted, tmp_path):
 
 
 def test_several_processes_are_refused_with_what_to_do(wanted, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launched = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(OptionError, match="with torchrun first, then report without it"):
         measure_all(wanted)
