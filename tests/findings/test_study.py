@@ -451,9 +451,11 @@ def test_the_whole_model_is_no_best_block_of_a_report(output):
 
 
 def test_what_is_the_same_in_every_row_of_a_papers_table_stands_in_its_caption():
-    frame = pd.DataFrame({"task": ["mmlu"] * 3, "layer": [0, 1, 2], "detectable": [True] * 3})
+    frame = pd.DataFrame(
+        {"task": ["mmlu"] * 3, "layer": [0, 1, 2], "drop": [0.0] * 3, "detectable": [True] * 3}
+    )
     paper = ReportTable("a", "A", Caption("What.", "How."), frame).for_paper()
-    assert list(paper.frame.columns) == ["layer"]
+    assert list(paper.frame.columns) == ["layer", "drop"]
     assert paper.caption.endswith("In every row: task mmlu, detectable yes.")
 
 

@@ -53,6 +53,7 @@ _WIDEST_COLUMN = 1e4
 _MOST_DECIMALS = 6
 # Of fewer rows the columns of a paper's table are all kept.
 _FEWEST_ROWS = 3
+_KEPT = ("drop", "ci_low", "ci_high")
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,16 @@ class ReportTable:
         return [list(row) for row in zip(*columns, strict=True)]
 
     def for_paper(self) -> ReportTable:
-        """The table without columns that hold one text in all rows, which its caption says instead."""
+        """The table without columns that hold one text in all rows, which its caption says instead.
+
+        A drop stays with its interval, whatever it is: it is what the table is for.
+        """
         texts, heads = self.texts, self.head_texts
         columns = list(self.frame.columns)
         same = [
             place
-            for place in range(len(columns))
-            if len(texts) >= _FEWEST_ROWS and len({row[place] for row in texts}) == 1
+            for place, column in enumerate(columns)
+            if column not in _KEPT and len(texts) >= _FEWEST_ROWS and len({row[place] for row in texts}) == 1
         ]
         if not same or len(same) == len(columns):
             return self
