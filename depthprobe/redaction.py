@@ -56,6 +56,15 @@ def printable(text: str) -> str:
     return _NOT_PRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def is_text(text: str) -> bool:
+    """Return whether a string is text: bytes that are not UTF-8 reach Python as lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def message(text: str) -> str:
     """Return a message that can be printed, with the middle left out of words and of a text too long to read.
 

@@ -14,7 +14,7 @@ PACKAGE = Path(depthprobe.__file__).parent
 # What every room may use: it imports nothing but leaves itself. The catalogue alone reads the options of
 # lm-eval's tasks, a module without weight.
 LEAVES = {"errors", "interruption", "measurement", "redaction", "builtin", "declaring", "catalogue"}
-LEAVES |= {"evidence", "private_names", ""}
+LEAVES |= {"private_names", ""}
 
 # room -> the rooms of depthprobe it may import from, beside its own and the leaves. In the order of the path:
 # commands -> pipeline -> probes -> evaluation, models; machine, texts, metrics, results stand beside them.

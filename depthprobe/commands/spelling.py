@@ -50,6 +50,7 @@ def as_declared(words: Sequence[str], parameters: Sequence[Any]) -> tuple[list[s
     flags = {name: option for option in parameters for name in (*option.opts, *option.secondary_opts)}
     known = dict(flags)
     if _DOCUMENTS in flags:
+        # Commands with tasks also understand these; any option that takes a value stands for how they read.
         known.setdefault(_SAMPLES, flags[_DOCUMENTS])
         known.setdefault(_MODEL, flags[_DOCUMENTS])
     typed = list(_typed(words, known))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from depthprobe.evidence import files_below
+from depthprobe.machine.looks import files_below
 
 # Where a directory says which of its files, and of others, belong to it.
 CARDS = ("README.md", ".huggingface.yaml")
@@ -69,7 +69,7 @@ def _of_card(folder: Path) -> Any:
 
 def _named(base: Path, said: Any) -> Iterator[Path]:
     """Yield the files that paths and patterns name, seen from a directory."""
-    for text in _texts(said):
+    for text in texts_in(said):
         # "zip://*.csv::data.zip" is a file in an archive; what is left with a scheme is not on this machine.
         pattern = text.rpartition("::")[2]
         if "://" in pattern or not pattern or len(pattern) > 4096 or "\0" in pattern:
@@ -78,12 +78,13 @@ def _named(base: Path, said: Any) -> Iterator[Path]:
             yield from files_below(Path(found))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in any nest of lists and dictionaries."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _texts(each)
+            yield from texts_in(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _texts(each)
+            yield from texts_in(each)

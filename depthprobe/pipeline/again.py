@@ -26,7 +26,9 @@ import depthprobe
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError
 from depthprobe.evaluation.harness.options import DECISIVE_LIBRARIES
-from depthprobe.evidence import (
+from depthprobe.machine.here import exists_here
+from depthprobe.machine.launcher import launched
+from depthprobe.machine.looks import (
     Look,
     files_below,
     hub_cache,
@@ -34,8 +36,6 @@ from depthprobe.evidence import (
     looks_of,
     still_look_so,
 )
-from depthprobe.machine.here import exists_here
-from depthprobe.machine.launcher import launched
 from depthprobe.models.loading.options import split_name
 from depthprobe.pipeline.request import Request
 from depthprobe.results.files import replace_file

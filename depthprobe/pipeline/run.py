@@ -13,8 +13,8 @@ from typing import Any
 from depthprobe import interruption
 from depthprobe.builtin import PREFIX
 from depthprobe.errors import MachineError, TextError
-from depthprobe.evidence import HUB, Look, is_offline, looks_of
 from depthprobe.machine.here import exists_here
+from depthprobe.machine.looks import HUB, Look, is_offline, looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.machine.provenance import Usage, libraries, versions
 from depthprobe.measurement import Measurement

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprobe.catalogue import PROBES
 from depthprobe.declaring import Options, Probe
-from depthprobe.evidence import Look
+from depthprobe.machine.looks import Look
 from depthprobe.machine.processes import Processes
 from depthprobe.measurement import Measurement
 

@@ -46,7 +46,7 @@ from depthprobe.evaluation.records import items_of, logged
 from depthprobe.evaluation.scores import ScoreRequest, Variant
 from depthprobe.evaluation.scoring.engine import ScoringEngine
 from depthprobe.evaluation.scoring.remembered import Remembered
-from depthprobe.evidence import looks_of
+from depthprobe.machine.looks import looks_of
 from depthprobe.machine.processes import ALONE, Processes
 from depthprobe.measurement import Measurement
 from depthprobe.models.anatomy.anatomy import Anatomy

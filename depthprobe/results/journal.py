@@ -33,6 +33,7 @@ from depthprobe.results.files import FULL, flush_directory, machine_error, repla
 from depthprobe.results.locks import NO_LOCKS, Lock
 from depthprobe.results.log_file import CHECKSUM_BYTES, HEAD, MARK, record_at, records
 from depthprobe.results.manifest import canonical
+from depthprobe.results.naming import flat
 
 _FORMAT = 1
 _ELSEWHERE = "Wait until that has ended, or give this run another --name or --output."
@@ -263,18 +264,9 @@ def _unpack(content: bytes) -> dict[str, Any]:
     return values
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested settings as one level: keys joined by dots, values as JSON."""
-    level: dict[str, str] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, dict) and bool(value)
-        level.update(_flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": canonical(value)})
-    return level
-
-
 def _difference(settings: dict[str, Any], there: dict[str, Any]) -> str:
     """Return what differs, in words: ``limit 5 there, 10 here``; only the first few keys."""
-    here, old = _flat(settings), _flat(there)
+    here, old = ({key: canonical(value) for key, value in flat(each).items()} for each in (settings, there))
     told = [
         f"{key} {old.get(key, 'unset')[:60]} there, {here.get(key, 'unset')[:60]} here"
         for key in dict.fromkeys([*here, *old])

@@ -128,17 +128,15 @@ def _data_files(path: str, config: str | None, split: str | None, there: Sequenc
 
     with tempfile.TemporaryDirectory(prefix="depthprobe-") as cache:
         try:
-            # Under its whole name: "." is none to the library.
-            builder = datasets.load_dataset_builder(str(Path(path).resolve()), config, cache_dir=cache)
+            whole = str(Path(path).resolve())  # "." is no name to the library
+            builder = datasets.load_dataset_builder(whole, config, cache_dir=cache)
             found = {str(name): list(files) for name, files in (builder.config.data_files or {}).items()}
             chosen = chosen_split(found, split, path)
             files = found[chosen]
             if all(_is_ours(file) for file in files) and getattr(builder.config, "field", None) is None:
                 return _of_files(files, chosen, _left_out(path, files, there))
             # Lines of text, images with captions and the like: what the library makes of them.
-            rows = datasets.load_dataset(
-                str(Path(path).resolve()), config, split=chosen, streaming=True, cache_dir=cache
-            )
+            rows = datasets.load_dataset(whole, config, split=chosen, streaming=True, cache_dir=cache)
         except opening_exceptions() as error:
             raise explain_not_opened(path, config, error) from error
     rows, unread = readable_columns(rows)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from depthprobe.evidence import ANSWER_WITHIN_S
 from depthprobe.machine.connection import NETWORK_EXCEPTIONS
+from depthprobe.machine.looks import ANSWER_WITHIN_S
 
 
 def newest_commit(dataset: str) -> str | None:

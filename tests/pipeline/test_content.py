@@ -470,7 +470,7 @@ class Hub:
 
     def __init__(self, monkeypatch):
         self.commit, self.tokens, self.asked = "a" * 40, "of a", 0
-        monkeypatch.setattr("depthprobe.evidence.commit_on_hub", self.answer)
+        monkeypatch.setattr("depthprobe.machine.looks.commit_on_hub", self.answer)
         monkeypatch.setattr("depthprobe.pipeline.run.newest_commit", self.answer)
         monkeypatch.setattr(pipeline._Way, "read", self.read)
         monkeypatch.setattr(pipeline._Way, "reach_text", lambda way: None)

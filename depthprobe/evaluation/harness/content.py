@@ -33,7 +33,7 @@ DOCUMENTS_AT_ONCE = 1000
 def content_of(tasks: Tasks) -> tuple[dict[str, str], list[str]]:
     """Return a hash of the content of every task and group by name, and what they come from.
 
-    The latter as :mod:`depthprobe.evidence` names it.
+    The latter as :mod:`depthprobe.machine.looks` names it.
     """
     sources = Sources()
     hashes = {name: _hash_of_task(name, task, tasks, sources) for name, task in tasks.tasks.items()}

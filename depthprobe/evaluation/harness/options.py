@@ -14,7 +14,8 @@ from typing import Annotated, Any
 
 from depthprobe.declaring import MOST_SEED, Option, Options
 from depthprobe.errors import OptionError
-from depthprobe.evidence import files_below
+from depthprobe.machine.looks import files_below
+from depthprobe.redaction import is_text
 
 _YAML = (".yaml", ".yml")
 
@@ -251,7 +252,9 @@ class TaskOptions(Options):
         if self.fewshot_as_multiturn and not self.apply_chat_template:
             raise OptionError("--fewshot-as-multiturn needs a chat template.", "Add --apply-chat-template.")
         for name in ("system_instruction", "gen_kwargs", "chat_template"):
-            _check_text(f"--{name.replace('_', '-')}", getattr(self, name))
+            text = getattr(self, name)
+            if isinstance(text, str) and not is_text(text):
+                raise OptionError(f"--{name.replace('_', '-')} is not UTF-8 text: {text!r}.")
         if isinstance(self.gen_kwargs, str):
             _check_generation(self.gen_kwargs)
         _check_model_args(self.model_args or {})
@@ -308,14 +311,6 @@ def _checked_limit(limit: float) -> float:
 def is_json(gen_kwargs: str) -> bool:
     """Whether generation settings are written as a JSON object, not as ``NAME=VALUE``."""
     return gen_kwargs.lstrip().startswith("{")
-
-
-def _check_text(option: str, value: Any) -> None:
-    """Raise an OptionError for bytes of the command line that are no text: they come as lone surrogates."""
-    try:
-        str(value or "").encode("utf-8")
-    except UnicodeEncodeError:
-        raise OptionError(f"{option} is not UTF-8 text: {value!r}.") from None
 
 
 def _check_model_args(args: Mapping[str, Any]) -> None:

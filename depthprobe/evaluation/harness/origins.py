@@ -17,8 +17,8 @@ import yaml
 from lm_eval.api.task import Task
 
 from depthprobe.evaluation.harness.own_sources import is_own, sources_behind, variables_in
-from depthprobe.evidence import ELSEWHERE, HUB, VARIABLE
 from depthprobe.machine.local_data import content_hash, local_files
+from depthprobe.machine.looks import ELSEWHERE, HUB, VARIABLE
 
 # The YAML file, as lm-eval notes it in the metadata of a task or group.
 CONFIG_SOURCE = "config_source"
@@ -103,7 +103,7 @@ def data_behind(config: Any) -> list[Path]:
 
 
 def where_from(task: Task) -> list[Path | str]:
-    """Return what a task's documents come from, as :mod:`depthprobe.evidence` names it."""
+    """Return what a task's documents come from, as :mod:`depthprobe.machine.looks` names it."""
     config = getattr(task, "config", None)
     made = getattr(config, "custom_dataset", None)
     if callable(made):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from depthprobe.evidence import files_below
+from depthprobe.machine.looks import files_below
 
 PACKAGE = Path(__file__).parents[2]
 

@@ -17,6 +17,7 @@ from depthprobe.evaluation.harness.options import TaskOptions
 from depthprobe.evaluation.harness.suspicions import suspicions
 from depthprobe.evaluation.harness.tasks import Tasks
 from depthprobe.evaluation.harness.trial import try_scoring
+from depthprobe.redaction import is_text
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,7 @@ def _build(
             f"The prompt of document {number(done)} of the task {name} cannot be built: {reason(error)}."
         ) from error
     for instance in task.instances:
-        strange = next(
-            (text for text in instance.args if isinstance(text, str) and not _is_unicode(text)), None
-        )
+        strange = next((text for text in instance.args if isinstance(text, str) and not is_text(text)), None)
         if strange is not None:
             raise TextError(
                 f"The prompt of document {number(instance.doc_id)} of the task {name} holds a character that "
@@ -152,14 +151,6 @@ def _build(
     missing = next((index for index in range(done) if index not in asked), None)
     if missing is not None:
         raise TextError(f"Document {number(missing)} of the task {name} asks nothing of the model.")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_few_examples(name: str, task: Task, error: BaseException) -> None:

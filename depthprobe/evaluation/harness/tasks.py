@@ -36,6 +36,7 @@ from depthprobe.evaluation.harness.isolation import RandomState, quiet
 from depthprobe.evaluation.harness.options import TaskOptions, is_json
 from depthprobe.evaluation.harness.own_files import check_file, refuse_broken, refuse_twice
 from depthprobe.machine.connection import explain_full_disk, is_offline
+from depthprobe.machine.local_data import texts_in
 
 # What loading a data set raises: no file, no hub, no such configuration, a damaged or half-read file.
 DATA_EXCEPTIONS = (OSError, ValueError, RuntimeError, lm_eval.api.task.datasets.exceptions.DatasetsError)
@@ -279,18 +280,10 @@ def _data_error(task: Task, error: BaseException) -> DepthprobeError:
     path = str(task.DATASET_PATH or "")
     if path in _LOADERS or Path(path).expanduser().exists():
         files = getattr(getattr(task, "config", None), "dataset_kwargs", None) or {}
-        named = ", ".join(_texts_in(files.get("data_files"))) or path
+        named = ", ".join(texts_in(files.get("data_files"))) or path
         problem = f"The data of the task {name} cannot be read ({named}): {reason(error)}."
         return TextError(problem, "Correct the file, or the paths in the task's dataset_kwargs.")
     return TextError(f"The {what} of the task {name} cannot be read: {reason(error)}.", LOCAL_COPY)
-
-
-def _texts_in(value: Any) -> list[str]:
-    """Return the texts in any nest of lists and dictionaries."""
-    if isinstance(value, str):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [text for part in parts for text in _texts_in(part)]
 
 
 def _tops(loaded: Mapping[str, Any]) -> list[str]:

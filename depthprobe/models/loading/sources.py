@@ -18,7 +18,7 @@ from typing import Literal
 
 from depthprobe.builtin import PREFIX, embedded_models
 from depthprobe.errors import DepthprobeError, LoadError, first_line
-from depthprobe.evidence import Look, looks_of
+from depthprobe.machine.looks import Look, looks_of
 from depthprobe.models.loading import gguf, hub, original_llama
 from depthprobe.models.loading.local_files import check_files, may_not_be_read, names_in, read_json
 from depthprobe.models.loading.options import split_adapter, split_name
@@ -33,6 +33,7 @@ from depthprobe.models.loading.weights import (
     weight_files,
     weight_names,
 )
+from depthprobe.redaction import is_text
 
 FileLayout = Literal["transformers", "meta", "gguf"]
 
@@ -146,11 +147,9 @@ def told_of_names(name: str) -> Iterator[None]:
         LoadError: If the name is longer than the system allows, or no text: transformers could not open it.
         MachineError: If a directory may not be looked into.
     """
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
+    if not is_text(name):
         problem = f"{name!r} cannot be the name of a model: it is not valid UTF-8."
-        raise LoadError(problem, "Rename the directory.") from error
+        raise LoadError(problem, "Rename the directory.")
     try:
         yield
     except PermissionError as error:

@@ -252,9 +252,9 @@ def _other_tasks(findings: Findings) -> ReportTable:
     """One table for all tasks without one of their own: a column for each."""
     columns = {"layer": np.arange(findings.layers)}
     for drops in findings.others:
-        harm = np.full(findings.layers, np.nan)
-        harm[drops.rows["layer"].to_numpy()] = drops.rows["drop"]
-        columns[drops.task] = harm
+        change = np.full(findings.layers, np.nan)
+        change[drops.rows["layer"].to_numpy()] = drops.rows["drop"]
+        columns[drops.task] = change
     frame = pd.DataFrame(columns)
     count = len(findings.others)
     what = (
